@@ -1,4 +1,4 @@
-"""Simulate QEMU pre-copy live migration: will it converge, and what would change the answer?
+"""Simulates QEMU's pre-copy live migration: whether it converges, and what would change that.
 
 Names are imported on first use, so that ``import migkit`` costs next to nothing.
 """

@@ -29,7 +29,7 @@ _TIMES = {
     "ns": Fraction(1, 10**9),
     "us": Fraction(1, 10**6),
     "µs": Fraction(1, 10**6),  # micro sign
-    "μs": Fraction(1, 10**6),  # noqa: RUF001 (Greek mu, which some keyboards type)
+    "μs": Fraction(1, 10**6),  # Greek mu, which some keyboards type
     "ms": Fraction(1, 10**3),
     "s": Fraction(1),
     "min": Fraction(60),
