@@ -1,0 +1,233 @@
+"""Cases for the kernels and for the naive loop: dicts of plain numbers, named as migkit.parameters.Parameters."""
+
+import random
+
+RAM, VFIO, BLOCK = 0, 1, 2
+SERIALIZED, UNSERIALIZED = 0, 1
+
+MS = 1_000_000
+S = 1_000_000_000
+KIB = 1024
+MIB = 1024 * 1024
+
+PROFILE_NAMES = (
+    "exact_rule",
+    "complete_rule",
+    "ram_exact_always",
+    "vfio_counts",
+    "vfio_always_done",
+    "flush_pages",
+    "counts_all_syncs",
+    "avail_per_ms_exact",
+    "throttle_timer_ns",
+)
+PROFILES = {
+    name: dict(zip(PROFILE_NAMES, values, strict=True))
+    for name, values in {
+        "7.2": (0, 0, 1, 0, 0, 1, 1, 0, 0),
+        "8.2": (1, 0, 0, 0, 1, 32, 1, 0, 0),
+        "9.0-rc0": (1, 0, 1, 0, 0, 32, 1, 0, 0),
+        "9.0": (2, 0, 1, 0, 0, 32, 1, 0, 0),
+        "10.0": (2, 0, 1, 1, 0, 32, 1, 0, 5 * S),
+        "11.1": (3, 1, 1, 2, 0, 32, 0, 1, 5 * S),
+    }.items()
+}
+
+
+def region(start, pages, writes_per_s, *, sequential=0, zero_share=0.0):
+    return {
+        "region_start": start,
+        "region_pages": pages,
+        "region_writes_per_s": float(writes_per_s),
+        "region_sequential": sequential,
+        "region_zero_share": float(zero_share),
+    }
+
+
+def device(
+    kind,
+    *,
+    initial_bytes=0,
+    dirty_rate=0.0,
+    dirty_max=0,
+    stop_copy_bytes=0,
+    chunk_bytes=MIB,
+    read_ns_per_byte=0.0,
+    load_ns=0,
+):
+    return {
+        "device_kind": kind,
+        "device_initial_bytes": initial_bytes,
+        "device_dirty_rate": float(dirty_rate),
+        "device_dirty_max": dirty_max,
+        "device_stop_copy_bytes": stop_copy_bytes,
+        "device_chunk_bytes": chunk_bytes,
+        "device_read_ns_per_byte": float(read_ns_per_byte),
+        "device_load_ns": load_ns,
+    }
+
+
+def case(profile="9.0", *, regions=(), devices=None, **columns):
+    """A whole case: an idle guest of 1000 pages on a link of 2000 pages per second, unless told otherwise."""
+    devices = [device(RAM)] if devices is None else devices
+    result = {
+        "ram_pages": 1000,
+        "page_size": 4096,
+        "chunk_pages": 64,
+        "lazy_clear": 0,
+        "idle_zero_share": 0.0,
+        "region_count": len(regions),
+        "device_count": len(devices),
+        "link_ns_per_byte": 1e9 / (2000 * 4104),
+        "send_slack_ns": 0,
+        "rtt_ns": 0,
+        "max_bandwidth": 0,
+        "downtime_limit_ms": 300.0,
+        "avail_switchover_bandwidth": 0,
+        "switchover_ack": 0,
+        "return_path": 0,
+        "auto_converge": 0,
+        "throttle_trigger_threshold": 50,
+        "cpu_throttle_initial": 20,
+        "cpu_throttle_increment": 10,
+        "max_cpu_throttle": 99,
+        "policy": UNSERIALIZED,
+        "setup_ns": 10 * MS,
+        "turn_ns": 200_000,
+        "sync_ns": 1 * MS,
+        "page_cost_ns": 0.0,
+        "zero_cost_ns": 1000.0,
+        "vm_stop_ns": 2 * MS,
+        "device_state_ns": 3 * MS,
+        "destination_load_ns": 0,
+        "time_limit_ns": 20 * S,
+        **PROFILES[profile],
+    }
+    for name in region(0, 0, 0):
+        result[name] = [r[name] for r in regions]
+    for name in device(RAM):
+        result[name] = [d[name] for d in devices]
+    unknown = set(columns) - set(result)
+    if unknown:
+        raise TypeError(f"no such column: {sorted(unknown)}")
+    result.update(columns)
+    return result
+
+
+# ---------------------------------------------------------------- random cases
+
+
+def log_uniform(rng, low, high):
+    return low * (high / low) ** rng.random()
+
+
+def maybe(rng, probability, value, otherwise=0):
+    """``value()`` with this probability."""
+    return value() if rng.random() < probability else otherwise
+
+
+def random_share(rng):
+    return rng.choice([0.0, 0.0, 0.0, 1.0, rng.random(), rng.random()])
+
+
+def random_regions(rng, ram_pages, pages_per_s):
+    """Up to three regions that do not overlap; their edges fall anywhere."""
+    edges = sorted(rng.sample(range(ram_pages + 1), 2 * rng.choice([0, 1, 1, 2, 3])))
+    regions = []
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        # many cases with a working set of about a slice or a threshold
+        pages = rng.choice([end - start, min(end - start, rng.randint(1, 400))])
+        regions.append(
+            region(
+                start,
+                pages,
+                maybe(rng, 0.93, lambda: log_uniform(rng, 0.01, 4) * pages_per_s, 0.0),
+                sequential=rng.randint(0, 1),
+                zero_share=random_share(rng),
+            )
+        )
+    rng.shuffle(regions)
+    return regions
+
+
+def random_vfio(rng, link_bytes_per_s):
+    chunk_bytes = rng.choice([16 * KIB, 32 * KIB - 34, 64 * KIB, rng.randint(1 * KIB, 256 * KIB)])
+    dirty_rate = maybe(rng, 0.5, lambda: log_uniform(rng, 0.001, 0.7) * link_bytes_per_s, 0.0)
+    return device(
+        VFIO,
+        initial_bytes=maybe(rng, 0.85, lambda: int(chunk_bytes * log_uniform(rng, 0.3, 40))),
+        dirty_rate=dirty_rate,
+        dirty_max=maybe(rng, 0.9, lambda: int(chunk_bytes * log_uniform(rng, 0.1, 20))) if dirty_rate else 0,
+        stop_copy_bytes=maybe(rng, 0.7, lambda: int(link_bytes_per_s * log_uniform(rng, 0.001, 0.4))),
+        chunk_bytes=chunk_bytes,
+        read_ns_per_byte=maybe(rng, 0.6, lambda: log_uniform(rng, 0.01, 2) * 1e9 / link_bytes_per_s, 0.0),
+        load_ns=maybe(rng, 0.5, lambda: rng.randint(0, 300 * MS)),
+    )
+
+
+def random_case(rng: random.Random) -> dict:
+    """A valid case of any kind that the naive loop computes in a fraction of a second."""
+    profile = rng.choice(list(PROFILES))
+    ram_pages = rng.choice([rng.randint(200, 4000), 64 * rng.randint(4, 40), rng.randint(200, 1000)])
+    page_size = rng.choice([4096, 4096, 4096, 16384])
+    # 51 ms are from a few to a few hundred pages
+    pages_per_s = log_uniform(rng, 150, 8000)
+    bytes_per_s = pages_per_s * (page_size + 8)
+    page_ns = 1e9 / pages_per_s
+    regions = random_regions(rng, ram_pages, pages_per_s)
+
+    devices = [device(RAM)]
+    if profile != "7.2":
+        devices += [random_vfio(rng, bytes_per_s) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
+    if profile not in ("10.0", "11.1") and rng.random() < 0.2:
+        disk = int(bytes_per_s * log_uniform(rng, 0.01, 3))
+        read_ns = maybe(rng, 0.5, lambda: 1e9 / bytes_per_s * rng.random(), 0.0)
+        devices.insert(0, device(BLOCK, initial_bytes=disk, read_ns_per_byte=read_ns))
+
+    max_bandwidth = maybe(rng, 0.6, lambda: int(bytes_per_s * log_uniform(rng, 0.1, 3)))
+    throttle_timer_ns = PROFILES[profile]["throttle_timer_ns"]
+    if throttle_timer_ns:
+        throttle_timer_ns = rng.choice([throttle_timer_ns, rng.randint(300, 3000) * MS])
+    turn_ns = rng.choice([200_000, 500_000, rng.randint(200_000, 5 * MS)])
+    sync_ns = rng.choice([0, rng.randint(0, MS), rng.randint(0, 30 * MS)])
+    # a storm syncs once per turn: make that dear, or the migration short
+    duration_ns = int(S * log_uniform(rng, 1, 30))
+    storm_turns = 250_000 // ram_pages
+    if duration_ns > storm_turns * (turn_ns + sync_ns) and rng.random() < 0.9:
+        sync_ns = max(sync_ns, min(duration_ns // storm_turns, 40 * MS) - turn_ns)
+    else:
+        duration_ns = min(duration_ns, max(storm_turns * (turn_ns + sync_ns), 300 * MS))
+
+    return case(
+        profile,
+        regions=regions,
+        devices=devices,
+        ram_pages=ram_pages,
+        page_size=page_size,
+        chunk_pages=rng.choice([64, 128, 512, 4096]),
+        lazy_clear=rng.randint(0, 1),
+        idle_zero_share=random_share(rng),
+        link_ns_per_byte=rng.choice([1e9 / bytes_per_s, float(round(1e9 / bytes_per_s)) + 1.0]),
+        send_slack_ns=maybe(rng, 0.4, lambda: int(page_ns * log_uniform(rng, 0.5, 200))),
+        rtt_ns=maybe(rng, 0.5, lambda: rng.randint(0, 20 * MS)),
+        max_bandwidth=max_bandwidth,
+        downtime_limit_ms=rng.choice([300.0, float(rng.randint(1, 2000)), log_uniform(rng, 1, 1000)]),
+        avail_switchover_bandwidth=0 if profile == "7.2" else maybe(rng, 0.2, lambda: int(bytes_per_s * log_uniform(rng, 0.2, 3))),
+        switchover_ack=0 if profile == "7.2" else maybe(rng, 0.6, lambda: 1),
+        return_path=rng.randint(0, 1),
+        auto_converge=maybe(rng, 0.4, lambda: 1),
+        throttle_trigger_threshold=rng.choice([50, rng.randint(1, 100)]),
+        cpu_throttle_initial=rng.choice([20, rng.randint(1, 99)]),
+        cpu_throttle_increment=rng.choice([10, rng.randint(1, 60)]),
+        policy=rng.randint(0, 1),
+        throttle_timer_ns=throttle_timer_ns,
+        setup_ns=maybe(rng, 0.8, lambda: rng.randint(0, 200 * MS)),
+        turn_ns=turn_ns,
+        sync_ns=sync_ns,
+        page_cost_ns=maybe(rng, 0.6, lambda: page_ns * rng.random() * 1.3, 0.0),
+        zero_cost_ns=maybe(rng, 0.9, lambda: page_ns * rng.random() * 0.5, 0.0),
+        vm_stop_ns=rng.randint(0, 20 * MS),
+        device_state_ns=rng.randint(0, 20 * MS),
+        destination_load_ns=rng.randint(0, 50 * MS),
+        time_limit_ns=duration_ns,
+    )

@@ -1,0 +1,794 @@
+"""The migration of docs/model.md, page by page, in plain Python.
+
+Slow and obvious on purpose, and written from docs/model.md alone: it shares no code with migkit. The
+bitmap engine is held against it bit for bit. Section numbers below are those of docs/model.md; functions
+carry the names of QEMU's.
+
+``migrate(case, seed, replicate)`` takes one migration as a dict with the names of
+``migkit.parameters.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the
+names of ``migkit.parameters.Outputs`` and ``timeline``, one dict per walk of the device list.
+"""
+
+import math
+
+RAM, VFIO, BLOCK = 0, 1, 2
+SERIALIZED, UNSERIALIZED = 0, 1
+COMPLETED, TIME_LIMIT = 0, 4
+
+MILLISECOND = 1_000_000
+WINDOW_NS = 100 * MILLISECOND
+MAX_WAIT_NS = 51 * MILLISECOND
+SECTION_BYTES = 18
+MIB = 1024 * 1024
+
+
+# ---------------------------------------------------------------- random draws (section 5)
+
+MASK = 2**64 - 1
+
+
+def mix(z):
+    """The finalizer of splitmix64."""
+    z &= MASK
+    z ^= z >> 30
+    z = (z * 0xBF58476D1CE4E5B9) & MASK
+    z ^= z >> 27
+    z = (z * 0x94D049BB133111EB) & MASK
+    z ^= z >> 31
+    return z
+
+
+def rand64(key, counter):
+    return mix(key + counter * 0x9E3779B97F4A7C15)
+
+
+def draw_key(seed, replicate, stream, sync_number):
+    return mix(mix(mix(seed) + replicate) + stream * 2**32 + sync_number)
+
+
+def draw_is_below(key, page, limit):
+    """``U53 < limit`` for the 53-bit draw of a page.
+
+    The bits of ``U53`` come one by one, most significant first, so the comparison stops at the first
+    bit that differs, as when one compares two written numbers.
+    """
+    if limit >= 2**53:
+        return True
+    if limit == 0:
+        return False
+    word, lane = page // 64, page % 64
+    for j in range(53):
+        bit_of_draw = rand64(key, word * 64 + j) >> lane & 1
+        bit_of_limit = limit >> (52 - j) & 1
+        if bit_of_draw != bit_of_limit:
+            return bit_of_draw < bit_of_limit
+    return False
+
+
+# ---------------------------------------------------------------- the guest
+
+
+class Region:
+    """A part of RAM that the guest writes to."""
+
+    def __init__(self, case, index):
+        self.index = index
+        self.start = case["region_start"][index]
+        self.pages = case["region_pages"][index]
+        self.writes_per_s = case["region_writes_per_s"][index]
+        self.sequential = case["region_sequential"][index]
+        self.zero_share = case["region_zero_share"][index]
+
+    def writes_so_far(self, tau_ns):
+        """Sequential: how many writes happened until ``tau_ns``."""
+        return math.floor(self.writes_per_s * (tau_ns * 1e-9))
+
+    def sequential_writes_hit(self, page, since, until):
+        """Is the page among those that the writes number first .. last - 1 hit?"""
+        first, last = self.writes_so_far(since), self.writes_so_far(until)
+        writes_until_this_page = (page - self.start - first) % self.pages
+        return writes_until_this_page < last - first
+
+    def probability(self, since, until):
+        """Uniform: that a page is written between two times, in units of ``2**-53``."""
+        p = -math.expm1(-self.writes_per_s * ((until - since) * 1e-9) / self.pages)
+        return int(p * 2**53)
+
+
+# ---------------------------------------------------------------- RAM (section 5)
+
+
+class Ram:
+    kind = RAM
+
+    def __init__(self, migration, case, seed, replicate):
+        self.m = migration
+        self.pages = case["ram_pages"]
+        self.page_size = case["page_size"]
+        self.page_cost_ns = case["page_cost_ns"]
+        self.zero_cost_ns = case["zero_cost_ns"]
+        self.seed, self.replicate = seed, replicate
+
+        self.region_of = [None] * self.pages
+        for index in range(case["region_count"]):
+            region = Region(case, index)
+            for page in range(region.start, region.start + region.pages):
+                self.region_of[page] = region
+        self.is_zero = [self.draw_zero_page(page, case["idle_zero_share"]) for page in range(self.pages)]
+
+        # the migration bitmap, all ones at first
+        self.bmap = [1] * self.pages
+        self.dirty_pages = self.pages
+        self.cursor = 0
+        # the dirty log
+        self.lazy_clear = case["lazy_clear"]
+        self.chunk_pages = case["chunk_pages"]
+        self.log = [1] * self.pages
+        self.cleared_at = self.no_chunk_cleared()
+        self.last_sync = 0  # guest time
+        self.sync_number = 0
+        self.keys = {}
+
+        self.calls = self.calls_done = 0
+        self.pages_sent = self.zero_pages_sent = 0
+        self.pages_in_call = 0
+        self.bytes = 0
+        self.first_call_ns = -1
+        self.remaining_after_sync = self.pending()
+
+    def draw_zero_page(self, page, idle_zero_share):
+        region = self.region_of[page]
+        share = idle_zero_share if region is None else region.zero_share
+        return draw_is_below(draw_key(self.seed, self.replicate, 0, 0), page, int(share * 2**53))
+
+    def no_chunk_cleared(self):
+        return [None] * (self.pages // self.chunk_pages + 1)
+
+    def pending(self):
+        return self.dirty_pages * self.page_size
+
+    estimate = exact = precopy_bytes = pending
+
+    def refresh(self):
+        """RAM's exact query is the sync, which the turn does by itself."""
+
+    # -- dirty log
+
+    def written(self, page, since, until):
+        """Did the guest write this page between two guest times?"""
+        region = self.region_of[page]
+        if region is None:
+            return False
+        if region.sequential:
+            return region.sequential_writes_hit(page, since, until)
+        return draw_is_below(self.key(region), page, region.probability(since, until))
+
+    def key(self, region):
+        name = (region.index, self.sync_number)
+        if name not in self.keys:
+            self.keys[name] = draw_key(self.seed, self.replicate, 1 + region.index, self.sync_number)
+        return self.keys[name]
+
+    def known_written(self, page, now):
+        """What the dirty log says about a page at a sync."""
+        if not self.lazy_clear:
+            return self.written(page, self.last_sync, now)
+        cleared_at = self.cleared_at[page // self.chunk_pages]
+        if cleared_at is None:
+            return bool(self.log[page]) or self.written(page, self.last_sync, now)
+        if self.log[page]:
+            return self.written(page, cleared_at, now)
+        return self.written(page, self.last_sync, now)
+
+    def migration_bitmap_sync(self, now):
+        """Move the log into the migration bitmap; return how many pages became dirty."""
+        self.sync_number += 1
+        new = 0
+        for page in range(self.pages):
+            known = self.known_written(page, now)
+            self.log[page] = int(known)
+            if known and not self.bmap[page]:
+                self.bmap[page] = 1
+                new += 1
+        self.cleared_at = self.no_chunk_cleared()
+        self.last_sync = now
+        self.dirty_pages += new
+        return new
+
+    def clear_chunk_of(self, page, now):
+        """Re-protect the chunk of a page that is about to be sent, once per sync."""
+        chunk = page // self.chunk_pages
+        if self.lazy_clear and self.cleared_at[chunk] is None:
+            self.cleared_at[chunk] = now
+
+    # -- sending
+
+    def find_dirty_page(self):
+        """The next dirty page from the circular cursor, or None."""
+        if self.dirty_pages == 0:
+            return None
+        page = self.cursor
+        while not self.bmap[page]:
+            page = (page + 1) % self.pages
+        return page
+
+    def take(self, page):
+        self.bmap[page] = 0
+        self.dirty_pages -= 1
+        self.cursor = (page + 1) % self.pages
+        self.pages_sent += 1
+        if self.is_zero[page]:
+            self.zero_pages_sent += 1
+
+    def wire_bytes(self, normal, zero):
+        return normal * (self.page_size + 8) + 9 * zero
+
+    def cpu_ns(self, normal, zero):
+        return int(normal * self.page_cost_ns + zero * self.zero_cost_ns)
+
+    def ram_save_iterate(self):
+        m = self.m
+        counted, buffered = m.counted, m.buffered  # at the start of the call
+        normal = zero = 0
+        elapsed = 0
+        done = 0
+        while not m.block_bulk():
+            if m.exceeded():
+                break
+            page = self.find_dirty_page()
+            if page is None:
+                done = 1
+                break
+            self.clear_chunk_of(page, m.guest_time(m.t + elapsed))
+            self.take(page)
+            if self.is_zero[page]:
+                zero += 1
+            else:
+                normal += 1
+            elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero))
+            if m.flush_pages == 1:
+                m.counted = counted + self.wire_bytes(normal, zero)
+            elif normal % 32 == 0 and not self.is_zero[page]:
+                m.counted = counted + buffered + self.wire_bytes(normal, zero)
+            sent = normal + zero
+            if sent == 32:
+                m.flags_leave(m.waiting_flags(), m.t + elapsed, drained_at)
+            if sent % 64 == 1 and elapsed >= MAX_WAIT_NS:
+                break
+
+        sent_bytes = self.wire_bytes(normal, zero)
+        m.put_bytes(sent_bytes, self.cpu_ns(normal, zero))
+        m.put += sent_bytes + SECTION_BYTES
+        m.counted = counted + buffered + sent_bytes + SECTION_BYTES
+        m.buffered = 0
+        m.flags_leave(m.waiting_flags(), m.t, m.drained_at)
+
+        self.bytes += sent_bytes
+        self.pages_in_call = normal + zero
+        self.calls_done += done
+        return done
+
+    def iterate(self):
+        if self.calls == 0:
+            self.first_call_ns = self.m.t
+        self.calls += 1
+        return self.ram_save_iterate()
+
+    def complete(self):
+        normal = zero = 0
+        for page in range(self.pages):
+            if self.bmap[page]:
+                self.take(page)
+                if self.is_zero[page]:
+                    zero += 1
+                else:
+                    normal += 1
+        sent_bytes = self.wire_bytes(normal, zero)
+        self.m.put_bytes(sent_bytes, self.cpu_ns(normal, zero))
+        self.m.put += sent_bytes
+        self.bytes += sent_bytes
+        return sent_bytes
+
+
+# ---------------------------------------------------------------- devices (section 7)
+
+
+class Vfio:
+    kind = VFIO
+
+    def __init__(self, migration, case, index):
+        self.m = migration
+        self.counts = case["vfio_counts"]
+        self.always_done = case["vfio_always_done"]
+        self.copy_ns = case["page_cost_ns"]
+        self.page_size = case["page_size"]
+        self.switchover_ack = case["switchover_ack"]
+        self.rtt_ns = case["rtt_ns"]
+        self.dirty_rate = case["device_dirty_rate"][index]
+        self.dirty_max = case["device_dirty_max"][index]
+        self.stop_copy_bytes = case["device_stop_copy_bytes"][index]
+        self.chunk_bytes = case["device_chunk_bytes"][index]
+        self.read_ns_per_byte = case["device_read_ns_per_byte"][index]
+        self.load_ns = case["device_load_ns"][index]
+
+        # the hardware
+        self.initial = case["device_initial_bytes"][index]
+        self.dirty_then, self.dirty_since = 0, migration.t
+        # what the migration thread believes
+        self.refresh()
+        # INIT_DATA_SENT: position of its last byte in the stream, None while not sent
+        self.flag_position = None
+        self.ack_due = None
+
+        self.calls = 0
+        self.bytes = 0
+        self.first_call_ns = self.initial_sent_ns = -1
+        self.starved_ns = 0
+
+    # -- the hardware
+
+    def dirty(self, t):
+        return min(self.dirty_max, self.dirty_then + int(self.dirty_rate * (t - self.dirty_since) * 1e-9))
+
+    def stop_size(self, t):
+        if self.counts == 0:
+            return self.stop_copy_bytes
+        return self.stop_copy_bytes + self.initial + self.dirty(t)
+
+    def read(self, t):
+        """One read: initial data first. Returns the number of bytes."""
+        dirty = self.dirty(t)
+        n = min(self.chunk_bytes, self.initial + dirty)
+        from_initial = min(n, self.initial)
+        from_dirty = n - from_initial
+        self.initial -= from_initial
+        if from_dirty > 0:
+            self.dirty_then, self.dirty_since = dirty - from_dirty, t
+        return n
+
+    # -- what QEMU believes
+
+    def refresh(self):
+        self.init_c = self.initial
+        self.dirty_c = self.dirty(self.m.t)
+        self.stop_c = self.stop_size(self.m.t)
+
+    def precopy_bytes(self):
+        return self.init_c + self.dirty_c
+
+    def estimate(self):
+        if self.counts == 2:
+            return self.precopy_bytes() + max(0, self.stop_c - self.precopy_bytes())
+        return self.precopy_bytes()
+
+    def exact(self):
+        """After a refresh."""
+        if self.counts == 0:
+            return self.stop_c + self.precopy_bytes()
+        if self.counts == 1:
+            return self.stop_c
+        return self.estimate()
+
+    def update_caches(self, n):
+        if n == 0:
+            self.init_c = self.dirty_c = 0
+            return
+        from_initial = min(n, self.init_c)
+        self.init_c -= from_initial
+        self.dirty_c = max(0, self.dirty_c - (n - from_initial))
+        self.stop_c = max(0, self.stop_c - n)
+
+    # -- sending
+
+    def vfio_save_iterate(self):
+        m = self.m
+        n = self.read(m.t)
+        if n > 0:
+            wire = n + 34
+            m.t += int(n * self.read_ns_per_byte)
+            m.put_bytes(wire, int(n * self.copy_ns / self.page_size))
+        else:
+            wire = SECTION_BYTES
+        self.bytes += n
+        self.update_caches(n)
+        m.count_device_bytes(wire)
+        if self.switchover_ack and self.init_c == 0 and self.flag_position is None:
+            self.flag_position = m.put
+        m.flags_leave(m.counted_flags(), m.t, m.drained_at)
+        if self.initial == 0 and self.initial_sent_ns == -1:
+            self.initial_sent_ns = m.t
+        return 1 if self.always_done or self.precopy_bytes() == 0 else 0
+
+    def iterate(self):
+        if self.calls == 0:
+            self.first_call_ns = self.m.t
+        self.calls += 1
+        return self.vfio_save_iterate()
+
+    def complete(self):
+        m = self.m
+        n = self.initial + self.dirty(m.stop_t) + self.stop_copy_bytes
+        m.t += int(n * self.read_ns_per_byte)
+        m.put_bytes(n, int(n * self.copy_ns / self.page_size))
+        m.put += n
+        self.bytes += n
+        return n
+
+
+class Block:
+    kind = BLOCK
+
+    def __init__(self, migration, case, index):
+        self.m = migration
+        self.left = case["device_initial_bytes"][index]
+        self.read_ns_per_byte = case["device_read_ns_per_byte"][index]
+        self.calls = 0
+        self.bytes = 0
+        self.first_call_ns = -1
+
+    def estimate(self):
+        return max(MIB, min(16 * MIB, self.left)) if self.left > 0 else 0
+
+    exact = precopy_bytes = estimate
+
+    def refresh(self):
+        """Nothing is cached."""
+
+    def block_save_iterate(self):
+        m = self.m
+        blocks = 0
+        while self.left > 0 and blocks < 16 and not m.exceeded():
+            n = min(MIB, self.left)
+            self.left -= n
+            m.t += int(n * self.read_ns_per_byte)
+            m.put_bytes(n + 24, 0)
+            m.count_device_bytes(n + 24)
+            self.bytes += n
+            blocks += 1
+        m.count_device_bytes(SECTION_BYTES)
+        m.flags_leave(m.counted_flags(), m.t, m.drained_at)
+        return 1
+
+    def iterate(self):
+        if self.calls == 0:
+            self.first_call_ns = self.m.t
+        self.calls += 1
+        return self.block_save_iterate()
+
+    def complete(self):
+        m = self.m
+        n = self.left
+        m.t += int(n * self.read_ns_per_byte)
+        m.put_bytes(n, 0)
+        m.put += n
+        self.bytes += n
+        return n
+
+
+# ---------------------------------------------------------------- the loop
+
+
+class Migration:
+    def __init__(self, case, seed, replicate):
+        self.case = case
+        for name, value in case.items():
+            if not isinstance(value, list):
+                setattr(self, name, value)  # the scalars: self.max_bandwidth and so on
+
+        # section 2: setup
+        self.t = case["setup_ns"]
+        self.win_t, self.mark = self.t, 0
+        self.put = self.counted = self.buffered = 0
+        self.drained_at = 0
+        self.thr = 0
+        self.sync_count = 1
+        # guest time: tau_then at time tau_since
+        self.tau_then, self.tau_since = 0, self.t
+        # section 6
+        self.last_eval, self.period_new, self.xfer_prev = self.t, 0, 0
+        self.hi = self.throttle = 0
+        self.next_tick, self.count_prev = self.t + self.throttle_timer_ns, 0
+        # devices in list order
+        self.devices = []
+        for index in range(case["device_count"]):
+            kind = case["device_kind"][index]
+            if kind == RAM:
+                self.ram = Ram(self, case, seed, replicate)
+                self.devices.append(self.ram)
+            elif kind == VFIO:
+                self.devices.append(Vfio(self, case, index))
+            else:
+                self.devices.append(Block(self, case, index))
+        self.vfio = [d for d in self.devices if d.kind == VFIO]
+        self.block = [d for d in self.devices if d.kind == BLOCK]
+        # what the result needs
+        self.pending = 0
+        self.timeline = []
+        self.walk_started, self.starving = self.t, []
+        self.stop_t = -1
+
+    # -- section 1: the link
+
+    def after_put(self, b, cpu):
+        """(elapsed, drained_at) if ``b`` bytes were put now."""
+        backlog = max(self.drained_at - self.t, 0)
+        wire = int(b * self.link_ns_per_byte)
+        elapsed = max(cpu, backlog + wire - self.send_slack_ns, 0)
+        drained_at = max(max(self.drained_at, self.t) + wire, self.t + elapsed)
+        return elapsed, drained_at
+
+    def put_bytes(self, b, cpu):
+        elapsed, self.drained_at = self.after_put(b, cpu)
+        self.t += elapsed
+
+    # -- section 1: counting
+
+    def count_device_bytes(self, b):
+        """[qemu_file_transferred] for a device other than RAM."""
+        self.put += b
+        if self.flush_pages == 1:
+            self.counted += b
+            return
+        self.buffered += b
+        flushed = self.buffered // 32768 * 32768
+        self.buffered -= flushed
+        self.counted += flushed
+
+    def exceeded(self):
+        """[migration_rate_exceeded]"""
+        return self.max_bandwidth > 0 and self.counted - self.mark > self.max_bandwidth // 10
+
+    # -- section 7: INIT_DATA_SENT and its acknowledgement
+
+    def waiting_flags(self):
+        return [d for d in self.vfio if d.flag_position is not None and d.ack_due is None]
+
+    def counted_flags(self):
+        return [d for d in self.waiting_flags() if d.flag_position <= self.counted]
+
+    def flags_leave(self, devices, t, drained_at):
+        for d in devices:
+            d.ack_due = max(drained_at, t) + d.load_ns + d.rtt_ns
+
+    def can_switchover(self):
+        """[migration_can_switchover]"""
+        if not self.switchover_ack:
+            return True
+        return all(d.ack_due is not None and d.ack_due <= self.t for d in self.vfio)
+
+    # -- guest time and throttle
+
+    def guest_time(self, t):
+        return self.tau_then + (t - self.tau_since) * (100 - self.throttle) // 100
+
+    def set_throttle(self, percent):
+        if percent != self.throttle:
+            self.tau_then, self.tau_since = self.guest_time(self.t), self.t
+            self.throttle = percent
+
+    def block_bulk(self):
+        return any(d.left > 0 for d in self.block)
+
+    def migration_trigger_throttle(self):
+        xfer = self.counted - self.xfer_prev
+        if self.period_new * self.page_size > xfer * self.throttle_trigger_threshold // 100:
+            self.hi += 1
+            if self.hi >= 2:
+                self.hi = 0
+                if self.throttle == 0:
+                    self.set_throttle(self.cpu_throttle_initial)
+                else:
+                    self.set_throttle(min(self.throttle + self.cpu_throttle_increment, self.max_cpu_throttle))
+
+    def migration_bitmap_sync(self):
+        """A sync of the loop, now. Its cost has been paid."""
+        self.period_new += self.ram.migration_bitmap_sync(self.guest_time(self.t))
+        self.ram.remaining_after_sync = self.ram.pending()
+        if (self.t - self.last_eval) // MILLISECOND > 1000:
+            if self.auto_converge and not self.block_bulk():
+                self.migration_trigger_throttle()
+            self.xfer_prev = self.counted
+            self.last_eval = self.t
+            self.period_new = 0
+
+    def cpu_throttle_dirty_sync_timer_tick(self):
+        if not self.auto_converge or self.throttle_timer_ns == 0 or self.t < self.next_tick:
+            return
+        while self.next_tick <= self.t:
+            self.next_tick += self.throttle_timer_ns
+        if self.sync_count > 1 and self.sync_count == self.count_prev:
+            self.t += self.sync_ns
+            self.migration_bitmap_sync()
+            self.sync_count += self.counts_all_syncs
+        self.count_prev = self.sync_count
+
+    # -- section 3: the loop
+
+    def migration_thread(self):
+        """True if the migration completed."""
+        while True:
+            if self.t >= self.time_limit_ns:
+                self.account_starvation(self.t)
+                return False
+            if not self.exceeded():
+                self.cpu_throttle_dirty_sync_timer_tick()
+                if self.migration_iteration_run():
+                    self.migration_completion()
+                    return True
+                self.t += self.turn_ns
+            self.migration_rate_limit()
+
+    def migration_rate_limit(self):
+        if self.t - self.win_t >= WINDOW_NS:
+            self.migration_update_counters()
+        if self.exceeded():
+            self.t = max(self.t, self.win_t + WINDOW_NS)
+
+    def migration_update_counters(self):
+        milliseconds = (self.t - self.win_t) // MILLISECOND
+        bytes_per_ms = (self.counted - self.mark) / milliseconds
+        if self.avail_switchover_bandwidth:
+            if self.avail_per_ms_exact:
+                bytes_per_ms = self.avail_switchover_bandwidth / 1000.0
+            else:
+                bytes_per_ms = float(self.avail_switchover_bandwidth // 1000)
+        self.thr = int(bytes_per_ms * self.downtime_limit_ms)
+        self.mark = self.counted
+        self.win_t = self.t
+
+    # -- section 4: one turn
+
+    def must_ask_exactly(self, estimate):
+        if self.exact_rule == 0:
+            return self.ram.pending() < self.thr
+        if self.exact_rule == 1:
+            return estimate <= self.thr
+        if self.exact_rule == 2:
+            return estimate < self.thr
+        return estimate <= self.thr or sum(d.precopy_bytes() for d in self.devices) == 0
+
+    def state_pending_exact(self):
+        """[qemu_savevm_state_pending_exact]: (bytes, whether RAM synced)"""
+        ram_syncs = bool(self.ram_exact_always) or self.ram.pending() < self.thr
+        if ram_syncs:
+            self.t += self.sync_ns
+        for d in self.devices:
+            d.refresh()
+        if ram_syncs:
+            self.migration_bitmap_sync()
+            self.sync_count += 1
+        return sum(d.exact() for d in self.devices), ram_syncs
+
+    def small_enough(self, pending):
+        if self.complete_rule == 1:
+            return pending <= self.thr
+        return pending == 0 or pending < self.thr
+
+    def migration_iteration_run(self):
+        """One turn: decide, then walk the list. True if the migration is to be completed."""
+        started = self.t
+        estimate = sum(d.estimate() for d in self.devices)
+        exact, synced = None, False
+        if self.must_ask_exactly(estimate):
+            exact, synced = self.state_pending_exact()
+        self.pending = estimate if exact is None else exact
+        if self.small_enough(self.pending) and self.can_switchover():
+            return True
+
+        self.account_starvation(started)
+        turn = {
+            "t_ns": started,
+            "estimate": estimate,
+            "exact": exact,
+            "threshold": self.thr,
+            "synced": synced,
+            "throttle": self.throttle,
+        }
+        self.walk_started = started
+        turn.update(self.qemu_savevm_state_iterate())
+        turn["remaining"] = self.ram.dirty_pages
+        self.timeline.append(turn)
+        return False
+
+    def qemu_savevm_state_iterate(self):
+        """One walk of the device list."""
+        ram_returned, ram_pages = None, 0
+        device_sent = [None] * len(self.devices)  # data, without headers
+        for index, d in enumerate(self.devices):
+            if self.exceeded():
+                break
+            before = d.bytes
+            returned = d.iterate()
+            device_sent[index] = d.bytes - before
+            if d is self.ram:
+                ram_returned, ram_pages = returned, self.ram.pages_in_call
+            if self.policy == SERIALIZED and returned != 1:
+                break
+        self.starving = [
+            d for d, sent in zip(self.devices, device_sent, strict=True) if d.kind == VFIO and sent is None and d.initial > 0
+        ]
+        return {"ram_pages": ram_pages, "ram_returned": ram_returned, "device_sent": device_sent}
+
+    def account_starvation(self, until):
+        """The devices that the last walk left out waited from its start until now."""
+        for d in self.starving:
+            d.starved_ns += until - self.walk_started
+        self.starving = []
+
+    def initial_data_left(self):
+        """What pre-copy has not sent of the initial data (block: of the disk), per device."""
+        left = []
+        for d in self.devices:
+            if d.kind == VFIO:
+                left.append(d.initial)
+            elif d.kind == BLOCK:
+                left.append(d.left)
+            else:
+                left.append(0)
+        return left
+
+    # -- section 8
+
+    def migration_completion(self):
+        self.stop_t = self.t
+        self.account_starvation(self.stop_t)
+        self.t += self.vm_stop_ns
+        self.t += self.sync_ns
+        self.ram.migration_bitmap_sync(self.guest_time(self.stop_t))
+        self.sync_count += self.counts_all_syncs
+        self.switchover_bytes = 0
+        self.initial_left = self.initial_data_left()
+        self.downtime_ram = self.downtime_devices = 0
+        for d in self.devices:
+            before = self.t
+            self.switchover_bytes += d.complete()
+            if d is self.ram:
+                self.downtime_ram += self.t - before
+            else:
+                self.downtime_devices += self.t - before
+        self.t += self.device_state_ns
+        before = self.t
+        if self.return_path:
+            self.t = max(self.t, self.drained_at) + self.destination_load_ns + self.rtt_ns
+        self.downtime_destination = self.t - before
+
+
+def migrate(case, seed=0, replicate=0):
+    """One migration."""
+    m = Migration(case, seed, replicate)
+    completed = m.migration_thread()
+    ram = m.ram
+    result = {
+        "outcome": COMPLETED if completed else TIME_LIMIT,
+        "culprit": -1,
+        "total_ns": m.t,
+        "downtime_ns": m.t - m.stop_t if completed else -1,
+        "stop_ns": m.stop_t,
+        "downtime_stop_ns": m.vm_stop_ns + m.sync_ns if completed else -1,
+        "downtime_ram_ns": m.downtime_ram if completed else -1,
+        "downtime_devices_ns": m.downtime_devices if completed else -1,
+        "downtime_state_ns": m.device_state_ns if completed else -1,
+        "downtime_destination_ns": m.downtime_destination if completed else -1,
+        "sync_count": m.sync_count,
+        "turns": len(m.timeline),
+        "bytes_sent": m.put,
+        "ram_pages_sent": ram.pages_sent,
+        "ram_zero_pages": ram.zero_pages_sent,
+        "switchover_bytes": m.switchover_bytes if completed else 0,
+        "ram_calls": ram.calls,
+        "ram_calls_done": ram.calls_done,
+        "threshold": m.thr,
+        "pending": m.pending,
+        "ram_remaining": ram.remaining_after_sync,
+        "throttle": m.throttle,
+        "steps": len(m.timeline),
+        "device_bytes": [d.bytes for d in m.devices],
+        "device_calls": [d.calls for d in m.devices],
+        "device_first_call_ns": [d.first_call_ns for d in m.devices],
+        "device_initial_sent_ns": [d.initial_sent_ns if d.kind == VFIO else -1 for d in m.devices],
+        "device_ack_ns": [d.ack_due if d.kind == VFIO and d.ack_due is not None else -1 for d in m.devices],
+        "device_starved_ns": [d.starved_ns if d.kind == VFIO else 0 for d in m.devices],
+        "device_initial_left": m.initial_left if completed else m.initial_data_left(),
+        "timeline": m.timeline,
+    }
+    return result
