@@ -212,13 +212,16 @@ def random_case(rng: random.Random) -> dict:
         rtt_ns=maybe(rng, 0.5, lambda: rng.randint(0, 20 * MS)),
         max_bandwidth=max_bandwidth,
         downtime_limit_ms=rng.choice([300.0, float(rng.randint(1, 2000)), log_uniform(rng, 1, 1000)]),
-        avail_switchover_bandwidth=0 if profile == "7.2" else maybe(rng, 0.2, lambda: int(bytes_per_s * log_uniform(rng, 0.2, 3))),
+        avail_switchover_bandwidth=0
+        if profile == "7.2"
+        else maybe(rng, 0.2, lambda: int(bytes_per_s * log_uniform(rng, 0.2, 3))),
         switchover_ack=0 if profile == "7.2" else maybe(rng, 0.6, lambda: 1),
         return_path=rng.randint(0, 1),
         auto_converge=maybe(rng, 0.4, lambda: 1),
         throttle_trigger_threshold=rng.choice([50, rng.randint(1, 100)]),
-        cpu_throttle_initial=rng.choice([20, rng.randint(1, 99)]),
+        cpu_throttle_initial=rng.choice([20, rng.randint(1, 60)]),
         cpu_throttle_increment=rng.choice([10, rng.randint(1, 60)]),
+        max_cpu_throttle=rng.choice([99, rng.randint(60, 99)]),
         policy=rng.randint(0, 1),
         throttle_timer_ns=throttle_timer_ns,
         setup_ns=maybe(rng, 0.8, lambda: rng.randint(0, 200 * MS)),

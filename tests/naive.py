@@ -705,7 +705,9 @@ class Migration:
             if self.policy == SERIALIZED and returned != 1:
                 break
         self.starving = [
-            d for d, sent in zip(self.devices, device_sent, strict=True) if d.kind == VFIO and sent is None and d.initial > 0
+            d
+            for d, sent in zip(self.devices, device_sent, strict=True)
+            if d.kind == VFIO and sent is None and d.initial > 0
         ]
         return {"ram_pages": ram_pages, "ram_returned": ram_returned, "device_sent": device_sent}
 
