@@ -1,0 +1,221 @@
+"""Outcomes in words, the registry, and the labelled tables."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from migkit import results
+from migkit.parameters import Outputs
+from migkit.results import VARIABLES, Outcome, provenance, sentence, to_dataset, to_frame, values
+
+GIB = 1 << 30
+
+
+def outputs(rows: int, devices: int = 2) -> Outputs:
+    """Columns with recognisable numbers: the row index, plus 1000 per column."""
+    columns = {}
+    for number, name in enumerate(Outputs._fields):
+        shape = (rows, devices) if name.startswith("device_") else (rows,)
+        columns[name] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape) + 1000 * number
+    columns["outcome"] = np.arange(rows, dtype=np.int64) % len(Outcome)
+    columns["culprit"] = np.where(columns["outcome"] == 0, -1, 1)
+    return Outputs(**columns)
+
+
+def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
+    table = {name: array[0] for name, array in values(outputs(1)).items()}
+    return table | {"outcome": int(outcome), "culprit": 1, "device": ["ram", "vfio0"]} | more
+
+
+def test_registry_names_every_output_once_and_in_order():
+    assert [v.column for v in VARIABLES] == list(Outputs._fields)
+    assert len({v.name for v in VARIABLES}) == len(VARIABLES)
+
+
+def test_registry_keeps_the_promise_of_names():
+    for variable in VARIABLES:
+        assert variable.meaning
+        assert variable.name.endswith("_s") == (variable.unit == "s") == (variable.dtype == "float64")
+        assert variable.name.endswith("_percent") == (variable.unit == "%")
+        assert variable.name.startswith("device_") == (variable.dims == ("device",))
+
+
+def test_never_is_nan_and_nanoseconds_are_seconds():
+    columns = outputs(3)._replace(downtime_ns=np.array([-1, 0, 243_000_000]))
+    downtime = values(columns)["downtime_s"]
+    assert math.isnan(downtime[0])
+    assert downtime[1] == 0
+    assert downtime[2] == pytest.approx(0.243)
+
+
+def test_counts_and_bytes_stay_integers_and_the_outcome_is_one_byte():
+    table = values(outputs(3))
+    assert table["outcome"].dtype == np.int8
+    assert table["bytes_sent"].dtype == np.int64
+    np.testing.assert_array_equal(table["bytes_sent"], outputs(3).bytes_sent)
+
+
+# --- sentences
+
+
+def test_completed_tells_total_time_and_downtime():
+    text = sentence(numbers(Outcome.COMPLETED, total_time_s=13.61, downtime_s=0.2431))
+    assert text == "Completed in 13.6 s with a downtime of 243 ms."
+
+
+def test_starved_device_that_was_never_called():
+    text = sentence(
+        numbers(
+            Outcome.INITIAL_DATA_STARVED,
+            device_calls=[9, 0],
+            device_initial_left_bytes=[0, GIB],
+            device_initial_bytes=[0, GIB],
+        )
+    )
+    assert text == (
+        "vfio0's initial data was never sent: the walk ended before reaching it in every turn; "
+        "1 GiB of 1 GiB were left, so the destination never acknowledged."
+    )
+
+
+def test_starved_device_that_was_called_now_and_then():
+    text = sentence(
+        numbers(
+            Outcome.INITIAL_DATA_STARVED,
+            turns=4000,
+            device_calls=[4000, 689],
+            device_initial_left_bytes=[0, 335 << 20],
+        )
+    )
+    assert text == (
+        "vfio0's initial data was never sent in full: the walk reached it in 689 of 4000 turns; "
+        "335 MiB were left, so the destination never acknowledged."
+    )
+
+
+def test_starved_device_of_which_only_the_flag_is_missing():
+    text = sentence(numbers(Outcome.INITIAL_DATA_STARVED, device_calls=[9, 2], device_initial_left_bytes=[0, 0]))
+    assert "but not the flag that says so; so the destination never acknowledged." in text
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_every_outcome_has_one_sentence(outcome):
+    text = sentence(numbers(outcome, ram_remaining_bytes=512 << 20, threshold_bytes=36 << 20, pending_bytes=GIB))
+    assert text.endswith(".")
+    assert text[0].isupper() or text.startswith("vfio0")
+    assert "nan" not in text
+    assert ". " not in text  # one sentence only
+    if outcome is Outcome.RAM_ABOVE_LINK:
+        assert "512 MiB" in text
+        assert "36 MiB" in text
+    if outcome is Outcome.STOP_COPY_ABOVE_THRESHOLD:
+        assert "vfio0" in text
+        assert "1 GiB" in text
+
+
+def test_a_sentence_from_one_point_of_a_dataset():
+    ds = to_dataset(outputs(5), {"count": [1, 2, 3, 4, 5]}, ["ram", "vfio0"])
+    assert sentence(ds.isel(count=0)).startswith("Completed in")
+    assert "vfio0" in sentence(ds.isel(count=1))
+
+
+def test_sizes_and_durations_have_three_digits():
+    assert results.bytes_text(0) == "0 B"
+    assert results.bytes_text(1023) == "1023 B"
+    assert results.bytes_text(1 << 20) == "1 MiB"
+    assert results.bytes_text(1000 << 20) == "1000 MiB"
+    assert results.bytes_text(int(2.5 * GIB)) == "2.5 GiB"
+    assert results.seconds_text(0) == "0 s"
+    assert results.seconds_text(123.4) == "123 s"
+    assert results.seconds_text(4321.0) == "4321 s"
+    assert results.seconds_text(0.9999) == "1 s"
+    assert results.seconds_text(18e-6) == "18 µs"
+    assert results.seconds_text(5e-9) == "5 ns"
+    assert results.seconds_text(math.nan) == "never"
+
+
+# --- tables
+
+
+def test_dataset_is_labelled_and_the_last_axis_varies_fastest():
+    ds = to_dataset(
+        outputs(6),
+        {"policy": ["serialized", "unserialized"], "count": (np.array([1, 2, 4]), {"units": "1"})},
+        ["ram", "vfio0"],
+        {"engine": "expected"},
+    )
+    assert dict(ds.sizes) == {"policy": 2, "count": 3, "device": 2}
+    assert ds["bytes_sent"].dims == ("policy", "count")
+    assert ds["device_bytes"].dims == ("policy", "count", "device")
+    assert int(ds["turns"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
+    assert int(ds["device_calls"].sel(policy="unserialized", count=2, device="vfio0")) == int(
+        outputs(6).device_calls[4, 1]
+    )
+    assert ds["bytes_sent"].attrs == {"long_name": "everything put into the stream", "units": "B"}
+    assert ds["outcome"].attrs["flag_values"] == [0, 1, 2, 3, 4]
+    assert ds["outcome"].attrs["flag_meanings"].split()[1] == "initial_data_starved"
+    assert ds.attrs["engine"] == "expected"
+
+
+def test_dataset_refuses_rows_that_do_not_fill_the_grid():
+    with pytest.raises(ValueError, match="5 rows do not fill"):
+        to_dataset(outputs(5), {"count": [1, 2]}, ["ram", "vfio0"])
+
+
+def test_padded_device_columns_are_left_out():
+    ds = to_dataset(outputs(2, devices=3), {"count": [1, 2]}, ["ram", "vfio0"])
+    assert ds.sizes["device"] == 2
+
+
+def test_dataset_survives_zarr(tmp_path):
+    coords = {"policy": np.array(["a", "b"], dtype=object), "count": [1, 2, 3]}
+    ds = to_dataset(outputs(6), coords, ["ram", "vfio0"], provenance("expected", 7, "a test"))
+    ds.to_zarr(tmp_path / "sweep.zarr", consolidated=False)  # no warning: the text has a specification
+    back = xr.open_zarr(tmp_path / "sweep.zarr", consolidated=False).compute()
+    xr.testing.assert_equal(ds, back)
+    assert back["total_time_s"].dtype == np.float64  # "s" must not become a timedelta on the way
+    assert back["outcome"].dtype == np.int8
+    assert back.attrs == ds.attrs
+    assert back["outcome"].attrs == ds["outcome"].attrs
+    pd.testing.assert_frame_equal(to_frame(ds), to_frame(back), check_categorical=False)
+    assert list(to_frame(back)["policy"].cat.categories) == ["a", "b"]
+
+
+def test_frame_has_one_row_per_migration():
+    ds = to_dataset(outputs(6), {"policy": ["b", "a"], "count": [1, 2, 4]}, ["ram", "vfio0"])
+    frame = to_frame(ds)
+    assert len(frame) == 6
+    assert list(frame["policy"].cat.categories) == ["b", "a"]  # as given, not sorted
+    assert list(frame["count"]) == [1, 2, 4, 1, 2, 4]
+    assert frame["outcome"].iloc[1] == "initial_data_starved"
+    assert list(frame["outcome"].cat.categories) == [outcome.label for outcome in Outcome]
+    assert pd.isna(frame["culprit"].iloc[0])
+    assert frame["culprit"].iloc[1] == "vfio0"
+    assert not [name for name in frame if name.startswith("device")]
+
+
+def test_frame_by_device():
+    ds = to_dataset(outputs(2), {"count": [1, 2]}, ["ram", "vfio0"])
+    frame = to_frame(ds, devices=True)
+    assert list(frame["device"]) == ["ram", "vfio0"] * 2
+    assert list(frame["device_bytes"]) == list(outputs(2).device_bytes.ravel())
+    assert list(frame["count"]) == [1, 1, 2, 2]
+
+
+def test_frame_of_a_single_migration():
+    frame = to_frame(to_dataset(outputs(1), {}, ["ram", "vfio0"]))
+    assert len(frame) == 1
+    assert frame["outcome"].iloc[0] == "completed"
+
+
+def test_provenance_tells_versions_and_arguments():
+    notes = provenance("bitmap", 3, "why")
+    assert notes["engine"] == "bitmap"
+    assert notes["seed"] == 3
+    assert notes["description"] == "why"
+    assert notes["numpy_version"] == np.__version__
+    assert {"migkit_version", "numba_version", "python_version"} <= notes.keys()
+    assert all(isinstance(value, str | int) for value in notes.values())
