@@ -1,0 +1,335 @@
+"""RAM as bitmaps: one bit a page for the migration bitmap, one for KVM's dirty log.
+
+Page-exact: which page is dirty, where the circular cursor stands, which chunk of the log was cleared when. Writes
+are drawn per page and sync, not one by one (docs/model.md, section 5).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from migkit.kernels.link import guest_ns
+from migkit.kernels.options import kernel
+from migkit.kernels.random import bernoulli_word, bernoulli_words, draw_key, fixed_point
+
+_U0, _U1 = np.uint64(0), np.uint64(1)
+_ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+_M1, _M2, _M4 = (np.uint64(m) for m in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F))
+_H = np.uint64(0x0101010101010101)
+_S1, _S2, _S4, _S56 = (np.uint64(n) for n in (1, 2, 4, 56))
+
+
+class BitmapRam(NamedTuple):
+    """Memory of the page-exact engine for one running migration: two bits a page, a few bytes a chunk."""
+
+    dirty: np.ndarray  # uint64, migration bitmap (RAMBlock.bmap)
+    log: np.ndarray  # uint64, pages known written since their chunk was cleared; regions only
+    chunk_dirty: np.ndarray  # int64, dirty pages of each chunk
+    chunk_pending: np.ndarray  # uint8, 1: to be cleared before its first page is sent (RAMBlock.clear_bmap)
+    chunk_tau: np.ndarray  # int64, guest time of the last clear
+    scalars: np.ndarray  # int64: see the indices below
+
+
+REMAINING, CURSOR, SYNC_TAU, PENDING, ANY_ZERO, SEED, REPLICATE, STRETCH = range(8)
+SCALARS = 8
+
+
+@kernel
+def popcount(x):
+    """Number of set bits; the shape LLVM turns into one instruction."""
+    x = x - ((x >> _S1) & _M1)
+    x = (x & _M2) + ((x >> _S2) & _M2)
+    x = (x + (x >> _S4)) & _M4
+    return np.int64((x * _H) >> _S56)
+
+
+@kernel
+def trailing_zeros(x):
+    """Index of the lowest set bit; 64 if there is none."""
+    return popcount((x & (_U0 - x)) - _U1) if x != _U0 else 64
+
+
+@kernel
+def bit_length(x):
+    """Index of the highest set bit, plus one."""
+    x |= x >> _S1
+    x |= x >> _S2
+    x |= x >> _S4
+    x |= x >> np.uint64(8)
+    x |= x >> np.uint64(16)
+    x |= x >> np.uint64(32)
+    return popcount(x)
+
+
+@kernel
+def word_mask(word, first, last):
+    """Bits of ``word`` that belong to pages ``first`` to ``last`` (exclusive)."""
+    mask = _ONES
+    base = word * 64
+    if first > base:
+        mask &= _ONES << np.uint64(first - base)
+    if last < base + 64:
+        mask &= _ONES >> np.uint64(base + 64 - last)
+    return mask
+
+
+@kernel
+def bitmap_reset(ram, case, regions, seed, replicate):
+    """Setup: every page dirty, the log all ones, every chunk to be cleared (KVM) or none (TCG)."""
+    pages = case.ram_pages
+    words = (pages + 63) // 64
+    for w in range(words):
+        ram.dirty[w] = word_mask(w, 0, pages)
+    chunks = (pages + case.chunk_pages - 1) // case.chunk_pages
+    for c in range(chunks):
+        ram.chunk_dirty[c] = min(case.chunk_pages, pages - c * case.chunk_pages)
+        ram.chunk_pending[c] = case.lazy_clear
+        ram.chunk_tau[c] = 0
+    any_zero = 0
+    covered = 0
+    for r in range(case.region_count):
+        covered += regions[r].pages
+        if regions[r].zero_share > 0.0:
+            any_zero = 1
+        if case.lazy_clear == 1 and regions[r].pages > 0:
+            first = regions[r].start // 64
+            for w in range(first, (regions[r].start + regions[r].pages + 63) // 64):
+                ram.log[w] = _ONES
+    if case.idle_zero_share > 0.0 and covered < pages:
+        any_zero = 1
+    ram.scalars[REMAINING] = pages
+    ram.scalars[CURSOR] = 0
+    ram.scalars[SYNC_TAU] = 0
+    ram.scalars[PENDING] = chunks if case.lazy_clear == 1 else 0
+    ram.scalars[ANY_ZERO] = any_zero
+    ram.scalars[SEED] = seed
+    ram.scalars[REPLICATE] = replicate
+    ram.scalars[STRETCH] = 0
+
+
+@kernel
+def bitmap_remaining(ram):
+    """Dirty pages."""
+    return ram.scalars[REMAINING]
+
+
+@kernel
+def bitmap_seek(ram, case):
+    """Move the cursor to the next dirty page, circularly; there must be one."""
+    pages = case.ram_pages
+    page = ram.scalars[CURSOR]
+    chunks = (pages + case.chunk_pages - 1) // case.chunk_pages
+    while True:
+        if page >= pages:
+            page = 0
+        chunk = page // case.chunk_pages
+        while ram.chunk_dirty[chunk] == 0:
+            chunk = chunk + 1 if chunk + 1 < chunks else 0
+            page = chunk * case.chunk_pages
+        end = min(pages, (chunk + 1) * case.chunk_pages)
+        word = page // 64
+        found = ram.dirty[word] & (_ONES << np.uint64(page % 64))
+        while found == _U0 and (word + 1) * 64 < end:
+            word += 1
+            found = ram.dirty[word]
+        if found != _U0:
+            ram.scalars[CURSOR] = word * 64 + trailing_zeros(found)
+            return
+        page = end
+
+
+@kernel
+def zero_share_of(case, regions, page):
+    """Share of zero pages where ``page`` lies."""
+    for r in range(case.region_count):
+        if regions[r].start <= page < regions[r].start + regions[r].pages:
+            return regions[r].zero_share
+    return case.idle_zero_share
+
+
+@kernel
+def bitmap_is_zero(ram, case, regions, page):
+    """Whether ``page`` is a zero page: a draw of stream 0 that never changes."""
+    share = zero_share_of(case, regions, page)
+    if share <= 0.0:
+        return 0
+    key = draw_key(ram.scalars[SEED], ram.scalars[REPLICATE], 0, 0)
+    word = bernoulli_word(key, page // 64, fixed_point(share))
+    return np.int64((word >> np.uint64(page % 64)) & _U1)
+
+
+@kernel
+def bitmap_stretch(ram, case, regions, tau):
+    """Clear the chunk of the next dirty page if it waits for it; say how many pages follow that cost the same.
+
+    Returns
+    -------
+    pages : int
+        Dirty pages from the cursor on that can be taken with nothing in between.
+    zero_share : float
+        0 or 1: whether they are zero pages.
+    """
+    if ram.scalars[STRETCH] > 0:
+        return ram.scalars[STRETCH], 0.0
+    bitmap_seek(ram, case)
+    page = ram.scalars[CURSOR]
+    chunk = page // case.chunk_pages
+    if ram.chunk_pending[chunk] == 1:
+        # KVM_CLEAR_DIRTY_LOG just before the first page of the chunk is sent
+        ram.chunk_pending[chunk] = 0
+        ram.chunk_tau[chunk] = tau
+        ram.scalars[PENDING] -= 1
+    if ram.scalars[ANY_ZERO] == 1:
+        return 1, float(bitmap_is_zero(ram, case, regions, page))
+    if ram.scalars[PENDING] == 0:
+        return ram.scalars[REMAINING], 0.0
+    # to the end of this chunk; the next one may wait for its clear
+    word = page // 64
+    last = (min(case.ram_pages, (chunk + 1) * case.chunk_pages) + 63) // 64
+    pages = popcount(ram.dirty[word] & (_ONES << np.uint64(page % 64)))
+    for w in range(word + 1, last):
+        pages += popcount(ram.dirty[w])
+    ram.scalars[STRETCH] = pages
+    return pages, 0.0
+
+
+@kernel
+def bitmap_alike(ram):
+    """Dirty pages ahead with nothing in between and one cost; 0 if that is not known without a look."""
+    if ram.scalars[STRETCH] > 0:
+        return ram.scalars[STRETCH], 0.0
+    if ram.scalars[PENDING] == 0 and ram.scalars[ANY_ZERO] == 0:
+        return ram.scalars[REMAINING], 0.0
+    return 0, 0.0
+
+
+@kernel
+def bitmap_take(ram, case, count):
+    """Send ``count`` pages from the cursor on: clear their bits, move the cursor past the last one."""
+    left = count
+    while left > 0:
+        bitmap_seek(ram, case)
+        page = ram.scalars[CURSOR]
+        chunk = page // case.chunk_pages
+        end = min(case.ram_pages, (chunk + 1) * case.chunk_pages)
+        word = page // 64
+        mask = _ONES << np.uint64(page % 64)
+        taken = 0
+        while word * 64 < end:
+            bits = ram.dirty[word] & mask
+            here = popcount(bits)
+            if here <= left - taken:
+                ram.dirty[word] &= ~mask
+                taken += here
+                if taken == left:
+                    ram.scalars[CURSOR] = word * 64 + bit_length(bits)
+                word += 1
+                mask = _ONES
+            else:
+                rest = bits
+                for _ in range(left - taken):
+                    rest &= rest - _U1
+                ram.dirty[word] = (ram.dirty[word] & ~mask) | rest
+                taken = left
+                ram.scalars[CURSOR] = word * 64 + bit_length(bits & ~rest)
+            if taken == left:
+                break
+        if taken < left:
+            ram.scalars[CURSOR] = end
+        ram.chunk_dirty[chunk] -= taken
+        left -= taken
+    ram.scalars[REMAINING] -= count
+    ram.scalars[STRETCH] = max(0, ram.scalars[STRETCH] - count)
+
+
+@kernel
+def written_by_sequence(region, since, until, word, mask):
+    """Pages of ``word`` a cyclic writer touched between two guest times."""
+    size = region.pages
+    first = int(region.writes_per_s * (since * 1e-9))
+    count = int(region.writes_per_s * (until * 1e-9)) - first
+    if count <= 0:
+        return _U0
+    if count >= size:
+        return mask
+    begin = region.start + first % size
+    end = begin + count
+    stop = region.start + size
+    bits = _U0
+    if begin < (word + 1) * 64 and min(end, stop) > word * 64:
+        bits = word_mask(word, begin, min(end, stop))
+    if end > stop and region.start < (word + 1) * 64 and end - size > word * 64:
+        bits |= word_mask(word, region.start, end - size)
+    return bits & mask
+
+
+@kernel
+def written_probability(region, span):
+    """``1 - exp(-w dtau / N)``: a page of a uniform region is written in ``span`` nanoseconds of guest time."""
+    return -np.expm1(-region.writes_per_s * (span * 1e-9) / region.pages)
+
+
+@kernel
+def bitmap_sync(ram, case, regions, state, t, number):
+    """Bring the writes up to ``t`` into the migration bitmap (migration/ram.c:migration_bitmap_sync).
+
+    Returns
+    -------
+    new : int
+        Pages that went from clean to dirty.
+    """
+    tau = guest_ns(state, t)
+    before = ram.scalars[SYNC_TAU]
+    lazy = case.lazy_clear == 1
+    new = 0
+    for r in range(case.region_count):
+        region = regions[r]
+        size = region.pages
+        key = draw_key(ram.scalars[SEED], ram.scalars[REPLICATE], 1 + r, number)
+        since_sync = fixed_point(written_probability(region, tau - before))
+        since_clear = since_sync
+        end = region.start + size
+        word = region.start // 64
+        while word * 64 < end:
+            chunk = word * 64 // case.chunk_pages
+            cleared = lazy and ram.chunk_pending[chunk] == 0
+            clear_tau = ram.chunk_tau[chunk]
+            if cleared:
+                since_clear = fixed_point(written_probability(region, tau - clear_tau))
+            stop = min((end + 63) // 64, (chunk + 1) * case.chunk_pages // 64)
+            fresh = 0
+            for w in range(word, stop):
+                mask = word_mask(w, region.start, end)
+                if region.sequential == 1:
+                    high = written_by_sequence(region, before, tau, w, mask)
+                    low = written_by_sequence(region, clear_tau, tau, w, mask) if cleared else high
+                elif cleared and since_clear != since_sync:
+                    low, high = bernoulli_words(key, w, since_clear, since_sync)
+                else:
+                    high = bernoulli_word(key, w, since_sync)
+                    low = high
+                known = ram.log[w] & mask
+                if not lazy:
+                    known = high & mask
+                elif cleared:
+                    known = ((low & known) | (high & ~known)) & mask
+                else:
+                    known = known | (high & mask)
+                if lazy:
+                    ram.log[w] = (ram.log[w] & ~mask) | known
+                fresh += popcount(known & ~ram.dirty[w])
+                ram.dirty[w] |= known
+            ram.chunk_dirty[chunk] += fresh
+            new += fresh
+            word = stop
+    if lazy:
+        chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
+        for c in range(chunks):
+            ram.chunk_pending[c] = 1
+        ram.scalars[PENDING] = chunks
+    ram.scalars[SYNC_TAU] = tau
+    ram.scalars[STRETCH] = 0
+    ram.scalars[REMAINING] += new
+    return new

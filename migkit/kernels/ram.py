@@ -1,0 +1,200 @@
+"""RAM's part of a walk (migration/ram.c:ram_save_iterate): how many pages one call sends, and how long it takes.
+
+Computed, not iterated page by page: the first of budget, the 51 ms rule at its 64-page checks, and pages left.
+"""
+
+from __future__ import annotations
+
+from migkit.kernels.link import WINDOWS_PER_S, elapsed_ns, guest_ns, put_bytes
+from migkit.kernels.memory import remaining, stretch, take
+from migkit.kernels.options import kernel
+
+SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
+CHECK_PAGES = 64  # the clock is read after pages 1, 65, 129, ...
+FLAG_PAGES = 32  # a waiting flag leaves with the first 32 pages
+SECTION_BYTES = 18  # section header, end mark, footer
+PAGE_HEADER = 8
+ZERO_PAGE_BYTES = 9
+
+
+@kernel
+def page_bytes(case, normal, zero):
+    """Bytes on the wire of normal and zero pages."""
+    return normal * (case.page_size + PAGE_HEADER) + zero * ZERO_PAGE_BYTES
+
+
+@kernel
+def page_cpu(case, normal, zero):
+    """Nanoseconds of the migration thread for normal and zero pages."""
+    return int(normal * case.page_cost_ns + zero * case.zero_cost_ns)
+
+
+@kernel
+def pages_elapsed(case, backlog, normal, zero):
+    """Nanoseconds since the start of the call when these pages have been put."""
+    return elapsed_ns(case, backlog, page_bytes(case, normal, zero), page_cpu(case, normal, zero))
+
+
+@kernel
+def zeros_of(pages, share):
+    """Zero pages among ``pages`` of a zero share, to the nearest whole page."""
+    return int(pages * share + 0.5)
+
+
+@kernel
+def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
+    """Pages of this stretch after which the budget is used up; more than ``most`` if they do not.
+
+    ``room`` is what the window had left when the call began, ``buffered`` what the stream held then. Up to 8.0 each page
+    counts when it is put; from 8.2 on, everything put so far counts at every 32nd normal page.
+    """
+    size = case.page_size + PAGE_HEADER
+    if case.flush_pages == 1:
+        room -= page_bytes(case, normal, zero)
+        if room < 0:
+            return 0
+        if share <= 0.0:
+            return room // size + 1
+        pages = max(0, int(room / (size * (1.0 - share) + ZERO_PAGE_BYTES * share)) - 2)
+        while page_bytes(case, pages - zeros_of(pages, share), zeros_of(pages, share)) <= room:
+            pages += 1
+        return pages
+    if share >= 1.0:
+        return most + 1
+    flushes = normal // case.flush_pages + 1
+    if share <= 0.0:
+        missing = room - buffered - zero * ZERO_PAGE_BYTES
+        flushes = max(flushes, missing // (case.flush_pages * size) + 1)
+        return flushes * case.flush_pages - normal
+    along = ZERO_PAGE_BYTES * share / (1.0 - share)  # bytes of zero pages that ride along with a normal page
+    missing = room - buffered - zero * ZERO_PAGE_BYTES + int(along * normal)
+    flushes = max(flushes, int(missing / (case.flush_pages * (size + along))) + 1)
+    wanted = flushes * case.flush_pages - normal
+    pages = max(0, int(wanted / (1.0 - share)) - 2)
+    while pages - zeros_of(pages, share) < wanted:
+        pages += 1
+    return pages
+
+
+@kernel
+def pages_until_check(case, backlog, normal, zero, share, most):
+    """Pages of this stretch after which a check of the clock ends the call; more than ``most`` if none does.
+
+    The elapsed time is the larger of two lines, the thread's and the wire's; the first of them to reach 51 ms gives a
+    guess that is then corrected by whole checks.
+    """
+    done = normal + zero
+    per_page_cpu = case.page_cost_ns * (1.0 - share) + case.zero_cost_ns * share
+    wire_bytes = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
+    per_page_wire = wire_bytes * case.link_ns_per_byte
+    guess = float(most)
+    if per_page_cpu > 0.0:
+        guess = min(guess, (SLICE_NS - page_cpu(case, normal, zero)) / per_page_cpu)
+    if per_page_wire > 0.0:
+        ready = backlog + page_bytes(case, normal, zero) * case.link_ns_per_byte - case.send_slack_ns
+        guess = min(guess, (SLICE_NS - ready) / per_page_wire)
+    first = (done + CHECK_PAGES - 1) // CHECK_PAGES  # first check after page 64 k + 1 > done
+    k = max(first, (done + int(guess) - 1) // CHECK_PAGES)
+    while k > first and check_stops(case, backlog, normal, zero, share, k - 1):
+        k -= 1
+    while k * CHECK_PAGES + 1 - done <= most and not check_stops(case, backlog, normal, zero, share, k):
+        k += 1
+    return k * CHECK_PAGES + 1 - done
+
+
+@kernel
+def check_stops(case, backlog, normal, zero, share, k):
+    """Whether check ``k`` of the call, after page ``64 k + 1``, finds 51 ms gone."""
+    pages = k * CHECK_PAGES + 1 - normal - zero
+    zeros = zeros_of(pages, share)
+    return pages_elapsed(case, backlog, normal + pages - zeros, zero + zeros) >= SLICE_NS
+
+
+@kernel
+def release_flags(case, state, live, devices, leave_t, drained_at):
+    """Let the flags in the stream buffer leave: their acknowledgements are due after transfer, load, round trip."""
+    for d in range(case.device_count):
+        if live[d].flag == 1:
+            live[d].flag = 2
+            state.flags_missing -= 1
+            state.flags_buffered -= 1
+            due = max(drained_at, leave_t) + devices[d].load_ns + case.rtt_ns
+            live[d].progress_sync = state.syncs
+            live[d].ack_t = due
+            state.ack_t = max(state.ack_t, due)
+            state.events += 1
+
+
+@kernel
+def ram_save_iterate(ram, case, regions, devices, state, live, report):
+    """One call of RAM's handler.
+
+    Returns
+    -------
+    returned : int
+        1 if the whole bitmap was searched and nothing was left, else 0.
+    """
+    state.ram_pages = 0
+    if state.bulk == 1:
+        # migration/ram.c up to 9.0: nothing is sent while a block device is in its bulk phase
+        release_flags(case, state, live, devices, state.t, state.drained_at)
+        finish_section(case, state, report, 0, 0)
+        return 0
+    backlog = max(state.drained_at - state.t, 0)
+    limited = case.max_bandwidth > 0
+    room = case.max_bandwidth // WINDOWS_PER_S - (state.counted - state.mark)
+    flushed = 0  # bytes of this call that count already
+    normal, zero = 0, 0
+    flag_t = -1
+    flag_drained = 0
+    returned = 1
+    while remaining(ram) > 0:
+        if limited and flushed > room:
+            returned = 0
+            break
+        start = state.t + pages_elapsed(case, backlog, normal, zero)
+        pages, share = stretch(ram, case, regions, guest_ns(state, start))
+        stop = pages_until_check(case, backlog, normal, zero, share, pages)
+        over = pages + 1
+        if limited:
+            over = pages_until_exceeded(case, room, state.buffered, normal, zero, share, pages)
+        count = min(pages, min(stop, over))
+        zeros = zeros_of(count, share)
+        if state.flags_buffered > 0 and flag_t < 0 and normal + zero + count >= FLAG_PAGES:
+            ahead = FLAG_PAGES - normal - zero
+            ahead_zero = zeros_of(ahead, share)
+            n, z = normal + ahead - ahead_zero, zero + ahead_zero
+            flag_t = state.t + pages_elapsed(case, backlog, n, z)
+            wire = int(page_bytes(case, n, z) * case.link_ns_per_byte)
+            flag_drained = max(state.t + backlog + wire, flag_t)
+        take(ram, case, count)
+        if (normal + count - zeros) // case.flush_pages > normal // case.flush_pages:
+            whole = (normal + count - zeros) // case.flush_pages * case.flush_pages
+            flushed = page_bytes(case, whole, zero) + state.buffered
+        normal += count - zeros
+        zero += zeros
+        if case.flush_pages == 1:
+            flushed = page_bytes(case, normal, zero)
+        if count == stop:
+            returned = 0
+            break
+    size = page_bytes(case, normal, zero)
+    put_bytes(case, state, size, page_cpu(case, normal, zero))
+    if state.flags_buffered > 0:
+        if flag_t < 0:
+            flag_t, flag_drained = state.t, state.drained_at
+        release_flags(case, state, live, devices, flag_t, flag_drained)
+    finish_section(case, state, report, size, normal + zero)
+    report.ram_zero_pages += zero
+    state.ram_pages = normal + zero
+    return returned
+
+
+@kernel
+def finish_section(case, state, report, size, pages):
+    """End of a RAM call: everything buffered is flushed and counted."""
+    state.counted += size + state.buffered + SECTION_BYTES
+    state.buffered = 0
+    report.bytes_sent += size + SECTION_BYTES
+    report.ram_pages_sent += pages
+    report.ram_calls += 1
