@@ -78,7 +78,7 @@ def choices(names: Iterable[str]) -> str:
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
-def did_you_mean(word: object, names: Iterable[str], otherwise: str = "allowed are") -> str:
+def did_you_mean(word: object, names: Iterable[str], otherwise: str = "use") -> str:
     """Suggest the nearest allowed name, or list them all when none is near.
 
     Examples
@@ -86,7 +86,7 @@ def did_you_mean(word: object, names: Iterable[str], otherwise: str = "allowed a
     >>> did_you_mean("bandwith", ["bandwidth", "rtt"])
     'did you mean "bandwidth"?'
     >>> did_you_mean("colour", ["bandwidth", "rtt"])
-    'allowed are "bandwidth" or "rtt"'
+    'use "bandwidth" or "rtt"'
     """
     known = list(names)
     near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -92,6 +93,22 @@ class Part(BaseModel):
         except PydanticError as error:
             raise _sentence(error, cls) from None
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        # What a notebook shows for the constructor: names and defaults, without pydantic's annotations.
+        cls.__signature__ = Signature(
+            [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=Parameter.empty if f.is_required() else f.default)
+                for name, f in cls.model_fields.items()
+            ]
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ScenarioError("cannot be set: a scenario never changes, make another with replace()", name)
+
+    def __delattr__(self, name: str) -> None:
+        raise ScenarioError("cannot be deleted: a scenario never changes, make another with replace()", name)
+
     @model_validator(mode="before")
     @classmethod
     def _plain_scalars(cls, data: Any) -> Any:
@@ -137,7 +154,9 @@ _KINDS_OF_DEVICE = ("ram", "vfio", "block")
 
 def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     """Turn the first of pydantic's complaints into one sentence."""
-    first = error.errors(include_url=False)[0]
+    # A misspelt name is often missing too: the spelling says more.
+    found = error.errors(include_url=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
     path = _dotted(first["loc"])
     value, kind, context = first["input"], first["type"], first.get("ctx", {})
     own = context.get("error")
@@ -147,8 +166,13 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
         return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
     if kind == "missing":
         return ScenarioError("is missing: it has no default", path)
-    if kind.startswith("union_tag"):
-        return ScenarioError(f"must say what it is: {choices(_KINDS_OF_DEVICE)}", f"{path}.kind", _tag(value))
+    if kind == "union_tag_not_found":
+        return ScenarioError(f"is missing: use {choices(_KINDS_OF_DEVICE)}", f"{path}.kind")
+    if kind == "union_tag_invalid":
+        tag = value.get("kind") if isinstance(value, dict) else value
+        return ScenarioError(f"is not a kind of device: {did_you_mean(tag, _KINDS_OF_DEVICE)}", f"{path}.kind", tag)
+    if kind == "model_attributes_type":
+        return ScenarioError("is not a device: give Ram, Vfio or Block, or a table with a kind", path, value)
     if kind == "literal_error":
         allowed = [text.strip("'") for text in context["expected"].replace(" or ", ", ").split(", ")]
         return ScenarioError(f"is not allowed: {did_you_mean(value, allowed)}", path, value)
@@ -161,10 +185,4 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     if kind == "model_type":
         name = context.get("class_name", "part")
         return ScenarioError(f"is not a {name}: give one, or a table of its fields", path, value)
-    if kind == "frozen_instance":
-        return ScenarioError("cannot be assigned: a scenario does not change, use replace()", path)
     return ScenarioError(f"is not allowed: {first['msg'][:1].lower()}{first['msg'][1:]}", path, value)
-
-
-def _tag(value: Any) -> Any:
-    return value.get("kind") if isinstance(value, dict) else getattr(value, "kind", value)

@@ -19,6 +19,7 @@ Speed = quantity(Rate, "0 B/s", "1 TB/s")
 SpeedAboveZero = quantity(Rate, "1 kB/s", "1 TB/s")
 Limit = quantity(Rate, "1 kB/s", "1000 TB/s", or_zero=True)
 Cost = quantity(Seconds, "0 s", "1 h")
+PageCost = quantity(Seconds, "0 s", "1 ms")
 Percent = number(int, 1, 99)
 
 
@@ -104,8 +105,8 @@ class Guest(Part):
             end = first.start + first.size
             if end > second.start:
                 raise ScenarioError(
-                    f"overlaps guest.regions.{a}, which ends at {format_bytes(end)}: "
-                    f"regions must not share pages, and this one starts at {second.start}",
+                    f"starts at {second.start} and overlaps region {a} of the list, which ends at "
+                    f"{format_bytes(end)}: regions must not share pages",
                     f"regions.{b}",
                 )
         return self
@@ -149,8 +150,8 @@ class Vfio(Part):
     count : int, default 1
         How many of them, 0 to 64, one behind the other in the list.
     initial_bytes : bytes
-        Initial pre-copy data (``initial_bytes`` of the kernel's VFIO_MIG_GET_PRECOPY_INFO); until it is sent and loaded,
-        switchover-ack holds the migration back.
+        Initial pre-copy data (``initial_bytes`` of the kernel's VFIO_MIG_GET_PRECOPY_INFO); until it is sent and
+        loaded, switchover-ack holds the migration back.
     dirty_rate : bytes/s, default 0 B/s
         How fast the device's state is rewritten once the migration runs, up to 1 TB/s.
     dirty_max : bytes, default 0 B
@@ -160,8 +161,8 @@ class Vfio(Part):
     chunk : bytes, default 1 MiB
         The most one read returns (``hw/vfio/migration.c:vfio_save_iterate``: one read a call, of at most 1 MiB).
     read_rate : bytes/s, default 2 GB/s
-        How fast the device hands out its data, from 1 kB/s to 1 TB/s. The default is near the 0.3 to 0.5 ms per MiB measured
-        with the synthetic device of ``data/qemu-traces``.
+        How fast the device hands out its data, from 1 kB/s to 1 TB/s. The default is near the 0.3 to 0.5 ms per MiB
+        measured with the synthetic device of ``data/qemu-traces``.
     load_time : seconds, default 5 ms
         What the destination needs to load the initial data before it can acknowledge; 0 to 1 h.
 
@@ -311,8 +312,8 @@ class Migration(Part):
 class HostCosts(Part):
     """What the hosts need time for, apart from the link.
 
-    All are times from 0 to 1 h. The defaults come from measured migrations of real QEMU on one machine with two
-    cores (``data/qemu-traces``): another machine has others.
+    All are times from 0 to 1 h, if not said otherwise. The defaults come from measured migrations of real QEMU on
+    one machine with two cores (``data/qemu-traces``): another machine has others.
 
     Parameters
     ----------
@@ -321,13 +322,13 @@ class HostCosts(Part):
     turn : seconds, default 50 us
         One turn of the migration loop, apart from what the devices do; from 1 us.
     bitmap_sync : seconds, default 0 s
-        The part of a bitmap sync that does not grow with RAM.
+        The part of a bitmap sync that does not grow with RAM; up to 1 min.
     bitmap_sync_per_gib : seconds, default 0.14 ms
-        The part that does, per GiB of RAM.
+        The part that does, per GiB of RAM; up to 1 s.
     page : seconds, default 1.8 us
-        CPU time of the migration thread for a normal page.
+        CPU time of the migration thread for a normal page; up to 1 ms.
     zero_page : seconds, default 0.2 us
-        The same for a page that turns out to be zero.
+        The same for a page that turns out to be zero; up to 1 ms.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.5 ms
@@ -343,10 +344,10 @@ class HostCosts(Part):
 
     setup: Cost = Seconds(2e-3)
     turn: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
-    bitmap_sync: Cost = Seconds(0)
-    bitmap_sync_per_gib: Cost = Seconds(0.14e-3)
-    page: Cost = Seconds(1.8e-6)
-    zero_page: Cost = Seconds(0.2e-6)
+    bitmap_sync: quantity(Seconds, "0 s", "1 min") = Seconds(0)
+    bitmap_sync_per_gib: quantity(Seconds, "0 s", "1 s") = Seconds(0.14e-3)
+    page: PageCost = Seconds(1.8e-6)
+    zero_page: PageCost = Seconds(0.2e-6)
     vm_stop: Cost = Seconds(0.1e-3)
     device_state: Cost = Seconds(1.5e-3)
     destination_load: Cost = Seconds(4e-3)

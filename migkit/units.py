@@ -18,13 +18,7 @@ from migkit.errors import ScenarioError, show
 
 _DECIMAL = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
-_WORDS = {
-    "B": Fraction(1),
-    "byte": Fraction(1),
-    "bytes": Fraction(1),
-    "bit": Fraction(1, 8),
-    "bits": Fraction(1, 8),
-}
+_WORDS = {"B": Fraction(1), "byte": Fraction(1), "bytes": Fraction(1), "bit": Fraction(1, 8), "bits": Fraction(1, 8)}
 _TIMES = {
     "ns": Fraction(1, 10**9),
     "us": Fraction(1, 10**6),
@@ -41,19 +35,21 @@ _UNITS = {
     **{f"{unit}/s": ("rate", factor) for unit, factor in _SIZES.items()},
     **{unit: ("time", factor) for unit, factor in _TIMES.items()},
 }
-_EXAMPLES = {
-    "size": '"16 GiB" or "512 MB"',
-    "rate": '"10 Gbit/s" or "128 MiB/s"',
-    "time": '"300 ms" or "2 s"',
+_EXAMPLES = {"size": '"16 GiB" or "512 MB"', "rate": '"10 Gbit/s" or "128 MiB/s"', "time": '"300 ms" or "2 s"'}
+_KNOWN = {
+    "size": "B or bit with a prefix such as Ki, Mi, Gi, k, M or G",
+    "rate": "B/s or bit/s with a prefix such as Ki, Mi, Gi, k, M or G",
+    "time": "ns, us, ms, s, min or h",
 }
 _PINT_UNITS = {"size": "byte", "rate": "byte / second", "time": "second"}
-
 # Units that results are written in, the ones preferred at equal length first.
 _SIZE_OUT = ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "kB", "B")
 _RATE_OUT = ("GiB/s", "MiB/s", "KiB/s", "GB/s", "MB/s", "kB/s", "B/s", "Gbit/s", "Mbit/s", "kbit/s")
 _TIME_OUT = ("h", "min", "s", "ms", "us", "ns")
 
-_TEXT = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(\S.*?)?\s*", re.ASCII | re.DOTALL)
+_TEXT = re.compile(
+    r"\s*([+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)\s*([^\W\d_].*?)?\s*", re.DOTALL
+)
 _UNCLEAR = re.compile(r"([kKMGT]?i?)([bB])(ps|/s)?")
 
 
@@ -75,14 +71,13 @@ def _unit_problem(number: str, unit: str, kind: str) -> str:
     if unit in ("k", "K", "M", "G", "T") and kind != "time":
         per = "/s" if kind == "rate" else ""
         return f'has no unit: write "{number} {unit.upper()}iB{per}" or "{number} {unit}B{per}"'
-    return f'has the unit "{unit}", which is not understood: write a {kind} such as {_EXAMPLES[kind]}'
+    return f'has the unit "{unit}", which is not understood: use {_KNOWN[kind]}'
 
 
 @lru_cache(maxsize=4096)
 def _parse_text(text: str) -> tuple[str, str, str, Fraction]:
     """Split a quantity into number, unit, kind ("" if unknown) and exact SI value."""
-    match = _TEXT.fullmatch(text)
-    if match is None:
+    if not (match := _TEXT.fullmatch(text)):
         return "", "", "", Fraction(0)
     number, unit = match.group(1), match.group(2) or ""
     kind, factor = _UNITS.get(unit, ("", Fraction(0)))
@@ -146,12 +141,7 @@ def parse_bytes(value: Any) -> int:
     Returns
     -------
     int
-        Bytes.
-
-    Raises
-    ------
-    ScenarioError
-        If `value` is not a size, or not a whole number of bytes.
+        Bytes; what is not a whole number of them is refused.
 
     Examples
     --------
@@ -178,17 +168,12 @@ def parse_rate(value: Any) -> float:
     Parameters
     ----------
     value : str, pint.Quantity, Rate or 0
-        A number and a unit: that of a size, per second.
+        A number and a unit: that of a size, per second. ``Gb/s`` and ``Gbps`` are refused.
 
     Returns
     -------
     float
         Bytes per second.
-
-    Raises
-    ------
-    ScenarioError
-        If `value` is not a rate. ``Gb/s`` and ``Gbps`` are refused: bit or byte is spelled out.
 
     Examples
     --------
@@ -210,11 +195,6 @@ def parse_time(value: Any) -> float:
     -------
     float
         Seconds.
-
-    Raises
-    ------
-    ScenarioError
-        If `value` is not a time.
 
     Examples
     --------
@@ -299,11 +279,7 @@ class Bytes(int):
     """
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return format_bytes(self)
-
-    __str__ = __repr__
+    __repr__ = __str__ = lambda self: format_bytes(self)
 
 
 class Rate(float):
@@ -316,11 +292,7 @@ class Rate(float):
     """
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return format_rate(self)
-
-    __str__ = __repr__
+    __repr__ = __str__ = lambda self: format_rate(self)
 
 
 class Seconds(float):
@@ -333,11 +305,7 @@ class Seconds(float):
     """
 
     __slots__ = ()
-
-    def __repr__(self) -> str:
-        return format_time(self)
-
-    __str__ = __repr__
+    __repr__ = __str__ = lambda self: format_time(self)
 
 
 _KINDS: dict[str, type] = {"size": Bytes, "rate": Rate, "time": Seconds}
@@ -413,12 +381,7 @@ def geomspace(start: Any, stop: Any, num: int, multiple: Any = None) -> tuple[st
     Parameters
     ----------
     start, stop, num, multiple
-        As for `linspace`.
-
-    Returns
-    -------
-    tuple of str
-        Text that parses back to exactly the value meant.
+        As for `linspace`, and so is what it returns.
 
     Examples
     --------
