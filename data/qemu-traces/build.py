@@ -24,22 +24,33 @@ NORMAL_PAGE_WIRE_BYTES = 4096 + 8
 PACED_LINK_SHARE = 200.47 / 200
 """Median of the link bandwidth that the windows of paced runs show, over the configured value."""
 
-RUN = ("run", pa.dictionary(pa.int16(), pa.string()))
-LABEL = pa.dictionary(pa.int16(), pa.string())
-F, I, S, B = pa.float64(), pa.int64(), pa.string(), pa.bool_()
+FLOAT, INT, TEXT, BOOL = pa.float64(), pa.int64(), pa.string(), pa.bool_()
+LABEL = pa.dictionary(pa.int16(), TEXT)
+TYPES = {"float": FLOAT, "int": INT, "text": TEXT, "bool": BOOL, "label": LABEL, "list": pa.list_(TEXT)}
 
-RUNS_CSV = {  # column of runs.csv -> type; those that become rows of devices.parquet or several columns are absent
-    "group": LABEL, "name": LABEL, "build": LABEL, "accel": LABEL, "rep": I, "ram_mib": I, "ws_mib": I,
-    "mode": LABEL, "delay": I, "target_writes_s": F, "pre_writes_s": F, "mig_writes_s": F, "bw_mib_s": I,
-    "link_mib_s": I, "dt_limit_ms": I, "ndev": I, "dev_init_mib": F, "dev_stop_mib": F, "dev_rate_mib_s": F,
-    "dev_max_mib": F, "blk_mib": I, "caps": pa.list_(pa.string()), "limit_s": I, "outcome": LABEL, "total_ms": I,
-    "downtime_ms": I, "downtime_wall_ms": F, "setup_ms": I, "stop_at_ms": F, "transferred": I, "normal": I,
-    "duplicate": I, "sync_count": I, "precopy_bytes": I, "downtime_bytes": I, "iterations": I, "estimate_calls": I,
-    "exact_calls": I, "ram_calls": I, "ram_ret1": I, "ram_max_call_ms": F, "big_waits": I, "rate_sleeps": I,
-    "bw_meas_mib_s": F, "window_ms_median": F, "threshold_mib_median": F, "sync_us_median": F, "sync_us_max": I,
-    "dirty_pages_rate_median": F, "dirty_pages_rate_max": I, "throttle_max": I, "ack_ms": F, "loadavg": F,
-    "other_cpu": F, "steal_s": F,
-}  # fmt: skip
+
+def fields(text):
+    """Columns and their types from ``name type, name type``."""
+    pairs = (pair.split() for pair in text.split(","))
+    return [(name, TYPES[kind]) for name, kind in pairs]
+
+
+RUNS_CSV = dict(  # runs.csv without the columns that become rows of devices.parquet or several columns
+    fields(
+        """
+        group label, name label, build label, accel label, rep int, ram_mib int, ws_mib int, mode label,
+        delay int, target_writes_s float, pre_writes_s float, mig_writes_s float, bw_mib_s int, link_mib_s int,
+        dt_limit_ms int, ndev int, dev_init_mib float, dev_stop_mib float, dev_rate_mib_s float,
+        dev_max_mib float, blk_mib int, caps list, limit_s int, outcome label, total_ms int, downtime_ms int,
+        downtime_wall_ms float, setup_ms int, stop_at_ms float, transferred int, normal int, duplicate int,
+        sync_count int, precopy_bytes int, downtime_bytes int, iterations int, estimate_calls int,
+        exact_calls int, ram_calls int, ram_ret1 int, ram_max_call_ms float, big_waits int, rate_sleeps int,
+        bw_meas_mib_s float, window_ms_median float, threshold_mib_median float, sync_us_median float,
+        sync_us_max int, dirty_pages_rate_median float, dirty_pages_rate_max int, throttle_max int,
+        ack_ms float, loadavg float, other_cpu float, steal_s float
+        """
+    )
+)
 
 CHECKPOINTS = {
     "downtime-start": "downtime_start_ms",
@@ -49,40 +60,46 @@ CHECKPOINTS = {
     "downtime-end": "downtime_end_ms",
 }
 
-RUNS_EXTRA = {
-    "writes_max": B, "transport": LABEL, "sndbuf_bytes": I, "region_start_bytes": I, "ws_pages": I,
-    "guest_max_burst_pages": I, **{name: F for name in CHECKPOINTS.values()}, "traced": B,
-    "iterations_thinned": B, "syncs_thinned": B, "device_iter_thinned": B, "big_waits_thinned": B,
-    "rate_sleeps_requested_ms": F, "link_first_pass_bytes_per_s": F, "link_imposed_bytes_per_s": F,
-}  # fmt: skip
+RUNS_EXTRA = fields(
+    """
+    writes_max bool, transport label, sndbuf_bytes int, region_start_bytes int, ws_pages int,
+    guest_max_burst_pages int, downtime_start_ms float, vm_stopped_ms float, iterable_saved_ms float,
+    non_iterable_saved_ms float, downtime_end_ms float, traced bool, iterations_thinned bool,
+    syncs_thinned bool, device_iter_thinned bool, big_waits_thinned bool, rate_sleeps_requested_ms float,
+    link_first_pass_bytes_per_s float, link_imposed_bytes_per_s float
+    """
+)
 
 SCHEMAS = {
-    "runs": [("run", S), *RUNS_CSV.items(), *RUNS_EXTRA.items()],
-    "devices": [
-        RUN, ("device", I), ("initial_bytes", I), ("stop_bytes", I), ("dirty_rate_bytes_per_s", F),
-        ("dirty_max_bytes", I), ("calls", I), ("initial_sent_bytes", I), ("dirty_sent_bytes", I),
-        ("complete_bytes", I), ("complete_us", I), ("exact_calls", I), ("hw_dirtied_bytes", I),
-        ("first_call_ms", I), ("init_done_ms", I), ("last_call_ms", I), ("loaded_bytes", I),
-    ],
-    "iterations": [RUN, ("turn", I), ("t_ms", F), ("estimate", I), ("exact", I)],
-    "handler_calls": [RUN, ("turn", I), ("position", I), ("section", LABEL), ("us", I), ("returned", I)],
-    "handler_totals": [RUN, ("section", LABEL), ("calls", I), ("ret1", I), ("ret0", I), ("us", I), ("max_us", I)],
-    "walks_per_100ms": [RUN, ("t_ms", F), ("walks", I), ("section", LABEL), ("calls", I), ("us", I)],
-    "windows": [RUN, ("t_ms", F), ("bytes", I), ("ms", I), ("bytes_per_ms", I), ("threshold", I)],
-    "syncs": [RUN, ("t_ms", F), ("us", I), ("dirty_pages_period", I), ("estimate_before", I), ("exact_after", I)],
-    "device_iter": [RUN, ("t_ms", F), ("device", I), ("bytes", I), ("initial_left", I), ("dirty_left", I)],
-    "big_waits": [RUN, ("t_ms", F), ("elapsed_ms", I), ("pages", I)],
-    "completion": [RUN, ("t_ms", F), ("section", LABEL), ("us", I)],
-    "samples": [
-        RUN, ("t_ms", F), ("status", LABEL), ("total_time_ms", I), ("expected_downtime_ms", I), ("downtime_ms", I),
-        ("setup_time_ms", I), ("transferred", I), ("remaining", I), ("total", I), ("duplicate", I), ("normal", I),
-        ("mbps", F), ("dirty_pages_rate", I), ("pages_per_second", I), ("dirty_sync_count", I),
-        ("precopy_bytes", I), ("downtime_bytes", I), ("throttle_pct", I), ("disk_transferred", I),
-        ("disk_remaining", I), ("poll_us", I),
-    ],
-    "guest_writes": [RUN, ("when", LABEL), ("t_ms", F), ("writes", I), ("overruns", I), ("wakeups", I)],
-    "events": [RUN, ("t_ms", F), ("source", LABEL), ("event", LABEL), ("detail", S)],
-}  # fmt: skip
+    "runs": [("run", TEXT), *RUNS_CSV.items(), *RUNS_EXTRA],
+    "devices": fields(
+        """
+        run label, device int, initial_bytes int, stop_bytes int, dirty_rate_bytes_per_s float,
+        dirty_max_bytes int, calls int, initial_sent_bytes int, dirty_sent_bytes int, complete_bytes int,
+        complete_us int, exact_calls int, hw_dirtied_bytes int, first_call_ms int, init_done_ms int,
+        last_call_ms int, loaded_bytes int
+        """
+    ),
+    "iterations": fields("run label, turn int, t_ms float, estimate int, exact int"),
+    "handler_calls": fields("run label, turn int, position int, section label, us int, returned int"),
+    "handler_totals": fields("run label, section label, calls int, ret1 int, ret0 int, us int, max_us int"),
+    "walks_per_100ms": fields("run label, t_ms float, walks int, section label, calls int, us int"),
+    "windows": fields("run label, t_ms float, bytes int, ms int, bytes_per_ms int, threshold int"),
+    "syncs": fields("run label, t_ms float, us int, dirty_pages_period int, estimate_before int, exact_after int"),
+    "device_iter": fields("run label, t_ms float, device int, bytes int, initial_left int, dirty_left int"),
+    "big_waits": fields("run label, t_ms float, elapsed_ms int, pages int"),
+    "completion": fields("run label, t_ms float, section label, us int"),
+    "samples": fields(
+        """
+        run label, t_ms float, status label, total_time_ms int, expected_downtime_ms int, downtime_ms int,
+        setup_time_ms int, transferred int, remaining int, total int, duplicate int, normal int, mbps float,
+        dirty_pages_rate int, pages_per_second int, dirty_sync_count int, precopy_bytes int, downtime_bytes int,
+        throttle_pct int, disk_transferred int, disk_remaining int, poll_us int
+        """
+    ),
+    "guest_writes": fields("run label, when label, t_ms float, writes int, overruns int, wakeups int"),
+    "events": fields("run label, t_ms float, source label, event label, detail text"),
+}
 
 
 def number(text, kind):
@@ -91,7 +108,7 @@ def number(text, kind):
         return text
     if text in ("", "max"):
         return None
-    return float(text) if kind == F else int(float(text))
+    return float(text) if kind == FLOAT else int(float(text))
 
 
 def run_row(raw, trace, row):
@@ -115,6 +132,8 @@ def run_row(raw, trace, row):
     for part in filter(None, row["downtime_ckpt"].split("|")):
         name, value = part.split("=")
         out[CHECKPOINTS[name]] = float(value)
+    thinned = ("iterations_thinned", "syncs_thinned", "device_iter_thinned", "big_waits_thinned")
+    out |= dict.fromkeys(thinned, False)
     if trace:
         out["iterations_thinned"] = trace["iterations"]["thinned"]
         out["syncs_thinned"] = trace["syncs"]["thinned"]
@@ -159,9 +178,7 @@ def device_iter(trace):
 
 def device_rows(run, raw):
     loaded = raw["devices_dst"] or [{}] * len(raw["devices"])
-    for index, (device, seen, target) in enumerate(
-        zip(raw["config"]["devs"], raw["devices"], loaded, strict=True)
-    ):
+    for index, (device, seen, target) in enumerate(zip(raw["config"]["devs"], raw["devices"], loaded, strict=True)):
         start = seen["st_setup_ms"]
 
         def since(name, seen=seen, start=start):
@@ -189,7 +206,12 @@ def event_rows(run, raw, trace):
 
 def guest_rows(run, raw):
     guest = raw["guest"]
-    readings = [("before", guest["pre"][0]), ("start", guest["pre"][1]), ("middle", guest["mid"]), ("end", guest["end"])]
+    readings = [
+        ("before", guest["pre"][0]),
+        ("start", guest["pre"][1]),
+        ("middle", guest["mid"]),
+        ("end", guest["end"]),
+    ]
     for when, reading in readings:
         if reading:
             t_ms = round((reading["t"] - raw["started"]) * 1e3, 3)

@@ -1,0 +1,276 @@
+"""What the host of the measured runs costs, computed from the traces.
+
+Every number comes from the Parquet files in ``data/qemu-traces``; its README.md has the table and says which
+costs depend on load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from migkit.qemu.traces import runs, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIB = 1 << 20
+NORMAL_PAGE_WIRE_BYTES = 4104
+LATE_END_MS = 20.0
+"""Between the two modes of the end of the downtime: up to 12 ms, and about 42 ms."""
+FAST_FIRST_PASS_BYTES = 256 * MIB
+"""Beyond this many bytes the first pass of most unpaced runs slows down."""
+PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
+
+
+def measured_costs(path=None) -> pd.DataFrame:
+    """Costs of the host on which the runs were measured.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``cost`` and ``case``: ``q1``, ``median``, ``q3`` (quartiles over the observations), ``n`` and
+        ``unit``. ``case`` names the rows of :func:`migkit.qemu.runs` used: ``quiet`` are runs whose guest writes at
+        a fixed rate or not at all, ``max`` those whose guest keeps a core busy. Runs during which other processes
+        used more than a fifth of a CPU are left out.
+
+    Examples
+    --------
+    >>> from migkit.qemu import measured_costs
+    >>> measured_costs().loc[("sync", "tcg max"), "median"]  # doctest: +SKIP
+    """
+    import pandas as pd
+
+    data = _Data(path)
+    rows = []
+    for measure in (_setup, _windows, _syncs, _downtime, _turns, _pages, _devices, _ack, _paced_link):
+        for cost, case, unit, values in measure(data):
+            values = np.asarray(values, float)
+            values = values[np.isfinite(values)]
+            if len(values):
+                q1, median, q3 = np.percentile(values, [25, 50, 75])
+                rows.append((cost, case, q1, median, q3, len(values), unit))
+    columns = ["cost", "case", "q1", "median", "q3", "n", "unit"]
+    return pd.DataFrame(rows, columns=columns).set_index(["cost", "case"])
+
+
+Measured = Iterator[tuple[str, str, str, "np.ndarray"]]
+
+
+class _Data:
+    """The tables, without busy runs, each with the columns of the runs that the measures group by."""
+
+    def __init__(self, path):
+        self.path = path
+        frame = runs(path)
+        frame = frame[frame["other_cpu"] <= 0.2]
+        frame["load"] = frame["writes_max"].map({True: "max", False: "quiet"})
+        frame["paced"] = frame["link_mib_s"] > 0
+        frame["link"] = frame["paced"].map({True: "paced", False: "loopback"})
+        frame["return_path"] = frame["caps"].map(lambda names: "return-path" in names)
+        self.runs = frame
+        self.first_pass_end = self._first_pass_end()
+
+    def table(self, name):
+        columns = ["accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib", "transport"]
+        columns += ["return_path", "iterations_thinned", "device_iter_thinned"]
+        return table(name, self.path).merge(self.runs[columns], left_on="run", right_index=True)
+
+    def calls(self):
+        """Handler calls with their start in ms."""
+        calls = table("handler_calls", self.path).merge(self.table("iterations"), on=["run", "turn"])
+        before = calls.groupby(["run", "turn"])["us"].cumsum() - calls["us"]
+        calls["start_ms"] = calls["t_ms"] + before / 1e3
+        return calls
+
+    def _first_pass_end(self):
+        syncs = table("syncs", self.path)
+        second = syncs[syncs.groupby("run").cumcount() == 1]
+        return second.set_index("run")["t_ms"]
+
+
+def _setup(data) -> Measured:
+    """From the state *setup* to the first walk."""
+    first = table("iterations", data.path).query("turn == 0").set_index("run")["t_ms"]
+    events = data.table("events")
+    begin = events[(events["event"] == "migrate_set_state") & (events["detail"] == "new state setup")]
+    begin = begin.assign(ms=begin["run"].map(first) - begin["t_ms"])
+    begin["devices"] = np.where(begin["ndev"] > 0, "devices", "no device")
+    for (accel, load, devices), part in begin.groupby(["accel", "load", "devices"]):
+        yield "setup", f"{accel} {load}, {devices}", "ms", part["ms"]
+
+
+def _windows(data) -> Measured:
+    """Full rate-limited windows: from one reset to the next, the sleep and its wake-up included."""
+    windows = data.table("windows")
+    windows["period"] = windows.groupby("run")["t_ms"].diff()
+    full = windows[(windows["bw_mib_s"] > 0) & (windows["bytes"] > windows["bw_mib_s"] * MIB // 10)]
+    full = full[full["period"] < 115]
+    yield "window", "all", "ms", full["period"]
+    yield "window, mean of each run", "all", "ms", full.groupby("run")["period"].mean()
+
+
+def _syncs(data) -> Measured:
+    syncs = data.table("syncs")
+    number = syncs.groupby("run").cumcount()
+    start = syncs["run"].map(data.runs["downtime_start_ms"]).fillna(syncs["run"].map(data.runs["stop_at_ms"]))
+    final = syncs["t_ms"] >= start
+    gib = syncs["ram_mib"] / 1024
+    for name, rows in (("in setup", number == 0), ("", (number > 0) & ~final), ("final", (number > 0) & final)):
+        for (accel, load), part in syncs[rows].groupby(["accel", "load"]):
+            case = ", ".join(filter(None, (f"{accel} {load}", name)))
+            yield "sync", case, "us", part["us"]
+            yield "sync per GiB", case, "us/GiB", part["us"] / gib[part.index]
+
+
+def _downtime(data) -> Measured:
+    frame = data.runs[data.runs["outcome"] == "completed"]
+    for (accel, load), part in frame.groupby(["accel", "load"]):
+        yield "VM stop", f"{accel} {load}", "ms", part["vm_stopped_ms"] - part["downtime_start_ms"]
+        state = part["non_iterable_saved_ms"] - part["iterable_saved_ms"]
+        yield "non-iterable state", f"{accel} {load}", "ms", state
+    for (load, return_path, link), part in frame.groupby(["load", "return_path", "link"]):
+        end = part["downtime_end_ms"] - part["non_iterable_saved_ms"]
+        if not return_path:
+            yield "end of downtime", f"no return path, {link} {load}", "ms", end
+            continue
+        late = end > LATE_END_MS
+        yield "end of downtime", f"return path, {link} {load}", "ms", end[~late]
+        yield "end of downtime, late", f"return path, {link} {load}", "ms", end[late]
+
+
+def _turns(data) -> Measured:
+    """Between the end of one walk and the start of the next, no window update between them."""
+    calls = data.calls()
+    calls = calls[~calls["iterations_thinned"]]
+    walks = calls.groupby(["run", "turn"]).agg(
+        t_ms=("t_ms", "first"), us=("us", "sum"), exact=("exact", "first"), load=("load", "first"), n=("us", "size")
+    )
+    walks = walks.reset_index()
+    following = walks.groupby("run")[["t_ms", "exact"]].shift(-1)
+    gap = (following["t_ms"] - walks["t_ms"]) * 1e3 - walks["us"]
+    windows = {run: part["t_ms"].to_numpy() for run, part in data.table("windows").groupby("run")}
+    quiet = np.zeros(len(walks), bool)
+    for run, part in walks.groupby("run"):
+        marks = windows.get(run, np.empty(0))
+        upto = following.loc[part.index, "t_ms"].to_numpy()
+        quiet[part.index] = np.searchsorted(marks, part["t_ms"]) == np.searchsorted(marks, upto)
+    plain = quiet & following["t_ms"].notna() & following["exact"].isna()
+    short = walks["us"] < 100
+    for load in ("quiet", "max"):
+        rows = plain & (walks["load"] == load)
+        yield "turn", f"after a walk below 0.1 ms, {load}", "us", gap[rows & short]
+        yield "turn", f"after a longer walk, {load}", "us", gap[rows & ~short]
+    storms = data.table("walks_per_100ms")
+    storms = storms[(storms["walks"] > 200) & (storms["section"] == "ram")]
+    yield "turn with a sync, all of it", "storm", "us", 1e5 / storms["walks"]
+    yield "RAM call", "storm, about one dirty page", "us", storms["us"] / storms["calls"]
+    ram = calls[(calls["section"] == "ram") & (calls["returned"] == 1) & ~calls["paced"] & (calls["us"] < 100)]
+    yield "RAM call", "at most a few dirty pages, loopback", "us", ram["us"]
+    empty = calls[calls["section"].str.startswith("migtest") & (calls["us"] < 50)]
+    yield "device call", "nothing to read", "us", empty["us"]
+
+
+def _pages(data) -> Measured:
+    """Time per page where one RAM call filled the budget of a window: the link is not the limit."""
+    import pandas as pd
+
+    calls = data.calls()
+    windows = data.table("windows")
+    windows = windows[(windows["bw_mib_s"] > 0) & ~windows["paced"]]
+    windows["sent"] = windows.groupby("run")["bytes"].cumsum()
+    windows = windows[windows["bytes"] > windows["bw_mib_s"] * MIB // 10]
+    found = []
+    by_run = dict(list(calls.groupby("run")))
+    for run, part in windows.groupby("run"):
+        walks = by_run[run]
+        window = np.searchsorted(part["t_ms"].to_numpy(), walks["t_ms"].to_numpy())
+        single = walks.groupby(window)["us"].agg(["size", "sum"])
+        ram_only = walks.groupby(window)["section"].agg(lambda names: set(names) == {"ram"})
+        single = single[(single["size"] == 1) & ram_only & (single.index < len(part))]
+        rows = part.iloc[single.index]
+        cost = single["sum"].to_numpy() / (rows["bytes"].to_numpy() // NORMAL_PAGE_WIRE_BYTES)
+        first = rows["t_ms"].to_numpy() < data.first_pass_end.get(run, np.inf)
+        late = rows["sent"].to_numpy() > FAST_FIRST_PASS_BYTES
+        found.append(rows.assign(cost=cost, phase=np.where(first, np.where(late, PHASES[1], PHASES[0]), PHASES[2])))
+    found = pd.concat(found)
+    for (transport, load, phase), part in found[found["ram_mib"] == 512].groupby(["transport", "load", "phase"]):
+        yield "page", f"{transport} {load}, {phase}", "us", part["cost"]
+
+
+def _device_calls(data):
+    """Calls of devices with the bytes they read."""
+    calls = data.calls()
+    calls = calls[calls["section"].str.startswith("migtest") & ~calls["device_iter_thinned"]]
+    calls = calls[~calls["iterations_thinned"]]
+    calls["device"] = calls["section"].str.removeprefix("migtest").astype(int)
+    calls["call"] = calls.groupby(["run", "device"]).cumcount()
+    read = table("device_iter", data.path)
+    read["call"] = read.groupby(["run", "device"]).cumcount()
+    keys = ["run", "device", "call"]
+    return calls.merge(read[[*keys, "bytes", "initial_left"]], on=keys)
+
+
+def _devices(data) -> Measured:
+    calls = _device_calls(data)
+    full = calls[calls["bytes"] == MIB]
+    for (link, load), part in full.groupby(["link", "load"]):
+        yield "device block", f"{link} {load}", "us/MiB", part["us"]
+
+
+def _ack(data) -> Measured:
+    """From the read of the last initial data to the acknowledgement, in two parts."""
+    events = data.table("events")
+    acks = events[events["event"] == "source_return_path_thread_switchover_acked"].set_index("run")["t_ms"]
+    calls = data.calls()
+    ram = dict(list(calls[calls["section"] == "ram"].groupby("run")["start_ms"]))
+    read = table("device_iter", data.path)
+    read = read[read["initial_left"] == 0].groupby(["run", "device"])["t_ms"].first().groupby("run").max()
+    parts = {}
+    for run, ack in acks.items():
+        last = read.get(run)
+        starts = ram[run].to_numpy()
+        following = starts[starts >= last - 0.02] if last is not None else starts[:0]
+        if data.runs.loc[run, "iterations_thinned"] or not len(following):
+            continue
+        limited = "no limit" if data.runs.loc[run, "bw_mib_s"] == 0 else "rate-limited"
+        if data.runs.loc[run, "bw_mib_s"] > data.runs.loc[run, "link_mib_s"] > 0:
+            limited = "no limit"  # a limit above the link never acts
+        case = f"{data.runs.loc[run, 'link']}, {limited}"
+        parts.setdefault(case, []).append((following[0] - last, ack - following[0], ack - last))
+    for case, rows in parts.items():
+        wait, after, total = np.array(rows).T
+        yield "ack, until the next RAM call", case, "ms", wait
+        yield "ack, from there on", case, "ms", after
+        yield "ack, both", case, "ms", total
+
+
+def _paced_link(data) -> Measured:
+    """Paced runs without a limit, first pass: the link's rate and what the send buffer takes at once."""
+    first_turn = table("iterations", data.path).query("turn == 0").set_index("run")["t_ms"]
+    windows = data.table("windows")
+    windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
+    windows = windows[windows["t_ms"] < windows["run"].map(data.first_pass_end).fillna(np.inf)]
+    rate, mean_rate, buffer = [], [], []
+    for run, part in windows.groupby("run"):
+        if len(part) < 8:
+            continue
+        t_ms, sent = part["t_ms"].to_numpy(), part["bytes"].to_numpy()
+        speed = np.median(sent[1:] / np.diff(t_ms))
+        rate.append(speed * 1e3 / MIB)
+        mean_rate.append(sent[1:].sum() / (t_ms[-1] - t_ms[0]) * 1e3 / MIB)
+        buffer.append(sent[0] - speed * (t_ms[0] - first_turn[run]))
+    yield "link", "paced at 200 MiB/s, median window of each run", "MiB/s", rate
+    yield "link", "paced at 200 MiB/s, mean over the first pass", "MiB/s", mean_rate
+    yield "send buffer", "paced, first window against the others", "bytes", buffer
+    calls = data.calls()
+    ram = calls[(calls["section"] == "ram") & (calls["bw_mib_s"] == 0) & (calls["us"] > 50_900)]
+    for link, part in ram.groupby("link"):
+        yield "RAM slice", f"{link}, no limit", "ms", part["us"] / 1e3
