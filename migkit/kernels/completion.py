@@ -88,6 +88,7 @@ def clear_records(case, state, live, report):
     state.flags_buffered = 0
     state.ack_t = 0
     state.bulk = 0
+    state.zero_level = -1
     state.events = 0
     state.low_sync = 0
     state.pending = 0

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cache
+from pathlib import Path
+
 import numba
 
 JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
 
-kernel = numba.njit(**JIT)
-parallel_kernel = numba.njit(parallel=True, **JIT)
+
+@cache
+def _source_stamp() -> str:
+    """Digest of everything that is compiled."""
+    here = Path(__file__).parent
+    files = [*sorted(here.glob("*.py")), here.parent / "parameters.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _compiled(function, **options):
+    dispatcher = numba.njit(**JIT, **options)(function)
+    # Numba renews a cached function when its own file changes, not when a function that it calls does, and wheels
+    # carry a fixed file time: without this an upgrade could run yesterday's loop.
+    stored = getattr(dispatcher, "_cache", None)
+    if hasattr(stored, "_source_stamp") and hasattr(getattr(stored, "_cache_file", None), "_source_stamp"):
+        stored._source_stamp = _source_stamp()
+        stored._cache_file._source_stamp = _source_stamp()
+    return dispatcher
+
+
+def kernel(function):
+    """Compile a kernel: no Python objects, no GIL, division by zero as NumPy does it, kept for the next start."""
+    return _compiled(function)
+
+
+def parallel_kernel(function):
+    """Compile a kernel with ``prange``; floats are never reduced across it."""
+    return _compiled(function, parallel=True)

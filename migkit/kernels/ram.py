@@ -148,12 +148,19 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
     flag_t = -1
     flag_drained = 0
     returned = 1
-    while remaining(ram) > 0:
+    while True:
         if limited and flushed > room:
             returned = 0
             break
+        if remaining(ram) == 0:
+            break
         start = state.t + pages_elapsed(case, backlog, normal, zero)
         pages, share = stretch(ram, case, regions, guest_ns(state, start))
+        level = int(share * 1e15)
+        if level != state.zero_level:
+            # pages of another cost: the next window will not be like the last one
+            state.zero_level = level
+            state.events += 1
         stop = pages_until_check(case, backlog, normal, zero, share, pages)
         over = pages + 1
         if limited:

@@ -58,7 +58,7 @@ STATE = _dtype(
         # switchover-ack
         "flags_missing", "flags_buffered", "ack_t",
         # what the last RAM call did, for the walk and the timeline
-        "ram_pages", "ram_returned", "bulk",
+        "ram_pages", "ram_returned", "bulk", "zero_level",
         # decision of the turn
         "estimate", "exact", "pending", "walk_t", "synced",
         # events that break a repeating pattern of windows

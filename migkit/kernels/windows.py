@@ -117,8 +117,8 @@ def jump(ram, case, regions, devices, state, live, report, scalars, rows):
     if count < 1:
         return 0
     pages_alike, share = alike(ram, case, regions)
-    if 0.0 < share < 1.0:
-        # zero pages are rounded call by call
+    if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
+        # zero pages are rounded call by call, and pages of another cost make another window
         return 0
     count = min(count, (pages_alike - 1) // pages)
     if count < 1:
