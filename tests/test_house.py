@@ -56,3 +56,12 @@ def test_conda_environment_lists_the_same():
 
 def test_citation_has_the_version():
     assert f"version: {migkit.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_readme_runs(capsys):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert 'ram = "16 GiB"' in capsys.readouterr().out
