@@ -121,6 +121,7 @@ def _scalars(scenario: Scenario) -> tuple[Any, ...]:
         "throttle_timer_ns": profile.throttle_timer_ns,
         "setup_ns": _ns(costs.setup),
         "turn_ns": _ns(costs.turn),
+        "wakeup_ns": _ns(costs.wakeup),
         "sync_ns": _ns(costs.bitmap_sync + costs.bitmap_sync_per_gib * (guest.ram / 2**30)),
         "page_cost_ns": _cost_ns(costs.page),
         "zero_cost_ns": _cost_ns(costs.zero_page),

@@ -72,6 +72,7 @@ class Parameters(NamedTuple):
     # what a host costs
     setup_ns: np.ndarray  # int64
     turn_ns: np.ndarray  # int64, >= 1
+    wakeup_ns: np.ndarray  # int64, how late the rate limit's sleep ends
     sync_ns: np.ndarray  # int64
     page_cost_ns: np.ndarray  # float64
     zero_cost_ns: np.ndarray  # float64

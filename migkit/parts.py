@@ -160,10 +160,10 @@ class Vfio(Part):
         State that can only be read once the device has stopped.
     chunk : bytes, default 1 MiB
         The most one read returns (``hw/vfio/migration.c:vfio_save_iterate``: one read a call, of at most 1 MiB).
-    read_rate : bytes/s, default 2 GB/s
+    read_rate : bytes/s, default 3 GB/s
         How fast the device hands out its data, from 1 kB/s to 1 TB/s. The default is near the 0.3 to 0.5 ms per MiB
         measured with the synthetic device of ``data/qemu-traces``.
-    load_time : seconds, default 5 ms
+    load_time : seconds, default 0.3 ms
         What the destination needs to load the initial data before it can acknowledge; 0 to 1 h.
 
     Examples
@@ -180,8 +180,8 @@ class Vfio(Part):
     dirty_max: Size = Bytes(0)
     stop_copy_bytes: Size = Bytes(0)
     chunk: SizeAboveZero = Bytes(2**20)
-    read_rate: SpeedAboveZero = Rate(2e9)
-    load_time: Cost = Seconds(5e-3)
+    read_rate: SpeedAboveZero = Rate(3e9)
+    load_time: Cost = Seconds(0.3e-3)
 
     @model_validator(mode="after")
     def _dirty_has_a_cap(self) -> Vfio:
@@ -321,33 +321,36 @@ class HostCosts(Part):
         From the ``migrate`` command to the first iteration (``migration/savevm.c:qemu_savevm_state_setup``).
     turn : seconds, default 50 us
         One turn of the migration loop, apart from what the devices do; from 1 us.
+    wakeup : seconds, default 66 us
+        How late the sleep of the rate limit ends: windows of 100.066 ms in the mean.
     bitmap_sync : seconds, default 0 s
         The part of a bitmap sync that does not grow with RAM; up to 1 min.
     bitmap_sync_per_gib : seconds, default 0.14 ms
         The part that does, per GiB of RAM; up to 1 s.
-    page : seconds, default 1.8 us
+    page : seconds, default 2.1 us
         CPU time of the migration thread for a normal page; up to 1 ms.
     zero_page : seconds, default 0.2 us
         The same for a page that turns out to be zero; up to 1 ms.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
-    device_state : seconds, default 1.5 ms
+    device_state : seconds, default 1.2 ms
         Saving the state of all other devices, in the downtime.
-    destination_load : seconds, default 4 ms
+    destination_load : seconds, default 1 ms
         From the last byte to a running guest on the destination.
 
     Examples
     --------
     >>> HostCosts(turn="20 us").page
-    1.8 us
+    2.1 us
     """
 
     setup: Cost = Seconds(2e-3)
     turn: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
+    wakeup: Cost = Seconds(66e-6)
     bitmap_sync: quantity(Seconds, "0 s", "1 min") = Seconds(0)
     bitmap_sync_per_gib: quantity(Seconds, "0 s", "1 s") = Seconds(0.14e-3)
-    page: PageCost = Seconds(1.8e-6)
+    page: PageCost = Seconds(2.1e-6)
     zero_page: PageCost = Seconds(0.2e-6)
     vm_stop: Cost = Seconds(0.1e-3)
-    device_state: Cost = Seconds(1.5e-3)
-    destination_load: Cost = Seconds(4e-3)
+    device_state: Cost = Seconds(1.2e-3)
+    destination_load: Cost = Seconds(1e-3)

@@ -300,8 +300,6 @@ class Vfio:
         self.m = migration
         self.counts = case["vfio_counts"]
         self.always_done = case["vfio_always_done"]
-        self.copy_ns = case["page_cost_ns"]
-        self.page_size = case["page_size"]
         self.switchover_ack = case["switchover_ack"]
         self.rtt_ns = case["rtt_ns"]
         self.dirty_rate = case["device_dirty_rate"][index]
@@ -386,7 +384,7 @@ class Vfio:
         if n > 0:
             wire = n + 34
             m.t += int(n * self.read_ns_per_byte)
-            m.put_bytes(wire, int(n * self.copy_ns / self.page_size))
+            m.put_bytes(wire, 0)
         else:
             wire = SECTION_BYTES
         self.bytes += n
@@ -409,7 +407,7 @@ class Vfio:
         m = self.m
         n = self.initial + self.dirty(m.stop_t) + self.stop_copy_bytes
         m.t += int(n * self.read_ns_per_byte)
-        m.put_bytes(n, int(n * self.copy_ns / self.page_size))
+        m.put_bytes(n, 0)
         m.put += n
         self.bytes += n
         return n
@@ -441,8 +439,8 @@ class Block:
             n = min(MIB, self.left)
             self.left -= n
             m.t += int(n * self.read_ns_per_byte)
-            m.put_bytes(n + 24, 0)
-            m.count_device_bytes(n + 24)
+            m.put_bytes(n + 20, 0)
+            m.count_device_bytes(n + 20)
             self.bytes += n
             blocks += 1
         m.count_device_bytes(SECTION_BYTES)
@@ -622,7 +620,7 @@ class Migration:
         if self.t - self.win_t >= WINDOW_NS:
             self.migration_update_counters()
         if self.exceeded():
-            self.t = max(self.t, self.win_t + WINDOW_NS)
+            self.t = max(self.t, self.win_t + WINDOW_NS + self.wakeup_ns)
 
     def migration_update_counters(self):
         milliseconds = (self.t - self.win_t) // MILLISECOND

@@ -37,25 +37,46 @@ BLOCK_ROWS = {"expected": 64, "bitmap": 4}
 """Rows a thread takes at a time."""
 
 
+def _memory(engine, blocks, cases, regions):
+    """Records of the engine's memory, a row for each block of migrations; bitmaps are allocated by the kernel."""
+    from migkit.kernels import bitmap, expected
+
+    if engine == "bitmap":
+        chunks = int((-(-cases["ram_pages"] // cases["chunk_pages"])).max())
+        memory, head = np.zeros((blocks, chunks), bitmap.CHUNK), bitmap.BITMAP_HEAD
+    else:
+        # gaps and regions, chunks under a writer, and room for cuts
+        chunks = (regions["pages"] // cases["chunk_pages"][:, None] + 2).sum(axis=1).max()
+        segments = int(2 * regions.shape[1] + 1 + chunks) + expected.SPARE_SEGMENTS
+        memory, head = np.zeros((blocks, segments), expected.SEGMENT), expected.EXPECTED_HEAD
+    return memory.view(np.recarray), np.zeros((blocks, 1), head).view(np.recarray)
+
+
 def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, parallel):
     from migkit.kernels import drivers
 
     cases, regions, devices = packed
     rows = cases.shape[0]
+    parallel = parallel and rows > BLOCK_ROWS[engine]
     block = BLOCK_ROWS[engine] if parallel else rows
-    states = np.zeros(-(-rows // block), records.STATE).view(np.recarray)
-    lives = np.zeros((states.shape[0], devices.shape[1]), records.LIVE).view(np.recarray)
+    blocks = -(-rows // block)
+    states = np.zeros(blocks, records.STATE).view(np.recarray)
+    lives = np.zeros((blocks, devices.shape[1]), records.LIVE).view(np.recarray)
+    memory, heads = _memory(engine, blocks, cases, regions)
     reports = np.zeros(rows, records.REPORT).view(np.recarray)
     device_reports = np.zeros(devices.shape, records.REPORT_DEVICE).view(np.recarray)
     draws = (seed, replicates) if engine == "bitmap" else (stops_early,)
-    if parallel and rows > block:
-        rows_of = drivers.expected_parallel if engine == "expected" else drivers.bitmap_parallel
-        span, scratch = (block,), (states, lives)
-    else:
-        rows_of = drivers.expected_rows if engine == "expected" else drivers.bitmap_rows
-        span, scratch = (0, rows), (states[0], lives[0])
+    rest = (*draws, timeline, sent)
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
-        rows_of(*span, cases, regions, devices, *scratch, reports, device_reports, *draws, timeline, sent)
+        if parallel:
+            rows_of = drivers.expected_parallel if engine == "expected" else drivers.bitmap_parallel
+            rows_of(block, cases, regions, devices, states, lives, reports, device_reports, memory, heads, *rest)
+        else:
+            rows_of = drivers.expected_rows if engine == "expected" else drivers.bitmap_rows
+            rows_of(
+                0, rows, cases, regions, devices, states[0], lives[0], reports, device_reports, memory[0], heads[0],
+                *rest,
+            )  # fmt: skip
     return records.unpack(reports, device_reports)
 
 

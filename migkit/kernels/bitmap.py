@@ -21,19 +21,34 @@ _H = np.uint64(0x0101010101010101)
 _S1, _S2, _S4, _S56 = (np.uint64(n) for n in (1, 2, 4, 56))
 
 
+CHUNK = np.dtype(
+    [
+        ("dirty", np.int64),  # dirty pages
+        ("pending", np.int64),  # 1: to be cleared before its first page is sent (RAMBlock.clear_bmap)
+        ("tau", np.int64),  # guest time of the last clear
+    ]
+)
+BITMAP_HEAD = np.dtype(
+    [
+        ("remaining", np.int64),  # dirty pages
+        ("cursor", np.int64),  # page behind the last one sent
+        ("sync_tau", np.int64),  # guest time of the last sync
+        ("pending", np.int64),  # chunks to be cleared
+        ("any_zero", np.int64),  # 1: some page is a zero page
+        ("seed", np.int64),
+        ("replicate", np.int64),
+        ("stretch", np.int64),  # dirty pages to the end of a chunk that was cleared, 0 if not counted
+    ]
+)
+
+
 class BitmapRam(NamedTuple):
     """Memory of the page-exact engine for one running migration: two bits a page, a few bytes a chunk."""
 
     dirty: np.ndarray  # uint64, migration bitmap (RAMBlock.bmap)
     log: np.ndarray  # uint64, pages known written since their chunk was cleared; regions only
-    chunk_dirty: np.ndarray  # int64, dirty pages of each chunk
-    chunk_pending: np.ndarray  # uint8, 1: to be cleared before its first page is sent (RAMBlock.clear_bmap)
-    chunk_tau: np.ndarray  # int64, guest time of the last clear
-    scalars: np.ndarray  # int64: see the indices below
-
-
-REMAINING, CURSOR, SYNC_TAU, PENDING, ANY_ZERO, SEED, REPLICATE, STRETCH = range(8)
-SCALARS = 8
+    chunks: np.ndarray  # records CHUNK
+    head: np.ndarray  # one record BITMAP_HEAD
 
 
 @kernel
@@ -84,9 +99,9 @@ def bitmap_reset(ram, case, regions, seed, replicate):
         ram.dirty[w] = word_mask(w, 0, pages)
     chunks = (pages + case.chunk_pages - 1) // case.chunk_pages
     for c in range(chunks):
-        ram.chunk_dirty[c] = min(case.chunk_pages, pages - c * case.chunk_pages)
-        ram.chunk_pending[c] = case.lazy_clear
-        ram.chunk_tau[c] = 0
+        ram.chunks[c].dirty = min(case.chunk_pages, pages - c * case.chunk_pages)
+        ram.chunks[c].pending = case.lazy_clear
+        ram.chunks[c].tau = 0
     any_zero = 0
     covered = 0
     for r in range(case.region_count):
@@ -99,33 +114,33 @@ def bitmap_reset(ram, case, regions, seed, replicate):
                 ram.log[w] = _ONES
     if case.idle_zero_share > 0.0 and covered < pages:
         any_zero = 1
-    ram.scalars[REMAINING] = pages
-    ram.scalars[CURSOR] = 0
-    ram.scalars[SYNC_TAU] = 0
-    ram.scalars[PENDING] = chunks if case.lazy_clear == 1 else 0
-    ram.scalars[ANY_ZERO] = any_zero
-    ram.scalars[SEED] = seed
-    ram.scalars[REPLICATE] = replicate
-    ram.scalars[STRETCH] = 0
+    ram.head[0].remaining = pages
+    ram.head[0].cursor = 0
+    ram.head[0].sync_tau = 0
+    ram.head[0].pending = chunks if case.lazy_clear == 1 else 0
+    ram.head[0].any_zero = any_zero
+    ram.head[0].seed = seed
+    ram.head[0].replicate = replicate
+    ram.head[0].stretch = 0
 
 
 @kernel
 def bitmap_remaining(ram):
     """Dirty pages."""
-    return ram.scalars[REMAINING]
+    return ram.head[0].remaining
 
 
 @kernel
 def bitmap_seek(ram, case):
     """Move the cursor to the next dirty page, circularly; there must be one."""
     pages = case.ram_pages
-    page = ram.scalars[CURSOR]
+    page = ram.head[0].cursor
     chunks = (pages + case.chunk_pages - 1) // case.chunk_pages
     while True:
         if page >= pages:
             page = 0
         chunk = page // case.chunk_pages
-        while ram.chunk_dirty[chunk] == 0:
+        while ram.chunks[chunk].dirty == 0:
             chunk = chunk + 1 if chunk + 1 < chunks else 0
             page = chunk * case.chunk_pages
         end = min(pages, (chunk + 1) * case.chunk_pages)
@@ -135,7 +150,7 @@ def bitmap_seek(ram, case):
             word += 1
             found = ram.dirty[word]
         if found != _U0:
-            ram.scalars[CURSOR] = word * 64 + trailing_zeros(found)
+            ram.head[0].cursor = word * 64 + trailing_zeros(found)
             return
         page = end
 
@@ -155,7 +170,7 @@ def bitmap_is_zero(ram, case, regions, page):
     share = zero_share_of(case, regions, page)
     if share <= 0.0:
         return 0
-    key = draw_key(ram.scalars[SEED], ram.scalars[REPLICATE], 0, 0)
+    key = draw_key(ram.head[0].seed, ram.head[0].replicate, 0, 0)
     word = bernoulli_word(key, page // 64, fixed_point(share))
     return np.int64((word >> np.uint64(page % 64)) & _U1)
 
@@ -171,37 +186,37 @@ def bitmap_stretch(ram, case, regions, tau):
     zero_share : float
         0 or 1: whether they are zero pages.
     """
-    if ram.scalars[STRETCH] > 0:
-        return ram.scalars[STRETCH], 0.0
+    if ram.head[0].stretch > 0:
+        return ram.head[0].stretch, 0.0
     bitmap_seek(ram, case)
-    page = ram.scalars[CURSOR]
+    page = ram.head[0].cursor
     chunk = page // case.chunk_pages
-    if ram.chunk_pending[chunk] == 1:
+    if ram.chunks[chunk].pending == 1:
         # KVM_CLEAR_DIRTY_LOG just before the first page of the chunk is sent
-        ram.chunk_pending[chunk] = 0
-        ram.chunk_tau[chunk] = tau
-        ram.scalars[PENDING] -= 1
-    if ram.scalars[ANY_ZERO] == 1:
+        ram.chunks[chunk].pending = 0
+        ram.chunks[chunk].tau = tau
+        ram.head[0].pending -= 1
+    if ram.head[0].any_zero == 1:
         return 1, float(bitmap_is_zero(ram, case, regions, page))
-    if ram.scalars[PENDING] == 0:
-        return ram.scalars[REMAINING], 0.0
+    if ram.head[0].pending == 0:
+        return ram.head[0].remaining, 0.0
     # to the end of this chunk; the next one may wait for its clear
     word = page // 64
     last = (min(case.ram_pages, (chunk + 1) * case.chunk_pages) + 63) // 64
     pages = popcount(ram.dirty[word] & (_ONES << np.uint64(page % 64)))
     for w in range(word + 1, last):
         pages += popcount(ram.dirty[w])
-    ram.scalars[STRETCH] = pages
+    ram.head[0].stretch = pages
     return pages, 0.0
 
 
 @kernel
 def bitmap_alike(ram):
     """Dirty pages ahead with nothing in between and one cost; 0 if that is not known without a look."""
-    if ram.scalars[STRETCH] > 0:
-        return ram.scalars[STRETCH], 0.0
-    if ram.scalars[PENDING] == 0 and ram.scalars[ANY_ZERO] == 0:
-        return ram.scalars[REMAINING], 0.0
+    if ram.head[0].stretch > 0:
+        return ram.head[0].stretch, 0.0
+    if ram.head[0].pending == 0 and ram.head[0].any_zero == 0:
+        return ram.head[0].remaining, 0.0
     return 0, 0.0
 
 
@@ -211,7 +226,7 @@ def bitmap_take(ram, case, count):
     left = count
     while left > 0:
         bitmap_seek(ram, case)
-        page = ram.scalars[CURSOR]
+        page = ram.head[0].cursor
         chunk = page // case.chunk_pages
         end = min(case.ram_pages, (chunk + 1) * case.chunk_pages)
         word = page // 64
@@ -224,7 +239,7 @@ def bitmap_take(ram, case, count):
                 ram.dirty[word] &= ~mask
                 taken += here
                 if taken == left:
-                    ram.scalars[CURSOR] = word * 64 + bit_length(bits)
+                    ram.head[0].cursor = word * 64 + bit_length(bits)
                 word += 1
                 mask = _ONES
             else:
@@ -233,15 +248,15 @@ def bitmap_take(ram, case, count):
                     rest &= rest - _U1
                 ram.dirty[word] = (ram.dirty[word] & ~mask) | rest
                 taken = left
-                ram.scalars[CURSOR] = word * 64 + bit_length(bits & ~rest)
+                ram.head[0].cursor = word * 64 + bit_length(bits & ~rest)
             if taken == left:
                 break
         if taken < left:
-            ram.scalars[CURSOR] = end
-        ram.chunk_dirty[chunk] -= taken
+            ram.head[0].cursor = end
+        ram.chunks[chunk].dirty -= taken
         left -= taken
-    ram.scalars[REMAINING] -= count
-    ram.scalars[STRETCH] = max(0, ram.scalars[STRETCH] - count)
+    ram.head[0].remaining -= count
+    ram.head[0].stretch = max(0, ram.head[0].stretch - count)
 
 
 @kernel
@@ -281,21 +296,21 @@ def bitmap_sync(ram, case, regions, state, t, number):
         Pages that went from clean to dirty.
     """
     tau = guest_ns(state, t)
-    before = ram.scalars[SYNC_TAU]
+    before = ram.head[0].sync_tau
     lazy = case.lazy_clear == 1
     new = 0
     for r in range(case.region_count):
         region = regions[r]
         size = region.pages
-        key = draw_key(ram.scalars[SEED], ram.scalars[REPLICATE], 1 + r, number)
+        key = draw_key(ram.head[0].seed, ram.head[0].replicate, 1 + r, number)
         since_sync = fixed_point(written_probability(region, tau - before))
         since_clear = since_sync
         end = region.start + size
         word = region.start // 64
         while word * 64 < end:
             chunk = word * 64 // case.chunk_pages
-            cleared = lazy and ram.chunk_pending[chunk] == 0
-            clear_tau = ram.chunk_tau[chunk]
+            cleared = lazy and ram.chunks[chunk].pending == 0
+            clear_tau = ram.chunks[chunk].tau
             if cleared:
                 since_clear = fixed_point(written_probability(region, tau - clear_tau))
             stop = min((end + 63) // 64, (chunk + 1) * case.chunk_pages // 64)
@@ -321,15 +336,15 @@ def bitmap_sync(ram, case, regions, state, t, number):
                     ram.log[w] = (ram.log[w] & ~mask) | known
                 fresh += popcount(known & ~ram.dirty[w])
                 ram.dirty[w] |= known
-            ram.chunk_dirty[chunk] += fresh
+            ram.chunks[chunk].dirty += fresh
             new += fresh
             word = stop
     if lazy:
         chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
         for c in range(chunks):
-            ram.chunk_pending[c] = 1
-        ram.scalars[PENDING] = chunks
-    ram.scalars[SYNC_TAU] = tau
-    ram.scalars[STRETCH] = 0
-    ram.scalars[REMAINING] += new
+            ram.chunks[c].pending = 1
+        ram.head[0].pending = chunks
+    ram.head[0].sync_tau = tau
+    ram.head[0].stretch = 0
+    ram.head[0].remaining += new
     return new

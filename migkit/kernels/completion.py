@@ -47,13 +47,11 @@ def migration_completion(ram, case, regions, devices, state, live, report):
             size = save_ram(ram, case, regions, state, live, report, stop_t)
             report.downtime_ram_ns += state.t - began
         else:
-            cpu = 0
             size = own.left
             if devices[d].kind == VFIO:
                 size = own.initial + vfio_dirty(devices[d], own, stop_t) + devices[d].stop_copy_bytes
-                cpu = int(size * case.page_cost_ns / case.page_size)
             state.t += int(size * devices[d].read_ns_per_byte)
-            put_bytes(case, state, size, cpu)
+            put_bytes(case, state, size, 0)
             report.downtime_devices_ns += state.t - began
             own.bytes += size
         report.switchover_bytes += size

@@ -7,7 +7,7 @@ from migkit.kernels.options import kernel
 from migkit.kernels.ram import SECTION_BYTES, release_flags
 
 VFIO_SECTION_BYTES = 34  # data record, end mark, section header and footer
-BLOCK_SECTION_BYTES = 24  # flags, length and name of the drive
+BLOCK_SECTION_BYTES = 20  # flags, length and name of the drive
 BLOCK_BYTES = 1 << 20
 BLOCKS_IN_FLIGHT = 16
 COUNTS_STOP_TOO, COUNTS_STOP_ONLY, COUNTS_CLASSES = 0, 1, 2  # values of vfio_counts
@@ -75,7 +75,7 @@ def vfio_save_iterate(case, devices, d, state, live, report):
     if size > 0:
         sent = size + VFIO_SECTION_BYTES
         state.t += int(size * device.read_ns_per_byte)
-        put_bytes(case, state, sent, int(size * case.page_cost_ns / case.page_size))
+        put_bytes(case, state, sent, 0)
         first = min(size, own.initial_cached)
         own.initial_cached -= first
         own.dirty_cached = max(0, own.dirty_cached - (size - first))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from migkit.kernels.bitmap import SCALARS, BitmapRam
-from migkit.kernels.expected import FLOATS, INTS, SPARE_SEGMENTS, ExpectedRam
+from migkit.kernels.bitmap import BitmapRam
+from migkit.kernels.expected import ExpectedRam
 from migkit.kernels.loop import migrate
 from migkit.kernels.options import kernel, parallel_kernel
 from migkit.kernels.verdict import Scratch
@@ -27,53 +27,12 @@ def scratch_for(devices, stops_early):
 
 
 @kernel
-def expected_ram(segments):
-    """Memory of the expected engine."""
-    return ExpectedRam(
-        np.empty(segments, np.float64),
-        np.empty(segments, np.float64),
-        np.empty(segments, np.float64),
-        np.empty(segments, np.float64),
-        np.empty(segments, np.int64),
-        np.empty(segments, np.int64),
-        np.empty(segments, np.int64),
-        np.empty(segments, np.int64),
-        np.zeros(INTS, np.int64),
-        np.zeros(FLOATS, np.float64),
-    )
-
-
-@kernel
-def bitmap_ram(words, log_words, chunks):
-    """Memory of the bitmap engine: one bit a page, two with lazy clear."""
-    return BitmapRam(
-        np.empty(words, np.uint64),
-        np.empty(log_words, np.uint64),
-        np.empty(chunks, np.int64),
-        np.empty(chunks, np.uint8),
-        np.empty(chunks, np.int64),
-        np.empty(SCALARS, np.int64),
-    )
-
-
-@kernel
-def segments_of(case, regions):
-    """Most segments a case can need: regions, gaps, chunks under a writer, and room for cuts."""
-    total = 2 * case.region_count + 1 + SPARE_SEGMENTS
-    for r in range(case.region_count):
-        total += regions[r].pages // case.chunk_pages + 2
-    return total
-
-
-@kernel
 def expected_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, stops_early, timeline, sent
-):
+    first, last, cases, regions, devices, state, live, reports, device_reports, segments, head, stops_early,
+    timeline, sent,
+):  # fmt: skip
     """Migrate rows ``first`` to ``last`` (exclusive) with the expected engine, one after the other."""
-    segments = 0
-    for i in range(first, last):
-        segments = max(segments, segments_of(cases[i], regions[i]))
-    ram = expected_ram(segments)
+    ram = ExpectedRam(segments, head)
     scratch = scratch_for(devices.shape[1], stops_early)
     for i in range(first, last):
         migrate(
@@ -84,16 +43,16 @@ def expected_rows(
 
 @kernel
 def bitmap_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, seed, replicates, timeline, sent
-):
+    first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, seed, replicates,
+    timeline, sent,
+):  # fmt: skip
     """Migrate rows ``first`` to ``last`` (exclusive) with the bitmap engine; ``replicates`` has one number a row."""
-    words, log_words, chunks = 1, 1, 1
+    words, log_words = 1, 1
     for i in range(first, last):
         words = max(words, (cases[i].ram_pages + 63) // 64)
-        chunks = max(chunks, (cases[i].ram_pages + cases[i].chunk_pages - 1) // cases[i].chunk_pages)
         if cases[i].lazy_clear == 1:
             log_words = words
-    ram = bitmap_ram(words, log_words, chunks)
+    ram = BitmapRam(np.empty(words, np.uint64), np.empty(log_words, np.uint64), chunks, head)
     scratch = scratch_for(devices.shape[1], 0)
     for i in range(first, last):
         migrate(
@@ -111,8 +70,9 @@ def spread(j, blocks):
 
 @parallel_kernel
 def expected_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, stops_early, timeline, sent
-):
+    block, cases, regions, devices, states, lives, reports, device_reports, segments, heads, stops_early,
+    timeline, sent,
+):  # fmt: skip
     """Migrate all rows with the expected engine, ``block`` at a time, on all threads."""
     rows = cases.shape[0]
     blocks = (rows + block - 1) // block
@@ -120,14 +80,15 @@ def expected_parallel(
         b = spread(j, blocks)
         expected_rows(
             b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, stops_early, timeline, sent,
+            device_reports, segments[b], heads[b], stops_early, timeline, sent,
         )  # fmt: skip
 
 
 @parallel_kernel
 def bitmap_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, seed, replicates, timeline, sent
-):
+    block, cases, regions, devices, states, lives, reports, device_reports, chunks, heads, seed, replicates,
+    timeline, sent,
+):  # fmt: skip
     """Migrate all rows with the bitmap engine, ``block`` at a time, on all threads."""
     rows = cases.shape[0]
     blocks = (rows + block - 1) // block
@@ -135,5 +96,5 @@ def bitmap_parallel(
         b = spread(j, blocks)
         bitmap_rows(
             b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, seed, replicates, timeline, sent,
+            device_reports, chunks[b], heads[b], seed, replicates, timeline, sent,
         )  # fmt: skip

@@ -14,47 +14,65 @@ import numpy as np
 from migkit.kernels.options import kernel
 
 
+SEGMENT = np.dtype(
+    [
+        ("start", np.float64),  # first page
+        ("length", np.float64),  # pages
+        ("dirty", np.float64),  # probability that a page is to be sent
+        ("known", np.float64),  # probability that a page is in the dirty log since its chunk was cleared
+        ("region", np.int64),  # -1 outside the regions
+        ("chunk", np.int64),  # of the dirty log, -1 where nothing is written
+        ("waits", np.int64),  # 1: the log of the chunk is to be cleared before a page of it is sent
+        ("clear_tau", np.int64),  # guest time of the last clear
+    ]
+)
+EXPECTED_HEAD = np.dtype(
+    [
+        ("count", np.int64),  # segments
+        ("remaining", np.int64),  # dirty pages, whole
+        ("cursor", np.int64),  # segment the cursor is in
+        ("sync_tau", np.int64),  # guest time of the last sync
+        ("used", np.float64),  # dirty pages of the cursor's segment that it has passed
+        ("fraction", np.float64),  # what the whole pages left of the last sync's sum
+        ("offset", np.float64),  # fraction of a page carried to the next sync
+    ]
+)
+
+
 class ExpectedRam(NamedTuple):
     """Memory of the expected engine for one running migration, independent of the size of the guest."""
 
-    start: np.ndarray  # float64, first page of each segment
-    length: np.ndarray  # float64, pages
-    dirty: np.ndarray  # float64, probability that a page is to be sent
-    known: np.ndarray  # float64, probability that a page is in the dirty log since its chunk was cleared
-    region: np.ndarray  # int64, -1 outside the regions
-    chunk: np.ndarray  # int64
-    waits: np.ndarray  # int64, 1: the log of the segment's chunk is to be cleared before a page of it is sent
-    clear_tau: np.ndarray  # int64, guest time of the last clear
-    ints: np.ndarray  # int64: indices below
-    floats: np.ndarray  # float64: indices below
+    segments: np.ndarray  # records SEGMENT, in address order
+    head: np.ndarray  # one record EXPECTED_HEAD
 
 
-COUNT, REMAINING, SEGMENT, SYNC_TAU = range(4)
-USED, FRACTION, OFFSET = range(3)  # pages passed in the cursor's segment; of the last sync, and carried: see sync
-INTS, FLOATS = 4, 3
 SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, besides regions and chunks
 
 
 @kernel
 def append_segment(ram, start, stop, region, chunk, waits):
     """Add a fully dirty range; consecutive calls build the address space."""
-    n = ram.ints[COUNT]
-    ram.start[n] = start
-    ram.length[n] = stop - start
-    ram.dirty[n] = 1.0
-    ram.known[n] = float(waits)
-    ram.region[n] = region
-    ram.chunk[n] = chunk
-    ram.waits[n] = waits
-    ram.clear_tau[n] = 0
-    ram.ints[COUNT] = n + 1
+    n = ram.head[0].count
+    ram.segments[n].start = start
+    ram.segments[n].length = stop - start
+    ram.segments[n].dirty = 1.0
+    ram.segments[n].known = float(waits)
+    ram.segments[n].region = region
+    ram.segments[n].chunk = chunk
+    ram.segments[n].waits = waits
+    ram.segments[n].clear_tau = 0
+    ram.head[0].count = n + 1
 
 
 @kernel
 def expected_reset(ram, case, regions):
     """Setup: every page dirty; one segment per idle range, one per region and chunk."""
-    ram.ints[:] = 0
-    ram.floats[:] = 0.0
+    ram.head[0].count = 0
+    ram.head[0].cursor = 0
+    ram.head[0].sync_tau = 0
+    ram.head[0].used = 0.0
+    ram.head[0].fraction = 0.0
+    ram.head[0].offset = 0.0
     page = 0
     while page < case.ram_pages:
         stop = case.ram_pages
@@ -74,13 +92,13 @@ def expected_reset(ram, case, regions):
         stop = min(stop, (chunk + 1) * case.chunk_pages)
         append_segment(ram, page, stop, inside, chunk, case.lazy_clear)
         page = stop
-    ram.ints[REMAINING] = case.ram_pages
+    ram.head[0].remaining = case.ram_pages
 
 
 @kernel
 def expected_remaining(ram):
     """Dirty pages, a whole number; the fraction left over is carried to the next sync."""
-    return ram.ints[REMAINING]
+    return ram.head[0].remaining
 
 
 @kernel
@@ -92,10 +110,10 @@ def zero_share_at(case, regions, region):
 @kernel
 def clear_chunk(ram, chunk, tau):
     """Re-protect a chunk of the log: all its segments start to log anew."""
-    for n in range(ram.ints[COUNT]):
-        if ram.chunk[n] == chunk:
-            ram.waits[n] = 0
-            ram.clear_tau[n] = tau
+    for n in range(ram.head[0].count):
+        if ram.segments[n].chunk == chunk:
+            ram.segments[n].waits = 0
+            ram.segments[n].clear_tau = tau
 
 
 @kernel
@@ -108,71 +126,71 @@ def expected_stretch(ram, case, regions, tau):
         Dirty pages up to the next chunk that waits or the next change of the zero share.
     zero_share : float
     """
-    count = ram.ints[COUNT]
-    here = ram.ints[SEGMENT]
+    count = ram.head[0].count
+    here = ram.head[0].cursor
     # find the segment the next page is in
     steps = 0
-    while steps <= count and ram.length[here] * ram.dirty[here] - ram.floats[USED] < 1e-6:
+    while steps <= count and ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used < 1e-6:
         here = here + 1 if here + 1 < count else 0
-        ram.floats[USED] = 0.0
+        ram.head[0].used = 0.0
         steps += 1
-    ram.ints[SEGMENT] = here
-    if ram.waits[here] == 1:
-        clear_chunk(ram, ram.chunk[here], tau)
-    share = zero_share_at(case, regions, ram.region[here])
-    pages = ram.length[here] * ram.dirty[here] - ram.floats[USED]
+    ram.head[0].cursor = here
+    if ram.segments[here].waits == 1:
+        clear_chunk(ram, ram.segments[here].chunk, tau)
+    share = zero_share_at(case, regions, ram.segments[here].region)
+    pages = ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used
     n = here
     for _ in range(count - 1):
         n = n + 1 if n + 1 < count else 0
-        if ram.length[n] * ram.dirty[n] <= 0.0:
+        if ram.segments[n].length * ram.segments[n].dirty <= 0.0:
             continue
-        if ram.waits[n] == 1 or zero_share_at(case, regions, ram.region[n]) != share:
-            return min(ram.ints[REMAINING], max(1, int(pages + 0.5))), share
-        pages += ram.length[n] * ram.dirty[n]
-    return ram.ints[REMAINING], share
+        if ram.segments[n].waits == 1 or zero_share_at(case, regions, ram.segments[n].region) != share:
+            return min(ram.head[0].remaining, max(1, int(pages + 0.5))), share
+        pages += ram.segments[n].length * ram.segments[n].dirty
+    return ram.head[0].remaining, share
 
 
 @kernel
 def expected_take(ram, count):
     """Send ``count`` pages from the cursor on."""
-    ram.ints[REMAINING] -= count
-    if ram.ints[REMAINING] == 0:
+    ram.head[0].remaining -= count
+    if ram.head[0].remaining == 0:
         # all sent: the fraction of a page that the whole numbers leave is carried to the next sync
-        for n in range(ram.ints[COUNT]):
-            ram.dirty[n] = 0.0
-        ram.floats[USED] = 0.0
-        ram.floats[OFFSET] = ram.floats[FRACTION]
+        for n in range(ram.head[0].count):
+            ram.segments[n].dirty = 0.0
+        ram.head[0].used = 0.0
+        ram.head[0].offset = ram.head[0].fraction
         return
     left = float(count)
-    here = ram.ints[SEGMENT]
-    for _ in range(2 * ram.ints[COUNT]):
-        available = ram.length[here] * ram.dirty[here] - ram.floats[USED]
+    here = ram.head[0].cursor
+    for _ in range(2 * ram.head[0].count):
+        available = ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used
         if left < available:
-            ram.floats[USED] += left
+            ram.head[0].used += left
             break
         left -= max(available, 0.0)
-        ram.dirty[here] = 0.0
-        ram.floats[USED] = 0.0
-        here = here + 1 if here + 1 < ram.ints[COUNT] else 0
+        ram.segments[here].dirty = 0.0
+        ram.head[0].used = 0.0
+        here = here + 1 if here + 1 < ram.head[0].count else 0
         if left <= 0.0:
             break
-    ram.ints[SEGMENT] = here
+    ram.head[0].cursor = here
 
 
 @kernel
 def expected_alike(ram, case, regions):
     """Dirty pages ahead with nothing in between and one cost, and their zero share; 0 if a chunk waits first."""
-    count = ram.ints[COUNT]
-    n = ram.ints[SEGMENT]
-    pages = -ram.floats[USED]
+    count = ram.head[0].count
+    n = ram.head[0].cursor
+    pages = -ram.head[0].used
     share = -1.0
     for _ in range(count):
-        dirty = ram.length[n] * ram.dirty[n]
+        dirty = ram.segments[n].length * ram.segments[n].dirty
         if dirty > 0.0:
-            here = zero_share_at(case, regions, ram.region[n])
-            if ram.waits[n] == 1 or (share >= 0.0 and here != share):
+            here = zero_share_at(case, regions, ram.segments[n].region)
+            if ram.segments[n].waits == 1 or (share >= 0.0 and here != share):
                 return max(0, int(pages)), share
             share = here
             pages += dirty
         n = n + 1 if n + 1 < count else 0
-    return min(ram.ints[REMAINING], int(pages)), share
+    return min(ram.head[0].remaining, int(pages)), share

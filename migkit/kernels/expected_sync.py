@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.expected import COUNT, FRACTION, OFFSET, REMAINING, SEGMENT, SYNC_TAU, USED
 from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
 
@@ -12,70 +11,70 @@ from migkit.kernels.options import kernel
 @kernel
 def copy_segment(ram, source, target):
     """Copy one segment over another."""
-    ram.start[target] = ram.start[source]
-    ram.length[target] = ram.length[source]
-    ram.dirty[target] = ram.dirty[source]
-    ram.known[target] = ram.known[source]
-    ram.region[target] = ram.region[source]
-    ram.chunk[target] = ram.chunk[source]
-    ram.waits[target] = ram.waits[source]
-    ram.clear_tau[target] = ram.clear_tau[source]
+    ram.segments[target].start = ram.segments[source].start
+    ram.segments[target].length = ram.segments[source].length
+    ram.segments[target].dirty = ram.segments[source].dirty
+    ram.segments[target].known = ram.segments[source].known
+    ram.segments[target].region = ram.segments[source].region
+    ram.segments[target].chunk = ram.segments[source].chunk
+    ram.segments[target].waits = ram.segments[source].waits
+    ram.segments[target].clear_tau = ram.segments[source].clear_tau
 
 
 @kernel
 def cut(ram, n, pages):
     """Cut segment ``n`` after ``pages`` pages; the second piece is ``n + 1``, the cursor stays where it is."""
-    for k in range(ram.ints[COUNT] - 1, n - 1, -1):
+    for k in range(ram.head[0].count - 1, n - 1, -1):
         copy_segment(ram, k, k + 1)
-    ram.ints[COUNT] += 1
-    ram.length[n + 1] = ram.length[n] - pages
-    ram.start[n + 1] = ram.start[n] + pages
-    ram.length[n] = pages
-    if ram.ints[SEGMENT] > n:
-        ram.ints[SEGMENT] += 1
+    ram.head[0].count += 1
+    ram.segments[n + 1].length = ram.segments[n].length - pages
+    ram.segments[n + 1].start = ram.segments[n].start + pages
+    ram.segments[n].length = pages
+    if ram.head[0].cursor > n:
+        ram.head[0].cursor += 1
 
 
 @kernel
 def cut_at_cursor(ram):
     """Split the cursor's segment in the part that was sent and the part that was not."""
-    here = ram.ints[SEGMENT]
-    used = ram.floats[USED]
-    ram.floats[USED] = 0.0
+    here = ram.head[0].cursor
+    used = ram.head[0].used
+    ram.head[0].used = 0.0
     if used <= 0.0:
         return
-    share = used / (ram.length[here] * ram.dirty[here])
+    share = used / (ram.segments[here].length * ram.segments[here].dirty)
     if share >= 1.0:
-        ram.dirty[here] = 0.0
-        ram.ints[SEGMENT] = here + 1 if here + 1 < ram.ints[COUNT] else 0
+        ram.segments[here].dirty = 0.0
+        ram.head[0].cursor = here + 1 if here + 1 < ram.head[0].count else 0
         return
-    cut(ram, here, ram.length[here] * share)
-    ram.dirty[here] = 0.0
-    ram.ints[SEGMENT] = here + 1
+    cut(ram, here, ram.segments[here].length * share)
+    ram.segments[here].dirty = 0.0
+    ram.head[0].cursor = here + 1
 
 
 @kernel
 def join(ram, n, m):
     """Add segment ``m`` to its neighbour ``n``: the means stay exact."""
-    length = ram.length[n] + ram.length[m]
+    length = ram.segments[n].length + ram.segments[m].length
     if length > 0.0:
-        ram.dirty[n] += (ram.dirty[m] - ram.dirty[n]) * (ram.length[m] / length)
-        ram.known[n] += (ram.known[m] - ram.known[n]) * (ram.length[m] / length)
-    ram.length[n] = length
+        ram.segments[n].dirty += (ram.segments[m].dirty - ram.segments[n].dirty) * (ram.segments[m].length / length)
+        ram.segments[n].known += (ram.segments[m].known - ram.segments[n].known) * (ram.segments[m].length / length)
+    ram.segments[n].length = length
 
 
 @kernel
 def join_alike(ram, regions):
     """Join neighbours of one region and chunk that are alike, or both sent by a cursor that has passed."""
-    count = ram.ints[COUNT]
-    cursor = ram.ints[SEGMENT]
+    count = ram.head[0].count
+    cursor = ram.head[0].cursor
     kept = 0
     for n in range(1, count):
-        region = ram.region[n]
-        same = region == ram.region[kept] and ram.chunk[n] == ram.chunk[kept] and n != cursor
+        region = ram.segments[n].region
+        same = region == ram.segments[kept].region and ram.segments[n].chunk == ram.segments[kept].chunk and n != cursor
         if same:
-            same = ram.dirty[n] == ram.dirty[kept] and ram.known[n] == ram.known[kept]
+            same = ram.segments[n].dirty == ram.segments[kept].dirty and ram.segments[n].known == ram.segments[kept].known
             if not same and region >= 0 and regions[region].sequential == 0:
-                same = ram.dirty[n] == 0.0 and ram.dirty[kept] == 0.0
+                same = ram.segments[n].dirty == 0.0 and ram.segments[kept].dirty == 0.0
         if same:
             join(ram, kept, n)
         else:
@@ -83,29 +82,29 @@ def join_alike(ram, regions):
             if kept != n:
                 copy_segment(ram, n, kept)
             if n == cursor:
-                ram.ints[SEGMENT] = kept
-    ram.ints[COUNT] = kept + 1
+                ram.head[0].cursor = kept
+    ram.head[0].count = kept + 1
 
 
 @kernel
 def make_room(ram, spare):
     """Join the two neighbours that differ least until ``spare`` segments can be added."""
-    while ram.ints[COUNT] + spare > ram.start.shape[0]:
+    while ram.head[0].count + spare > ram.segments.shape[0]:
         best = -1
         least = np.inf
-        for n in range(ram.ints[COUNT] - 1):
-            if ram.region[n] == ram.region[n + 1] and ram.chunk[n] == ram.chunk[n + 1] and n + 1 != ram.ints[SEGMENT]:
-                loss = abs(ram.dirty[n] - ram.dirty[n + 1]) * min(ram.length[n], ram.length[n + 1])
+        for n in range(ram.head[0].count - 1):
+            if ram.segments[n].region == ram.segments[n + 1].region and ram.segments[n].chunk == ram.segments[n + 1].chunk and n + 1 != ram.head[0].cursor:
+                loss = abs(ram.segments[n].dirty - ram.segments[n + 1].dirty) * min(ram.segments[n].length, ram.segments[n + 1].length)
                 if loss < least:
                     best, least = n, loss
         if best < 0:
             return
         join(ram, best, best + 1)
-        for k in range(best + 1, ram.ints[COUNT] - 1):
+        for k in range(best + 1, ram.head[0].count - 1):
             copy_segment(ram, k + 1, k)
-        ram.ints[COUNT] -= 1
-        if ram.ints[SEGMENT] > best:
-            ram.ints[SEGMENT] -= 1
+        ram.head[0].count -= 1
+        if ram.head[0].cursor > best:
+            ram.head[0].cursor -= 1
 
 
 @kernel
@@ -124,10 +123,10 @@ def cut_at_writer(ram, regions, r, since, tau, chunk):
         return
     for edge in (first % region.pages, (first + count) % region.pages):
         page = float(region.start + edge)
-        for n in range(ram.ints[COUNT]):
-            if ram.region[n] == r and (chunk < 0 or ram.chunk[n] == chunk):
-                inside = page - ram.start[n]
-                if 0.0 < inside < ram.length[n]:
+        for n in range(ram.head[0].count):
+            if ram.segments[n].region == r and (chunk < 0 or ram.segments[n].chunk == chunk):
+                inside = page - ram.segments[n].start
+                if 0.0 < inside < ram.segments[n].length:
                     cut(ram, n, inside)
                     break
 
@@ -164,7 +163,7 @@ def expected_sync(ram, case, regions, state, t):
         Pages that went from clean to dirty.
     """
     tau = guest_ns(state, t)
-    before = ram.ints[SYNC_TAU]
+    before = ram.head[0].sync_tau
     lazy = case.lazy_clear == 1
     cut_at_cursor(ram)
     join_alike(ram, regions)
@@ -175,43 +174,43 @@ def expected_sync(ram, case, regions, state, t):
             if lazy:
                 done = -1
                 n = 0
-                while n < ram.ints[COUNT]:
-                    if ram.region[n] == r and ram.chunk[n] != done and ram.waits[n] == 0:
-                        done = ram.chunk[n]
+                while n < ram.head[0].count:
+                    if ram.segments[n].region == r and ram.segments[n].chunk != done and ram.segments[n].waits == 0:
+                        done = ram.segments[n].chunk
                         make_room(ram, 8)
-                        cut_at_writer(ram, regions, r, ram.clear_tau[n], tau, done)
+                        cut_at_writer(ram, regions, r, ram.segments[n].clear_tau, tau, done)
                     n += 1
     total = 0.0
     region_seen, clear_seen = -1, -1
     since_sync, since_clear = 0.0, 0.0
-    for n in range(ram.ints[COUNT]):
-        r = ram.region[n]
-        if r >= 0 and ram.chunk[n] >= 0:
+    for n in range(ram.head[0].count):
+        r = ram.segments[n].region
+        if r >= 0 and ram.segments[n].chunk >= 0:
             region = regions[r]
             if r != region_seen or region.sequential == 1:
-                since_sync = written_share(region, ram.start[n], ram.length[n], before, tau)
+                since_sync = written_share(region, ram.segments[n].start, ram.segments[n].length, before, tau)
                 region_seen, clear_seen = r, -1
-            cleared = lazy and ram.waits[n] == 0
-            if cleared and (ram.clear_tau[n] != clear_seen or region.sequential == 1):
-                clear_seen = ram.clear_tau[n]
-                since_clear = written_share(region, ram.start[n], ram.length[n], clear_seen, tau)
-            sent = ram.dirty[n] == 0.0
+            cleared = lazy and ram.segments[n].waits == 0
+            if cleared and (ram.segments[n].clear_tau != clear_seen or region.sequential == 1):
+                clear_seen = ram.segments[n].clear_tau
+                since_clear = written_share(region, ram.segments[n].start, ram.segments[n].length, clear_seen, tau)
+            sent = ram.segments[n].dirty == 0.0
             if not lazy:
-                ram.dirty[n] += (1.0 - ram.dirty[n]) * since_sync
+                ram.segments[n].dirty += (1.0 - ram.segments[n].dirty) * since_sync
             elif cleared:
-                ram.known[n] = ram.known[n] * since_clear + (1.0 - ram.known[n]) * since_sync
-                ram.dirty[n] = ram.known[n] if sent else ram.dirty[n] + (1.0 - ram.dirty[n]) * since_sync
+                ram.segments[n].known = ram.segments[n].known * since_clear + (1.0 - ram.segments[n].known) * since_sync
+                ram.segments[n].dirty = ram.segments[n].known if sent else ram.segments[n].dirty + (1.0 - ram.segments[n].dirty) * since_sync
             else:
-                ram.known[n] += (1.0 - ram.known[n]) * since_sync
-                ram.dirty[n] += (1.0 - ram.dirty[n]) * since_sync
+                ram.segments[n].known += (1.0 - ram.segments[n].known) * since_sync
+                ram.segments[n].dirty += (1.0 - ram.segments[n].dirty) * since_sync
             if lazy:
-                ram.waits[n] = 1
-        total += ram.length[n] * ram.dirty[n]
+                ram.segments[n].waits = 1
+        total += ram.segments[n].length * ram.segments[n].dirty
     make_room(ram, 8)
-    total += ram.floats[OFFSET]
+    total += ram.head[0].offset
     remaining = int(total + 1e-9)
-    new = remaining - ram.ints[REMAINING]
-    ram.ints[REMAINING] = remaining
-    ram.floats[FRACTION] = max(0.0, total - remaining)
-    ram.ints[SYNC_TAU] = tau
+    new = remaining - ram.head[0].remaining
+    ram.head[0].remaining = remaining
+    ram.head[0].fraction = max(0.0, total - remaining)
+    ram.head[0].sync_tau = tau
     return new

@@ -281,5 +281,5 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
                     jump(ram, case, regions, devices, state, live, report, scratch.window, scratch.window_devices)
                 remember(case, state, live, report, scratch.window, scratch.window_devices)
         if exceeded(case, state):
-            state.t = max(state.t, state.win_t + WINDOW_NS)
+            state.t = max(state.t, state.win_t + WINDOW_NS + case.wakeup_ns)
     fill_report(case, devices, state, live, report, device_report, verdict)
