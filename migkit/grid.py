@@ -191,7 +191,7 @@ def _changed(table: _Table) -> set[tuple[str, int]]:
 
 
 class Grid:
-    """All points of a sweep, as columns of any rows of it.
+    """All points of a sweep, as kernel columns of any of them.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class Grid:
             self.axes.append(Axis(path, values, dims[index], *_coordinate(path, values, read)))
             alone.append(_evaluated(scenarios, [index]))
         self.shape = tuple(len(axis.values) for axis in self.axes)
-        self.rows = math.prod(self.shape)
+        self.points = math.prod(self.shape)
         self._origin = _evaluated([corner])
         self._tables = self._grouped(corner, alone)
         self._cells = [_changed(table) for table in self._tables]
@@ -292,7 +292,7 @@ class Grid:
                 return False
         return self._labels(tables, cells, indices) == truth.labels
 
-    # --- rows
+    # --- points
 
     def _row(self, table: _Table, indices: np.ndarray) -> np.ndarray:
         """The table row of every grid point."""
@@ -305,8 +305,8 @@ class Grid:
         made = []
         for field, name in enumerate(Parameters._fields):
             origin = self._origin.columns[field]
-            width = max(table.columns[field].shape[-1] for table in tables) if origin.ndim == 2 else 0
-            column = np.repeat(_widened(origin, max(width, origin.shape[-1])), count, axis=0)
+            width = max(table.columns[field].shape[-1] for table in (self._origin, *tables))
+            column = np.repeat(_widened(origin, width), count, axis=0)
             for table, changed, row in zip(tables, cells, found, strict=True):
                 slots = sorted(slot for changed_name, slot in changed if changed_name == name)
                 if slots and column.ndim == 1:
@@ -324,12 +324,14 @@ class Grid:
                 return [table.labels[row] for row in self._row(table, indices)]
         return self._origin.labels * indices.shape[1]
 
-    def _indices(self, start: int, stop: int) -> np.ndarray:
-        return np.array(np.unravel_index(np.arange(start, stop), self.shape))
+    def _indices(self, points: np.ndarray) -> np.ndarray:
+        if not self.axes:  # one point, repeated
+            return np.zeros((0, len(points)), dtype=np.int64)
+        return np.array(np.unravel_index(points, self.shape))
 
-    def columns(self, start: int, stop: int) -> Parameters:
-        """The kernel columns of the rows from `start` to before `stop`; the last axis varies fastest."""
-        return self._assembled(self._tables, self._cells, self._indices(start, stop))
+    def columns(self, points: np.ndarray) -> Parameters:
+        """The kernel columns of some points of the grid, by their number; the last axis varies fastest."""
+        return self._assembled(self._tables, self._cells, self._indices(points))
 
     # --- devices
 
@@ -344,18 +346,18 @@ class Grid:
         self._list_of_row = np.array([number[labels] for labels in self._placing.labels])
         self._slots = [np.array([self.devices.index(label) for label in labels]) for labels in distinct]
 
-    def _lists(self, start: int, stop: int) -> np.ndarray:
+    def _lists(self, points: np.ndarray) -> np.ndarray:
         if not self._placing.members:
-            return np.zeros(stop - start, dtype=np.int64)
-        return self._list_of_row[self._row(self._placing, self._indices(start, stop))]
+            return np.zeros(len(points), dtype=np.int64)
+        return self._list_of_row[self._row(self._placing, self._indices(points))]
 
-    def aligned(self, outputs: Outputs, start: int, stop: int) -> Outputs:
-        """Move the device columns of these rows to the slots of :attr:`devices`; absent: 0, times -1."""
-        lists = self._lists(start, stop)
+    def aligned(self, outputs: Outputs, points: np.ndarray) -> Outputs:
+        """Move the device columns of these points to the slots of :attr:`devices`; absent: 0, times -1."""
+        lists = self._lists(points)
         table = outputs._asdict()
         for name, column in table.items():
             if name.startswith("device_"):
-                moved = np.full((stop - start, len(self.devices)), -1 if name.endswith("_ns") else 0, column.dtype)
+                moved = np.full((len(points), len(self.devices)), -1 if name.endswith("_ns") else 0, column.dtype)
                 for number, slots in enumerate(self._slots):
                     rows = np.flatnonzero(lists == number)
                     moved[np.ix_(rows, slots)] = column[rows, : len(slots)]
@@ -367,10 +369,10 @@ class Grid:
         return Outputs(**table | {"culprit": culprit})
 
     def present(self) -> np.ndarray | None:
-        """Which device takes part in which row (rows, devices), or None if all do everywhere."""
+        """Which device takes part at which point (points, devices), or None if all do everywhere."""
         if len(self._slots) == 1:
             return None
         takes_part = np.zeros((len(self._slots), len(self.devices)), dtype=bool)
         for number, slots in enumerate(self._slots):
             takes_part[number, slots] = True
-        return takes_part[self._lists(0, self.rows)]
+        return takes_part[self._lists(np.arange(self.points))]

@@ -186,9 +186,14 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
         return _starved(numbers, culprit, name)
     threshold, pending = size("threshold_bytes"), size("pending_bytes")
     if outcome is Outcome.RAM_ABOVE_LINK:
+        beside = (
+            ""
+            if int(numbers["ram_remaining_bytes"]) >= int(numbers["threshold_bytes"])
+            else ("beside what the devices must send, ")
+        )
         return (
             f"RAM is written faster than it can be sent: {size('ram_remaining_bytes')} were dirty after the "
-            f"last sync, and only {threshold} fit into the downtime limit."
+            f"last sync, and {beside}only {threshold} fit into the downtime limit."
         )
     if outcome is Outcome.STOP_COPY_ABOVE_THRESHOLD:
         whose = f"what {name} must send" if name else "what the devices must send"

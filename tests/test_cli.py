@@ -1,0 +1,124 @@
+"""The command line says what the library says, and errors in one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import migkit
+from migkit.cli import app
+from migkit.scenario import Guest, Link, Region, Scenario, Vfio
+from migkit.simulate import simulate
+
+SCENARIO = Scenario(
+    guest=Guest(ram="64 MiB", regions=[Region(size="16 MiB", write_rate="20 MB/s")]),
+    devices=[Vfio(initial_bytes="4 MiB")],
+    link=Link(bandwidth="10 Gbit/s"),
+)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "scenario.toml"
+    path.write_text(SCENARIO.to_toml())
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_prints_the_summary(path):
+    result = run("run", path)
+    assert result.exit_code == 0
+    assert result.stdout == simulate(SCENARIO).summary() + "\n"
+
+
+def test_engine_seed_and_replicate(path):
+    result = run("run", path, "--engine", "bitmap", "--seed", "7", "--replicate", "2")
+    assert result.stdout == simulate(SCENARIO, "bitmap", 7, 2).summary() + "\n"
+
+
+def test_json(path):
+    result = run("run", path, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == simulate(SCENARIO).to_dict()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_timeline(path, tmp_path, suffix):
+    target = tmp_path / f"timeline.{suffix}"
+    assert run("run", path, "--timeline", target).exit_code == 0
+    table = pd.read_parquet(target) if suffix == "parquet" else pd.read_csv(target)
+    pd.testing.assert_frame_equal(table, simulate(SCENARIO).timeline)
+
+
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"migkit {migkit.__version__}\n"
+
+
+def refused(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_missing_file(tmp_path):
+    assert "is not a file that exists." in refused("run", tmp_path / "no.toml")
+
+
+def test_a_directory_is_no_scenario(tmp_path):
+    assert "cannot be read" in refused("run", tmp_path)
+
+
+def test_a_path_that_looks_like_toml_is_a_path(tmp_path):
+    assert "is not a file that exists." in refused("run", tmp_path / "a=b.toml")
+
+
+def test_broken_toml(path):
+    path.write_text("guest = [")
+    text = refused("run", path)
+    assert "is not valid TOML" in text
+    assert text.count("\n") == 1
+
+
+def test_scenario_error(path):
+    path.write_text(SCENARIO.to_toml().replace("bandwidth", "bandwith", 1))
+    text = refused("run", path)
+    assert text.startswith("migkit: ")
+    assert 'did you mean "bandwidth"?' in text
+
+
+def test_negative_seed(path):
+    assert "seed = -1 must be a whole number" in refused("run", path, "--seed", "-1")
+
+
+def test_engine_typo(path):
+    assert "expected" in refused("run", path, "--engine", "expcted")
+
+
+def test_timeline_of_another_kind_is_refused_before_anything_is_computed(path, tmp_path):
+    assert "must end in .parquet or .csv" in refused("run", path, "--timeline", tmp_path / "t.xlsx")
+
+
+def test_timeline_that_cannot_be_written(path, tmp_path):
+    text = refused("run", path, "--timeline", tmp_path / "nowhere" / "t.csv")
+    assert "nowhere" in text
+    assert text.count("\n") == 1
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from typer.testing import CliRunner; from migkit.cli import app; "
+        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0; "
+        "print(sorted({'numba', 'numpy', 'pandas', 'xarray'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
