@@ -232,11 +232,16 @@ def _git_commit() -> str | None:
     checkout = Path(__file__).parent.parent
     if not (checkout / ".git").exists():  # installed: a repository around it would be somebody else's
         return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # No optional locks: looking must not get in the way of a commit that is being made.
+    git = ["git", "--no-optional-locks", "-C", str(checkout)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        head, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{head}-dirty" if changes else head
 
 
 def provenance(engine: str, seed: int, description: str = "") -> dict[str, str | int]:

@@ -1,6 +1,7 @@
 """Outcomes in words, the registry, and the labelled tables."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -219,3 +220,5 @@ def test_provenance_tells_versions_and_arguments():
     assert notes["numpy_version"] == np.__version__
     assert {"migkit_version", "numba_version", "python_version"} <= notes.keys()
     assert all(isinstance(value, str | int) for value in notes.values())
+    if "git_commit" in notes:
+        assert re.fullmatch("[0-9a-f]{40}(-dirty)?", notes["git_commit"])
