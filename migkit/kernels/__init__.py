@@ -54,6 +54,7 @@ def _memory(engine, blocks, cases, regions):
 
 def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, parallel):
     from migkit.kernels import drivers
+    from migkit.kernels.verdict import LAP
 
     cases, regions, devices = packed
     rows = cases.shape[0]
@@ -63,6 +64,7 @@ def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, paralle
     states = np.zeros(blocks, records.STATE).view(np.recarray)
     lives = np.zeros((blocks, devices.shape[1]), records.LIVE).view(np.recarray)
     memory, heads = _memory(engine, blocks, cases, regions)
+    laps = np.zeros((blocks, 1), LAP).view(np.recarray)
     reports = np.zeros(rows, records.REPORT).view(np.recarray)
     device_reports = np.zeros(devices.shape, records.REPORT_DEVICE).view(np.recarray)
     draws = (seed, replicates) if engine == "bitmap" else (stops_early,)
@@ -70,12 +72,12 @@ def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, paralle
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
         if parallel:
             rows_of = drivers.expected_parallel if engine == "expected" else drivers.bitmap_parallel
-            rows_of(block, cases, regions, devices, states, lives, reports, device_reports, memory, heads, *rest)
+            rows_of(block, cases, regions, devices, states, lives, reports, device_reports, memory, heads, laps, *rest)
         else:
             rows_of = drivers.expected_rows if engine == "expected" else drivers.bitmap_rows
             rows_of(
                 0, rows, cases, regions, devices, states[0], lives[0], reports, device_reports, memory[0], heads[0],
-                *rest,
+                laps[0], *rest,
             )  # fmt: skip
     return records.unpack(reports, device_reports)
 

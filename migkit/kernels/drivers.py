@@ -12,28 +12,26 @@ from migkit.kernels.options import kernel, parallel_kernel
 from migkit.kernels.verdict import Scratch
 from migkit.kernels.windows import DEVICE_FIELDS, FIELDS
 
-LAP_FIELDS = 64
-
 
 @kernel
-def scratch_for(devices, stops_early):
+def scratch_for(devices, lap, stops_early):
     """What one running migration needs besides its memory."""
     return Scratch(
         np.zeros(FIELDS, np.int64),
         np.zeros((devices, DEVICE_FIELDS), np.int64),
-        np.zeros(LAP_FIELDS, np.int64),
+        lap,
         stops_early,
     )
 
 
 @kernel
 def expected_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, segments, head, stops_early,
+    first, last, cases, regions, devices, state, live, reports, device_reports, segments, head, lap, stops_early,
     timeline, sent,
 ):  # fmt: skip
     """Migrate rows ``first`` to ``last`` (exclusive) with the expected engine, one after the other."""
     ram = ExpectedRam(segments, head)
-    scratch = scratch_for(devices.shape[1], stops_early)
+    scratch = scratch_for(devices.shape[1], lap, stops_early)
     for i in range(first, last):
         migrate(
             ram, cases[i], regions[i], devices[i], state, live, reports[i], device_reports[i], scratch, 0, 0,
@@ -43,7 +41,7 @@ def expected_rows(
 
 @kernel
 def bitmap_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, seed, replicates,
+    first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, lap, seed, replicates,
     timeline, sent,
 ):  # fmt: skip
     """Migrate rows ``first`` to ``last`` (exclusive) with the bitmap engine; ``replicates`` has one number a row."""
@@ -53,7 +51,7 @@ def bitmap_rows(
         if cases[i].lazy_clear == 1:
             log_words = words
     ram = BitmapRam(np.empty(words, np.uint64), np.empty(log_words, np.uint64), chunks, head)
-    scratch = scratch_for(devices.shape[1], 0)
+    scratch = scratch_for(devices.shape[1], lap, 0)
     for i in range(first, last):
         migrate(
             ram, cases[i], regions[i], devices[i], state, live, reports[i], device_reports[i], scratch, seed,
@@ -70,7 +68,7 @@ def spread(j, blocks):
 
 @parallel_kernel
 def expected_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, segments, heads, stops_early,
+    block, cases, regions, devices, states, lives, reports, device_reports, segments, heads, laps, stops_early,
     timeline, sent,
 ):  # fmt: skip
     """Migrate all rows with the expected engine, ``block`` at a time, on all threads."""
@@ -80,13 +78,13 @@ def expected_parallel(
         b = spread(j, blocks)
         expected_rows(
             b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, segments[b], heads[b], stops_early, timeline, sent,
+            device_reports, segments[b], heads[b], laps[b], stops_early, timeline, sent,
         )  # fmt: skip
 
 
 @parallel_kernel
 def bitmap_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, chunks, heads, seed, replicates,
+    block, cases, regions, devices, states, lives, reports, device_reports, chunks, heads, laps, seed, replicates,
     timeline, sent,
 ):  # fmt: skip
     """Migrate all rows with the bitmap engine, ``block`` at a time, on all threads."""
@@ -96,5 +94,5 @@ def bitmap_parallel(
         b = spread(j, blocks)
         bitmap_rows(
             b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, chunks[b], heads[b], seed, replicates, timeline, sent,
+            device_reports, chunks[b], heads[b], laps[b], seed, replicates, timeline, sent,
         )  # fmt: skip

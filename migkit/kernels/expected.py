@@ -102,6 +102,12 @@ def expected_remaining(ram):
 
 
 @kernel
+def expected_fraction(ram):
+    """What the whole dirty pages left of the last sync's sum."""
+    return ram.head[0].fraction
+
+
+@kernel
 def zero_share_at(case, regions, region):
     """Share of zero pages in a region, -1 for outside."""
     return case.idle_zero_share if region < 0 else regions[region].zero_share

@@ -11,11 +11,20 @@ from migkit.kernels.devices import (
     vfio_save_iterate,
 )
 from migkit.kernels.link import WINDOW_NS, exceeded, guest_ns, update_counters
-from migkit.kernels.memory import remaining, reset, sync
+from migkit.kernels.memory import fraction, remaining, reset, sync
 from migkit.kernels.options import kernel
 from migkit.kernels.policies import goes_on
 from migkit.kernels.ram import ram_save_iterate
-from migkit.kernels.verdict import COMPLETED, OUTCOME_NONE, classify, lap_begin, never
+from migkit.kernels.verdict import (
+    COMPLETED,
+    OUTCOME_NONE,
+    classify,
+    lap_end,
+    lap_ends,
+    lap_forget,
+    lap_turn,
+    never,
+)
 from migkit.kernels.windows import estimate_pending, jump, remember, same_phase
 from migkit.parameters import BLOCK, RAM, VFIO
 
@@ -197,6 +206,7 @@ def iteration_run(ram, case, regions, devices, state, live, report):
     if asks_exactly(ram, case, devices, state, live):
         state.exact = pending_exact(ram, case, regions, devices, state, live, report)
     state.synced = state.syncs - syncs
+    state.sync_fraction = fraction(ram)
     state.pending = state.exact if state.exact >= 0 else state.estimate
     if can_complete(case, state):
         account_starvation(case, devices, state, live, state.t)
@@ -252,13 +262,14 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
     clear_records(case, state, live, report)
     setup(ram, case, regions, devices, state, live, seed, replicate)
     remember(case, state, live, report, scratch.window, scratch.window_devices)
-    lap_begin(scratch.lap)
+    lap = scratch.lap[0]
+    lap_forget(case, state, live, report, lap)
     records = timeline.shape[0] > 0
     verdict = OUTCOME_NONE
     while verdict == OUTCOME_NONE:
         if state.t >= case.time_limit_ns:
             account_starvation(case, devices, state, live, state.t)
-            verdict = classify(case, devices, state, live, report)
+            verdict = classify(case, devices, state, live, report, lap)
             break
         if not exceeded(case, state):
             if case.auto_converge == 1 and case.throttle_timer_ns > 0 and state.t >= state.timer_due:
@@ -271,8 +282,15 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
             if turns < timeline.shape[0]:
                 record_turn(ram, case, state, live, timeline, sent, turns)
             state.t += case.turn_ns
-            if state.synced > 0 and scratch.stops_early == 1:
-                verdict = never(ram, case, devices, state, live, report, scratch.lap)
+            lap_turn(ram, case, devices, state, lap)
+            if state.synced > 0:
+                stuck = never(ram, case, regions, devices, state, live, report, lap)
+                if lap_ends(ram, state, report, lap) and lap_end(case, state, live, report, lap):
+                    stuck = True
+                if stuck and scratch.stops_early == 1:
+                    account_starvation(case, devices, state, live, state.t)
+                    verdict = classify(case, devices, state, live, report, lap)
+                    break
         # migration/migration.c:migration_rate_limit
         if state.t - state.win_t >= WINDOW_NS:
             update_counters(case, state)

@@ -18,6 +18,7 @@ from migkit.kernels.bitmap import (
 )
 from migkit.kernels.expected import (
     expected_alike,
+    expected_fraction,
     expected_remaining,
     expected_reset,
     expected_stretch,
@@ -55,6 +56,18 @@ def _remaining(ram):
     if _is(ram, BitmapRam):
         return lambda ram: bitmap_remaining(ram)
     return lambda ram: expected_remaining(ram)
+
+
+def fraction(ram):
+    """Fraction of a page beyond the whole dirty pages; bitmaps have none."""
+    return 0.0 if isinstance(ram, BitmapRam) else expected_fraction(ram)
+
+
+@overload(fraction)
+def _fraction(ram):
+    if _is(ram, BitmapRam):
+        return lambda ram: 0.0
+    return lambda ram: expected_fraction(ram)
 
 
 def stretch(ram, case, regions, tau):

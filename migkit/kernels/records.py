@@ -11,6 +11,7 @@ import numpy as np
 from migkit.parameters import Outputs, Parameters
 
 _FLOAT_CASE = {"idle_zero_share", "link_ns_per_byte", "downtime_limit_ms", "page_cost_ns", "zero_cost_ns"}
+_FLOAT_STATE = {"sync_fraction"}
 _FLOAT_REGION = {"writes_per_s", "zero_share"}
 _FLOAT_DEVICE = {"dirty_rate", "read_ns_per_byte"}
 
@@ -60,13 +61,13 @@ STATE = _dtype(
         # what the last RAM call did, for the walk and the timeline
         "ram_pages", "ram_returned", "bulk", "zero_level",
         # decision of the turn
-        "estimate", "exact", "pending", "walk_t", "synced",
+        "estimate", "exact", "pending", "walk_t", "synced", "sync_fraction",
         # events that break a repeating pattern of windows
         "events",
         # lowest RAM after a sync, and the sync it was seen at
         "low_pages", "low_sync",
     ],
-    set(),
+    _FLOAT_STATE,
 )  # fmt: skip
 """State of a running migration (docs/model.md, section 1)."""
 
