@@ -8,15 +8,17 @@ import numpy as np
 from migkit.kernels.bitmap import BitmapRam
 from migkit.kernels.expected import ExpectedRam
 from migkit.kernels.loop import migrate
-from migkit.kernels.options import kernel, parallel_kernel
+from migkit.kernels.options import allocating_kernel, kernel, parallel_kernel
 from migkit.kernels.verdict import Scratch
 from migkit.kernels.windows import DEVICE_FIELDS, FIELDS
 
 
-@kernel
+@allocating_kernel
 def scratch_for(devices, lap, stops_early):
     """What one running migration needs besides its memory."""
     return Scratch(
+        np.zeros(FIELDS, np.int64),
+        np.zeros((devices, DEVICE_FIELDS), np.int64),
         np.zeros(FIELDS, np.int64),
         np.zeros((devices, DEVICE_FIELDS), np.int64),
         lap,
@@ -24,7 +26,7 @@ def scratch_for(devices, lap, stops_early):
     )
 
 
-@kernel
+@allocating_kernel
 def expected_rows(
     first, last, cases, regions, devices, state, live, reports, device_reports, segments, head, lap, stops_early,
     timeline, sent,
@@ -39,7 +41,7 @@ def expected_rows(
         )  # fmt: skip
 
 
-@kernel
+@allocating_kernel
 def bitmap_rows(
     first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, lap, seed, replicates,
     timeline, sent,

@@ -25,7 +25,7 @@ from migkit.kernels.verdict import (
     lap_turn,
     never,
 )
-from migkit.kernels.windows import estimate_pending, jump, remember, same_phase
+from migkit.kernels.windows import estimate_pending, jump_turns, jump_windows, remember, same_phase
 from migkit.parameters import BLOCK, RAM, VFIO
 
 PERIOD_MS = 1000  # rates and throttle are looked at when more than this has passed
@@ -40,6 +40,7 @@ def setup(ram, case, regions, devices, state, live, seed, replicate):
     state.last_eval = case.setup_ns
     state.walk_t = case.setup_ns
     state.sync_count = 1
+    state.stop_copy = 0
     state.timer_due = case.setup_ns + case.throttle_timer_ns
     reset(ram, case, regions, seed, replicate)
     state.low_pages = remaining(ram)
@@ -48,6 +49,7 @@ def setup(ram, case, regions, devices, state, live, seed, replicate):
         own.ack_t, own.initial_sent_t, own.first_t = -1, -1, -1
         own.dirty_t = state.t
         if devices[d].kind == VFIO:
+            state.stop_copy += devices[d].stop_copy_bytes
             own.initial = devices[d].initial_bytes
             vfio_refresh(case, devices[d], own, state.t)
             state.flags_missing += 1
@@ -265,6 +267,7 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
     lap = scratch.lap[0]
     lap_forget(case, state, live, report, lap)
     records = timeline.shape[0] > 0
+    drained_turns = 0
     verdict = OUTCOME_NONE
     while verdict == OUTCOME_NONE:
         if state.t >= case.time_limit_ns:
@@ -282,7 +285,15 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
             if turns < timeline.shape[0]:
                 record_turn(ram, case, state, live, timeline, sent, turns)
             state.t += case.turn_ns
-            lap_turn(ram, case, devices, state, lap)
+            lap_turn(ram, case, state, lap)
+            if remaining(ram) > 0 or state.ram_pages > 0 or state.exact >= 0 or records:
+                drained_turns = 0
+            else:
+                # RAM is empty and only devices send: turns repeat within the window
+                drained_turns += 1
+                if drained_turns > 1 and same_phase(state, scratch.turn):
+                    jump_turns(ram, case, devices, state, live, report, scratch.turn, scratch.turn_devices)
+                remember(case, state, live, report, scratch.turn, scratch.turn_devices)
             if state.synced > 0:
                 stuck = never(ram, case, regions, devices, state, live, report, lap)
                 if lap_ends(ram, state, report, lap) and lap_end(case, state, live, report, lap):
@@ -294,9 +305,12 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
         # migration/migration.c:migration_rate_limit
         if state.t - state.win_t >= WINDOW_NS:
             update_counters(case, state)
+            drained_turns = 0
             if not records:
-                if same_phase(state, report, scratch.window):
-                    jump(ram, case, regions, devices, state, live, report, scratch.window, scratch.window_devices)
+                if same_phase(state, scratch.window):
+                    jump_windows(
+                        ram, case, regions, devices, state, live, report, scratch.window, scratch.window_devices
+                    )
                 remember(case, state, live, report, scratch.window, scratch.window_devices)
         if exceeded(case, state):
             state.t = max(state.t, state.win_t + WINDOW_NS + case.wakeup_ns)

@@ -31,7 +31,16 @@ def _compiled(function, **options):
 
 
 def kernel(function):
-    """Compile a kernel: no Python objects, no GIL, division by zero as NumPy does it, kept for the next start."""
+    """Compile a kernel that allocates nothing: no Python objects, no GIL, division by zero as NumPy does it.
+
+    Without the runtime that counts references: the loop's functions are small, and counting the arrays they pass on
+    would cost more than what they do.
+    """
+    return _compiled(function, _nrt=False)
+
+
+def allocating_kernel(function):
+    """Compile a kernel that allocates its scratch, once for many migrations."""
     return _compiled(function)
 
 

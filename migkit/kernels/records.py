@@ -66,6 +66,8 @@ STATE = _dtype(
         "events",
         # lowest RAM after a sync, and the sync it was seen at
         "low_pages", "low_sync",
+        # bytes that only the switchover can send
+        "stop_copy",
     ],
     _FLOAT_STATE,
 )  # fmt: skip

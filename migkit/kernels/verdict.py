@@ -15,7 +15,7 @@ from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S
 from migkit.kernels.memory import fraction, remaining
 from migkit.kernels.options import kernel
 from migkit.kernels.ram import PAGE_HEADER, SECTION_BYTES
-from migkit.parameters import RAM, VFIO
+from migkit.parameters import VFIO
 
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 OUTCOME_NONE = -1
@@ -51,10 +51,12 @@ LAP = np.dtype(
 
 
 class Scratch(NamedTuple):
-    """What the last window and the last laps began with."""
+    """What the last window, the last turn and the last laps began with."""
 
     window: np.ndarray  # int64
     window_devices: np.ndarray  # int64, devices x fields
+    turn: np.ndarray  # the same for the last turn
+    turn_devices: np.ndarray
     lap: np.ndarray  # one record LAP
     stops_early: int  # 1: stop at a state that repeats
 
@@ -92,17 +94,7 @@ def initial_left(case, live):
 
 
 @kernel
-def stop_copy_of(case, devices):
-    """Bytes that only the switchover can send."""
-    total = 0
-    for d in range(case.device_count):
-        if devices[d].kind == VFIO:
-            total += devices[d].stop_copy_bytes
-    return total
-
-
-@kernel
-def lap_turn(ram, case, devices, state, lap):
+def lap_turn(ram, case, state, lap):
     """Take a turn into the lap; after the walk."""
     left = remaining(ram) + fraction(ram)
     if left < lap.left:
@@ -111,7 +103,7 @@ def lap_turn(ram, case, devices, state, lap):
         gap = float(state.pending - state.threshold) + state.sync_fraction * case.page_size
         if gap < lap.gap:
             lap.gap = gap
-            lap.gap_is_stop = 1 if stop_copy_of(case, devices) >= state.threshold else 0
+            lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
 
 
 @kernel
@@ -197,10 +189,8 @@ def highest_threshold(ram, case, regions, devices, state, live):
 @kernel
 def never(ram, case, regions, devices, state, live, report, lap):
     """Whether this migration will not complete, looked at after a turn with a sync."""
-    stop_copy = stop_copy_of(case, devices)
-    if stop_copy > 0 and state.threshold > 0 and stop_copy > state.threshold:
-        if stop_copy > highest_threshold(ram, case, regions, devices, state, live):
-            return True
+    if state.threshold > 0 and state.stop_copy > state.threshold:
+        return state.stop_copy > highest_threshold(ram, case, regions, devices, state, live)
     return False
 
 

@@ -1,9 +1,10 @@
-"""Jumping over rate-limit windows that repeat.
+"""Jumping over windows and turns that repeat.
 
 Between two syncs most windows are alike: the same slices of RAM, the same blocks of the devices, the same time. When
 a window has begun and ended in the same phase (send buffer, stream buffer) and nothing happened in it but sending, the
 next one does the same as long as enough is left and the estimate stays above the threshold. The loop then takes as
-many windows as that allows in one step. Every quantity is an integer, so the result is that of the step-by-step loop.
+many windows as that allows in one step. Turns in which RAM has nothing to send and a device behind it sends block
+after block repeat in the same way within a window. Every quantity is an integer, so the result is that of the step-by-step loop.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.devices import block_pending, vfio_estimate
+from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S
 from migkit.kernels.memory import alike, remaining, take
 from migkit.kernels.options import kernel
 from migkit.parameters import BLOCK, RAM, VFIO
 
-FIELDS = 12
-T, COUNTED, PAGES, ZERO, BYTES, CALLS, TURNS, EVENTS, SYNCS, BACKLOG, BUFFERED, WALK = range(FIELDS)
+FIELDS = 13
+T, COUNTED, PAGES, ZERO, BYTES, CALLS, TURNS, EVENTS, SYNCS, BACKLOG, BUFFERED, WALK, DONE = range(FIELDS)
 DEVICE_FIELDS = 8
 INITIAL, INITIAL_CACHED, DIRTY_CACHED, STOP_CACHED, LEFT, CALLED, STARVED, SENT = range(DEVICE_FIELDS)
 _FAR = np.int64(1) << 60
@@ -52,6 +54,7 @@ def remember(case, state, live, report, scalars, rows):
     scalars[BACKLOG] = state.drained_at - state.t
     scalars[BUFFERED] = state.buffered
     scalars[WALK] = state.walk_t - state.t
+    scalars[DONE] = report.ram_calls_done
     for d in range(case.device_count):
         own = live[d]
         rows[d, INITIAL] = own.initial
@@ -65,8 +68,8 @@ def remember(case, state, live, report, scalars, rows):
 
 
 @kernel
-def same_phase(state, report, scalars):
-    """Whether the window just ended began in the phase it ended in, with nothing but sending in it."""
+def same_phase(state, scalars):
+    """Whether the window (or turn) just ended began in the phase it ended in, with nothing but sending in it."""
     return (
         state.events == scalars[EVENTS]
         and state.syncs == scalars[SYNCS]
@@ -74,7 +77,6 @@ def same_phase(state, report, scalars):
         and state.drained_at - state.t == scalars[BACKLOG]
         and state.walk_t - state.t == scalars[WALK]
         and state.flags_buffered == 0
-        and report.ram_pages_sent > scalars[PAGES]
     )
 
 
@@ -95,12 +97,48 @@ def device_windows(case, device, own, row):
 
 
 @kernel
-def jump(ram, case, regions, devices, state, live, report, scalars, rows):
-    """Repeat the last window as often as it stays the same; the number of windows taken."""
+def jump_windows(ram, case, regions, devices, state, live, report, scalars, rows):
+    """Repeat the last window as often as it stays the same."""
+    pages = report.ram_pages_sent - scalars[PAGES]
+    if pages <= 0:
+        return
+    pages_alike, share = alike(ram, case, regions)
+    if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
+        # zero pages are rounded call by call, and pages of another cost make another window
+        return
+    count = min((remaining(ram) - 1) // pages, (pages_alike - 1) // pages)
+    count = min(count, repeats(ram, case, devices, state, live, report, scalars, rows))
+    if count < 1:
+        return
+    take(ram, case, count * pages)
+    span = state.t - scalars[T]
+    counted = state.counted - scalars[COUNTED]
+    skip(case, state, live, report, scalars, rows, count)
+    state.win_t += count * span
+    state.mark += count * counted
+
+
+@kernel
+def jump_turns(ram, case, devices, state, live, report, scalars, rows):
+    """Repeat the last turn, in which RAM had nothing to send, as often as it stays the same within the window."""
+    span = state.t - scalars[T]
+    counted = state.counted - scalars[COUNTED]
+    count = (WINDOW_NS - 1 - (state.t - state.win_t)) // span
+    if case.max_bandwidth > 0:
+        room = case.max_bandwidth // WINDOWS_PER_S - (state.counted - state.mark)
+        count = min(count, room // max(1, counted) - 1)
+    if count >= 1:
+        count = min(count, repeats(ram, case, devices, state, live, report, scalars, rows))
+    if count >= 1:
+        skip(case, state, live, report, scalars, rows, count)
+
+
+@kernel
+def repeats(ram, case, devices, state, live, report, scalars, rows):
+    """How often the last window or turn can repeat as far as time, devices and threshold go."""
     pages = report.ram_pages_sent - scalars[PAGES]
     span = state.t - scalars[T]
-    count = (remaining(ram) - 1) // pages
-    count = min(count, (case.time_limit_ns - 1 - state.t) // span)
+    count = (case.time_limit_ns - 1 - state.t) // span
     if case.auto_converge == 1 and case.throttle_timer_ns > 0:
         count = min(count, (state.timer_due - 1 - state.t) // span)
     # the estimate falls by what RAM and the devices send and must stay above the threshold
@@ -113,25 +151,19 @@ def jump(ram, case, regions, devices, state, live, report, scalars, rows):
             count = min(count, device_windows(case, devices[d], live[d], rows[d]))
             if devices[d].kind == VFIO:
                 falls += live[d].bytes - rows[d, SENT]
-    count = min(count, above // falls)
-    if count < 1:
-        return 0
-    pages_alike, share = alike(ram, case, regions)
-    if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
-        # zero pages are rounded call by call, and pages of another cost make another window
-        return 0
-    count = min(count, (pages_alike - 1) // pages)
-    if count < 1:
-        return 0
-    take(ram, case, count * pages)
+    return min(count, above // falls) if falls > 0 else 0
+
+
+@kernel
+def skip(case, state, live, report, scalars, rows, count):
+    """Let ``count`` windows or turns like the last one pass."""
+    span = state.t - scalars[T]
     state.t += count * span
-    state.win_t += count * span
     state.drained_at += count * span
     state.walk_t += count * span
-    counted = count * (state.counted - scalars[COUNTED])
-    state.counted += counted
-    state.mark += counted
-    report.ram_pages_sent += count * pages
+    state.counted += count * (state.counted - scalars[COUNTED])
+    report.ram_pages_sent += count * (report.ram_pages_sent - scalars[PAGES])
+    report.ram_calls_done += count * (report.ram_calls_done - scalars[DONE])
     report.ram_zero_pages += count * (report.ram_zero_pages - scalars[ZERO])
     report.bytes_sent += count * (report.bytes_sent - scalars[BYTES])
     report.ram_calls += count * (report.ram_calls - scalars[CALLS])
@@ -145,4 +177,3 @@ def jump(ram, case, regions, devices, state, live, report, scalars, rows):
         own.called += count * (own.called - rows[d, CALLED])
         own.starved += count * (own.starved - rows[d, STARVED])
         own.bytes += count * (own.bytes - rows[d, SENT])
-    return count
