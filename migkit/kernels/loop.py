@@ -18,12 +18,13 @@ from migkit.kernels.ram import ram_save_iterate
 from migkit.kernels.verdict import (
     COMPLETED,
     OUTCOME_NONE,
+    STOP_COPY_ABOVE_THRESHOLD,
     classify,
     lap_end,
     lap_ends,
     lap_forget,
     lap_turn,
-    never,
+    never_fits,
 )
 from migkit.kernels.windows import estimate_pending, jump_turns, jump_windows, remember, same_phase
 from migkit.parameters import BLOCK, RAM, VFIO
@@ -272,7 +273,7 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
     while verdict == OUTCOME_NONE:
         if state.t >= case.time_limit_ns:
             account_starvation(case, devices, state, live, state.t)
-            verdict = classify(case, devices, state, live, report, lap)
+            verdict = classify(case, devices, state, live, report, lap, False)
             break
         if not exceeded(case, state):
             if case.auto_converge == 1 and case.throttle_timer_ns > 0 and state.t >= state.timer_due:
@@ -295,12 +296,15 @@ def migrate(ram, case, regions, devices, state, live, report, device_report, scr
                     jump_turns(ram, case, devices, state, live, report, scratch.turn, scratch.turn_devices)
                 remember(case, state, live, report, scratch.turn, scratch.turn_devices)
             if state.synced > 0:
-                stuck = never(ram, case, regions, devices, state, live, report, lap)
-                if lap_ends(ram, state, report, lap) and lap_end(case, state, live, report, lap):
-                    stuck = True
-                if stuck and scratch.stops_early == 1:
+                if lap_ends(ram, case, state, report, lap) and lap_end(case, state, live, report, lap):
+                    verdict = classify(case, devices, state, live, report, lap, True)
+                if never_fits(ram, case, regions, devices, state, live):
+                    lap.never_fits = 1
+                    verdict = STOP_COPY_ABOVE_THRESHOLD
+                if scratch.stops_early == 0:
+                    verdict = OUTCOME_NONE
+                if verdict != OUTCOME_NONE:
                     account_starvation(case, devices, state, live, state.t)
-                    verdict = classify(case, devices, state, live, report, lap)
                     break
         # migration/migration.c:migration_rate_limit
         if state.t - state.win_t >= WINDOW_NS:

@@ -19,8 +19,9 @@ from migkit.parameters import VFIO
 
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 OUTCOME_NONE = -1
-STALLED_SYNCS = 3  # no progress in as many syncs counts as none
+STALLED_SYNCS = 3  # a device that got nothing in as many syncs waits
 LAPS = 4  # laps that are compared
+THROTTLE_LAP_NS = 6_000_000_000  # sees the 5 s timer, or two evaluations of the throttle
 OVERSHOOT = 1 << 21  # more than a window can carry beyond its budget: one block of a device and a flush
 FAR = 1e300
 
@@ -36,6 +37,11 @@ LAP = np.dtype(
         ("gap", np.float64),  # least pending above threshold of this lap, bytes; below 0: it fitted
         ("gap_is_stop", np.int64),  # 1: at the least gap the stop-copy alone was above the threshold
         ("left", np.float64),  # least pages left after RAM's turn
+        ("never_fits", np.int64),  # 1: the stop-copy is above any threshold that can still come
+        ("total", np.int64),  # laps so far
+        ("half", np.int64),  # laps after which the newer half becomes the older one
+        ("old_least", np.float64),
+        ("new_least", np.float64),
         ("last_gap", np.float64),
         ("last_gap_is_stop", np.int64),
         ("gap0", np.float64),
@@ -79,6 +85,12 @@ def lap_begin(case, state, live, report, lap):
 def lap_forget(case, state, live, report, lap):
     """Begin the first lap of a migration."""
     lap.count = 0
+    lap.total = 0
+    lap.never_fits = 0
+    lap.half = 1
+    lap.old_least, lap.new_least = FAR, FAR
+    lap.gap0, lap.gap1, lap.gap2, lap.gap3 = FAR, FAR, FAR, FAR
+    lap.left0, lap.left1, lap.left2, lap.left3 = FAR, FAR, FAR, FAR
     lap.last_gap = FAR
     lap.last_gap_is_stop = 0
     lap_begin(case, state, live, report, lap)
@@ -107,11 +119,11 @@ def lap_turn(ram, case, state, lap):
 
 
 @kernel
-def lap_ends(ram, state, report, lap):
-    """Whether the lap has passed all that is dirty, two syncs and a window."""
+def lap_ends(ram, case, state, report, lap):
+    """Whether the lap has passed all that is dirty, two syncs and two windows; with auto-converge, its timer too."""
     return (
         state.syncs - lap.began_sync >= 2
-        and state.t - lap.began_t >= 2 * WINDOW_NS
+        and state.t - lap.began_t >= (THROTTLE_LAP_NS if case.auto_converge == 1 else 2 * WINDOW_NS)
         and 2 * (report.ram_pages_sent - lap.began_pages) >= 3 * remaining(ram)
     )
 
@@ -147,13 +159,19 @@ def lap_end(case, state, live, report, lap):
         lap.count += 1
     lap.gap0, lap.gap1, lap.gap2, lap.gap3 = lap.gap1, lap.gap2, lap.gap3, lap.gap
     lap.left0, lap.left1, lap.left2, lap.left3 = lap.left1, lap.left2, lap.left3, lap.left
+    lap.total += 1
+    if lap.total > lap.half:
+        lap.half *= 2
+        lap.old_least, lap.new_least = lap.new_least, FAR
+    lap.new_least = min(lap.new_least, lap.gap)
     lap.last_gap = lap.gap
     lap.last_gap_is_stop = lap.gap_is_stop
     stuck = False
     if lap.count >= LAPS:
         laps_left = (case.time_limit_ns - state.t) / max(1, state.t - lap.began_t)
         stuck = not closes(lap.gap0, lap.gap1, lap.gap2, lap.gap3, laps_left)
-        if case.switchover_ack == 1 and state.flags_missing > 0:
+        if case.switchover_ack == 1 and state.flags_missing > 0 and lap.gap3 < 0.0:
+            # pending fits and only the acknowledgement is missing: can RAM ever leave a turn to the device?
             stuck = stuck or not closes(lap.left0, lap.left1, lap.left2, lap.left3, laps_left)
     lap_begin(case, state, live, report, lap)
     return stuck
@@ -182,26 +200,30 @@ def highest_threshold(ram, case, regions, devices, state, live):
             if own.initial > 0 or own.left > 0 or devices[d].dirty_rate > 0.0:
                 drained = False
         if drained:
-            per_ms = min(per_ms, 1.6 * writes * (case.page_size + PAGE_HEADER) / 1000.0 + sections)
+            # the window that is running has what it carried before
+            carried = (state.counted - state.mark) / 100.0
+            per_ms = min(per_ms, carried + 1.6 * writes * (case.page_size + PAGE_HEADER) / 1000.0 + sections)
     return 1.01 * per_ms * case.downtime_limit_ms
 
 
 @kernel
-def never(ram, case, regions, devices, state, live, report, lap):
-    """Whether this migration will not complete, looked at after a turn with a sync."""
+def never_fits(ram, case, regions, devices, state, live):
+    """Whether the stop-copy is above any threshold that can still come, looked at after a turn with a sync."""
     if state.threshold > 0 and state.stop_copy > state.threshold:
         return state.stop_copy > highest_threshold(ram, case, regions, devices, state, live)
     return False
 
 
 @kernel
-def classify(case, devices, state, live, report, lap):
+def classify(case, devices, state, live, report, lap, stuck):
     """Why a migration did not complete before the time limit; sets the culprit.
 
     Parameters
     ----------
     case, devices, state, live, report, lap : records
         As in :func:`migkit.kernels.loop.migrate`, at the end.
+    stuck : bool
+        Whether :func:`lap_end` said that nothing can change any more.
 
     Returns
     -------
@@ -211,15 +233,20 @@ def classify(case, devices, state, live, report, lap):
     """
     if state.syncs == 0:
         return TIME_LIMIT
+    if lap.never_fits == 1:
+        return STOP_COPY_ABOVE_THRESHOLD
     gap, is_stop = lap.last_gap, lap.last_gap_is_stop
     if lap.gap < gap:
         gap, is_stop = lap.gap, lap.gap_is_stop
     if gap > 0.0:
         if is_stop == 1:
             return STOP_COPY_ABOVE_THRESHOLD
-        if state.syncs - state.low_sync >= STALLED_SYNCS:
+        if stuck:
             return RAM_ABOVE_LINK
-        return TIME_LIMIT
+        if lap.total < LAPS or lap.old_least - lap.new_least > lap.new_least:
+            # too early to tell, or falling fast enough to get there in as long again
+            return TIME_LIMIT
+        return RAM_ABOVE_LINK
     if case.switchover_ack == 1:
         for d in range(case.device_count):
             own = live[d]
