@@ -12,21 +12,20 @@ JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
 
 
 @cache
-def _source_stamp() -> str:
+def _source_stamp() -> bytes:
     """Digest of everything that is compiled."""
     here = Path(__file__).parent
     files = [*sorted(here.glob("*.py")), here.parent / "parameters.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
 def _compiled(function, **options):
     dispatcher = numba.njit(**JIT, **options)(function)
-    # Numba renews a cached function when its own file changes, not when a function that it calls does, and wheels
-    # carry a fixed file time: without this an upgrade could run yesterday's loop.
-    stored = getattr(dispatcher, "_cache", None)
-    if hasattr(stored, "_source_stamp") and hasattr(getattr(stored, "_cache_file", None), "_source_stamp"):
+    # Numba renews a cached function when its own file changes, not when a function that it calls does: without this
+    # an upgrade could run yesterday's loop.
+    stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(stored, "_source_stamp"):
         stored._source_stamp = _source_stamp()
-        stored._cache_file._source_stamp = _source_stamp()
     return dispatcher
 
 
