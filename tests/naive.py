@@ -94,6 +94,18 @@ class Region:
         p = -math.expm1(-self.writes_per_s * ((until - since) * 1e-9) / self.pages)
         return int(p * 2**53)
 
+    def lanes_hit(self, key, word, since, until):
+        """Uniform, few writes: the pages of a word that are hit, as a set of lanes."""
+        mean = 64.0 * self.writes_per_s * ((until - since) * 1e-9) / self.pages
+        draw = rand64(key, word * 64) >> 11
+        hits = 0
+        term = total = math.exp(-mean)
+        while hits < 20 and draw >= int(total * 2**53):
+            hits += 1
+            term *= mean / hits
+            total += term
+        return {rand64(key, word * 64 + 1 + n // 10) >> (6 * (n % 10)) & 63 for n in range(hits)}
+
 
 # ---------------------------------------------------------------- RAM (section 5)
 
@@ -128,6 +140,7 @@ class Ram:
         self.last_sync = 0  # guest time
         self.sync_number = 0
         self.keys = {}
+        self.hits, self.hits_of_sync = {}, 0
 
         self.calls = self.calls_done = 0
         self.pages_sent = self.zero_pages_sent = 0
@@ -161,19 +174,44 @@ class Ram:
             return False
         if region.sequential:
             return region.sequential_writes_hit(page, since, until)
-        return draw_is_below(self.key(region), page, region.probability(since, until))
+        return draw_is_below(self.key(region, 1), page, region.probability(since, until))
 
-    def key(self, region):
-        name = (region.index, self.sync_number)
+    def key(self, region, first_stream):
+        name = (region.index, first_stream, self.sync_number)
         if name not in self.keys:
-            self.keys[name] = draw_key(self.seed, self.replicate, 1 + region.index, self.sync_number)
+            self.keys[name] = draw_key(self.seed, self.replicate, first_stream + region.index, self.sync_number)
         return self.keys[name]
+
+    def few_writes(self, page, now):
+        """Are the writes to this page since the last sync so few that they are drawn one by one?"""
+        region = self.region_of[page]
+        if region is None or region.sequential:
+            return False
+        return region.probability(self.last_sync, now) < 2**46
+
+    def hit(self, page, first_stream, since, until):
+        """Few writes: is this page hit between two guest times?"""
+        region = self.region_of[page]
+        name = (region.index, first_stream, page // 64, since, until)
+        if self.hits_of_sync != self.sync_number:
+            self.hits, self.hits_of_sync = {}, self.sync_number
+        if name not in self.hits:
+            self.hits[name] = region.lanes_hit(self.key(region, first_stream), page // 64, since, until)
+        return page % 64 in self.hits[name]
 
     def known_written(self, page, now):
         """What the dirty log says about a page at a sync."""
         if not self.lazy_clear:
+            if self.few_writes(page, now):
+                return self.hit(page, 1, self.last_sync, now)
             return self.written(page, self.last_sync, now)
         cleared_at = self.cleared_at[page // self.chunk_pages]
+        if self.few_writes(page, now):
+            if cleared_at is None:
+                return bool(self.log[page]) or self.hit(page, 1, self.last_sync, now)
+            before = self.hit(page, 1, self.last_sync, cleared_at)
+            after = self.hit(page, 65536, cleared_at, now)
+            return after if self.log[page] else before or after
         if cleared_at is None:
             return bool(self.log[page]) or self.written(page, self.last_sync, now)
         if self.log[page]:

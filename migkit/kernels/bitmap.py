@@ -12,7 +12,16 @@ import numpy as np
 
 from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
-from migkit.kernels.random import bernoulli_word, bernoulli_words, draw_key, fixed_point
+from migkit.kernels.random import (
+    MOST_HITS,
+    SPARSE,
+    bernoulli_block,
+    bernoulli_word,
+    draw_key,
+    fixed_point,
+    hits_block,
+    poisson_levels,
+)
 
 _U0, _U1 = np.uint64(0), np.uint64(1)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -42,6 +51,9 @@ BITMAP_HEAD = np.dtype(
 )
 
 
+AFTER_CLEAR = 1 << 16  # streams of the writes after a chunk's clear
+
+
 class BitmapRam(NamedTuple):
     """Memory of the page-exact engine for one running migration: two bits a page, a few bytes a chunk."""
 
@@ -49,6 +61,8 @@ class BitmapRam(NamedTuple):
     log: np.ndarray  # uint64, pages known written since their chunk was cleared; regions only
     chunks: np.ndarray  # records CHUNK
     head: np.ndarray  # one record BITMAP_HEAD
+    draws: np.ndarray  # uint64, 4 x 64: a block of draws
+    levels: np.ndarray  # uint64, MOST_HITS
 
 
 @kernel
@@ -287,6 +301,33 @@ def written_probability(region, span):
 
 
 @kernel
+def written_block(ram, case, region, r, number, word, count, before, clear_tau, tau, cleared):
+    """Writes of a region to a block of words: row 0 of ``ram.draws`` since the clear, row 1 since the last sync."""
+    draws = ram.draws
+    if region.sequential == 1:
+        for k in range(count):
+            draws[1, k] = written_by_sequence(region, before, tau, word + k, _ONES)
+            draws[0, k] = written_by_sequence(region, clear_tau, tau, word + k, _ONES) if cleared else draws[1, k]
+        return
+    key = draw_key(ram.head[0].seed, ram.head[0].replicate, 1 + r, number)
+    high = fixed_point(written_probability(region, tau - before))
+    if high >= SPARSE:
+        low = fixed_point(written_probability(region, tau - clear_tau)) if cleared else high
+        bernoulli_block(key, word, count, low, high, draws)
+        return
+    # few writes: one by one, those before the clear and those after it
+    until = clear_tau if cleared else tau
+    poisson_levels(64.0 * region.writes_per_s * ((until - before) * 1e-9) / region.pages, ram.levels)
+    hits_block(key, word, count, ram.levels, draws[1])
+    if cleared:
+        key = draw_key(ram.head[0].seed, ram.head[0].replicate, AFTER_CLEAR + r, number)
+        poisson_levels(64.0 * region.writes_per_s * ((tau - until) * 1e-9) / region.pages, ram.levels)
+        hits_block(key, word, count, ram.levels, draws[0])
+        for k in range(count):
+            draws[1, k] |= draws[0, k]
+
+
+@kernel
 def bitmap_sync(ram, case, regions, state, t, number):
     """Bring the writes up to ``t`` into the migration bitmap (migration/ram.c:migration_bitmap_sync).
 
@@ -301,44 +342,36 @@ def bitmap_sync(ram, case, regions, state, t, number):
     new = 0
     for r in range(case.region_count):
         region = regions[r]
-        size = region.pages
-        key = draw_key(ram.head[0].seed, ram.head[0].replicate, 1 + r, number)
-        since_sync = fixed_point(written_probability(region, tau - before))
-        since_clear = since_sync
-        end = region.start + size
+        end = region.start + region.pages
+        last = (end + 63) // 64
         word = region.start // 64
-        while word * 64 < end:
+        while word < last:
             chunk = word * 64 // case.chunk_pages
             cleared = lazy and ram.chunks[chunk].pending == 0
-            clear_tau = ram.chunks[chunk].tau
-            if cleared:
-                since_clear = fixed_point(written_probability(region, tau - clear_tau))
-            stop = min((end + 63) // 64, (chunk + 1) * case.chunk_pages // 64)
+            count = min(64, min(last, (chunk + 1) * case.chunk_pages // 64) - word)
+            written_block(
+                ram, case, region, r, number, word, count, before, ram.chunks[chunk].tau, tau, cleared
+            )
             fresh = 0
-            for w in range(word, stop):
-                mask = word_mask(w, region.start, end)
-                if region.sequential == 1:
-                    high = written_by_sequence(region, before, tau, w, mask)
-                    low = written_by_sequence(region, clear_tau, tau, w, mask) if cleared else high
-                elif cleared and since_clear != since_sync:
-                    low, high = bernoulli_words(key, w, since_clear, since_sync)
-                else:
-                    high = bernoulli_word(key, w, since_sync)
-                    low = high
-                known = ram.log[w] & mask
-                if not lazy:
-                    known = high & mask
-                elif cleared:
-                    known = ((low & known) | (high & ~known)) & mask
-                else:
-                    known = known | (high & mask)
+            for k in range(count):
+                w = word + k
+                mask = _ONES
+                if w == word or w == last - 1:
+                    mask = word_mask(w, region.start, end)
+                known = ram.draws[1, k] & mask
                 if lazy:
-                    ram.log[w] = (ram.log[w] & ~mask) | known
-                fresh += popcount(known & ~ram.dirty[w])
-                ram.dirty[w] |= known
+                    log = ram.log[w]
+                    if cleared:
+                        known = ((ram.draws[0, k] & log) | (known & ~log)) & mask
+                    else:
+                        known |= log & mask
+                    ram.log[w] = (log & ~mask) | known
+                dirty = ram.dirty[w]
+                fresh += popcount(known & ~dirty)
+                ram.dirty[w] = dirty | known
             ram.chunks[chunk].dirty += fresh
             new += fresh
-            word = stop
+            word += count
     if lazy:
         chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
         for c in range(chunks):
