@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from migkit.kernels.devices import vfio_dirty
-from migkit.kernels.link import put_bytes
-from migkit.kernels.memory import remaining, sync, take, stretch
+from migkit.kernels.link import guest_ns, put_bytes
+from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import kernel
-from migkit.kernels.link import guest_ns
 from migkit.kernels.ram import page_bytes, page_cpu, zeros_of
 from migkit.parameters import RAM, VFIO
 

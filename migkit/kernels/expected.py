@@ -13,7 +13,6 @@ import numpy as np
 
 from migkit.kernels.options import kernel
 
-
 SEGMENT = np.dtype(
     [
         ("start", np.float64),  # first page

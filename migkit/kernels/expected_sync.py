@@ -11,14 +11,15 @@ from migkit.kernels.options import kernel
 @kernel
 def copy_segment(ram, source, target):
     """Copy one segment over another."""
-    ram.segments[target].start = ram.segments[source].start
-    ram.segments[target].length = ram.segments[source].length
-    ram.segments[target].dirty = ram.segments[source].dirty
-    ram.segments[target].known = ram.segments[source].known
-    ram.segments[target].region = ram.segments[source].region
-    ram.segments[target].chunk = ram.segments[source].chunk
-    ram.segments[target].waits = ram.segments[source].waits
-    ram.segments[target].clear_tau = ram.segments[source].clear_tau
+    old, new = ram.segments[source], ram.segments[target]
+    new.start = old.start
+    new.length = old.length
+    new.dirty = old.dirty
+    new.known = old.known
+    new.region = old.region
+    new.chunk = old.chunk
+    new.waits = old.waits
+    new.clear_tau = old.clear_tau
 
 
 @kernel
@@ -27,9 +28,10 @@ def cut(ram, n, pages):
     for k in range(ram.head[0].count - 1, n - 1, -1):
         copy_segment(ram, k, k + 1)
     ram.head[0].count += 1
-    ram.segments[n + 1].length = ram.segments[n].length - pages
-    ram.segments[n + 1].start = ram.segments[n].start + pages
-    ram.segments[n].length = pages
+    first, second = ram.segments[n], ram.segments[n + 1]
+    second.length = first.length - pages
+    second.start = first.start + pages
+    first.length = pages
     if ram.head[0].cursor > n:
         ram.head[0].cursor += 1
 
@@ -42,39 +44,47 @@ def cut_at_cursor(ram):
     ram.head[0].used = 0.0
     if used <= 0.0:
         return
-    share = used / (ram.segments[here].length * ram.segments[here].dirty)
+    segment = ram.segments[here]
+    share = used / (segment.length * segment.dirty)
     if share >= 1.0:
-        ram.segments[here].dirty = 0.0
+        segment.dirty = 0.0
         ram.head[0].cursor = here + 1 if here + 1 < ram.head[0].count else 0
         return
-    cut(ram, here, ram.segments[here].length * share)
-    ram.segments[here].dirty = 0.0
+    cut(ram, here, segment.length * share)
+    segment.dirty = 0.0
     ram.head[0].cursor = here + 1
 
 
 @kernel
 def join(ram, n, m):
     """Add segment ``m`` to its neighbour ``n``: the means stay exact."""
-    length = ram.segments[n].length + ram.segments[m].length
+    first, second = ram.segments[n], ram.segments[m]
+    length = first.length + second.length
     if length > 0.0:
-        ram.segments[n].dirty += (ram.segments[m].dirty - ram.segments[n].dirty) * (ram.segments[m].length / length)
-        ram.segments[n].known += (ram.segments[m].known - ram.segments[n].known) * (ram.segments[m].length / length)
-    ram.segments[n].length = length
+        first.dirty += (second.dirty - first.dirty) * (second.length / length)
+        first.known += (second.known - first.known) * (second.length / length)
+    first.length = length
+
+
+@kernel
+def neighbours(ram, n, m):
+    """Whether segment ``m`` follows ``n`` in the same region and chunk, and the cursor does not stand between them."""
+    first, second = ram.segments[n], ram.segments[m]
+    return first.region == second.region and first.chunk == second.chunk and m != ram.head[0].cursor
 
 
 @kernel
 def join_alike(ram, regions):
-    """Join neighbours of one region and chunk that are alike, or both sent by a cursor that has passed."""
-    count = ram.head[0].count
-    cursor = ram.head[0].cursor
+    """Join neighbours that are alike, or both sent by a cursor that has passed."""
     kept = 0
-    for n in range(1, count):
-        region = ram.segments[n].region
-        same = region == ram.segments[kept].region and ram.segments[n].chunk == ram.segments[kept].chunk and n != cursor
+    cursor = ram.head[0].cursor
+    for n in range(1, ram.head[0].count):
+        first, second = ram.segments[kept], ram.segments[n]
+        same = first.region == second.region and first.chunk == second.chunk and n != cursor
         if same:
-            same = ram.segments[n].dirty == ram.segments[kept].dirty and ram.segments[n].known == ram.segments[kept].known
-            if not same and region >= 0 and regions[region].sequential == 0:
-                same = ram.segments[n].dirty == 0.0 and ram.segments[kept].dirty == 0.0
+            same = first.dirty == second.dirty and first.known == second.known
+            if not same and second.region >= 0 and regions[second.region].sequential == 0:
+                same = first.dirty == 0.0 and second.dirty == 0.0
         if same:
             join(ram, kept, n)
         else:
@@ -93,8 +103,9 @@ def make_room(ram, spare):
         best = -1
         least = np.inf
         for n in range(ram.head[0].count - 1):
-            if ram.segments[n].region == ram.segments[n + 1].region and ram.segments[n].chunk == ram.segments[n + 1].chunk and n + 1 != ram.head[0].cursor:
-                loss = abs(ram.segments[n].dirty - ram.segments[n + 1].dirty) * min(ram.segments[n].length, ram.segments[n + 1].length)
+            if neighbours(ram, n, n + 1):
+                first, second = ram.segments[n], ram.segments[n + 1]
+                loss = abs(first.dirty - second.dirty) * min(first.length, second.length)
                 if loss < least:
                     best, least = n, loss
         if best < 0:
@@ -184,28 +195,27 @@ def expected_sync(ram, case, regions, state, t):
     region_seen, clear_seen = -1, -1
     since_sync, since_clear = 0.0, 0.0
     for n in range(ram.head[0].count):
-        r = ram.segments[n].region
-        if r >= 0 and ram.segments[n].chunk >= 0:
+        segment = ram.segments[n]
+        r = segment.region
+        if segment.chunk >= 0:
             region = regions[r]
             if r != region_seen or region.sequential == 1:
-                since_sync = written_share(region, ram.segments[n].start, ram.segments[n].length, before, tau)
+                since_sync = written_share(region, segment.start, segment.length, before, tau)
                 region_seen, clear_seen = r, -1
-            cleared = lazy and ram.segments[n].waits == 0
-            if cleared and (ram.segments[n].clear_tau != clear_seen or region.sequential == 1):
-                clear_seen = ram.segments[n].clear_tau
-                since_clear = written_share(region, ram.segments[n].start, ram.segments[n].length, clear_seen, tau)
-            sent = ram.segments[n].dirty == 0.0
-            if not lazy:
-                ram.segments[n].dirty += (1.0 - ram.segments[n].dirty) * since_sync
-            elif cleared:
-                ram.segments[n].known = ram.segments[n].known * since_clear + (1.0 - ram.segments[n].known) * since_sync
-                ram.segments[n].dirty = ram.segments[n].known if sent else ram.segments[n].dirty + (1.0 - ram.segments[n].dirty) * since_sync
-            else:
-                ram.segments[n].known += (1.0 - ram.segments[n].known) * since_sync
-                ram.segments[n].dirty += (1.0 - ram.segments[n].dirty) * since_sync
-            if lazy:
-                ram.segments[n].waits = 1
-        total += ram.segments[n].length * ram.segments[n].dirty
+            cleared = lazy and segment.waits == 0
+            if cleared and (segment.clear_tau != clear_seen or region.sequential == 1):
+                clear_seen = segment.clear_tau
+                since_clear = written_share(region, segment.start, segment.length, clear_seen, tau)
+            sent = segment.dirty == 0.0
+            segment.dirty += (1.0 - segment.dirty) * since_sync
+            if cleared:
+                segment.known = segment.known * since_clear + (1.0 - segment.known) * since_sync
+                if sent:
+                    segment.dirty = segment.known
+            elif lazy:
+                segment.known += (1.0 - segment.known) * since_sync
+            segment.waits = case.lazy_clear
+        total += segment.length * segment.dirty
     make_room(ram, 8)
     total += ram.head[0].offset
     remaining = int(total + 1e-9)

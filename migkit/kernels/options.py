@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numba
 
+# Only other kernels call most kernels: wrappers for Python and C would cost a quarter of the compile time.
+_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
 JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
 
 
@@ -35,6 +38,11 @@ def kernel(function):
     Without the runtime that counts references: the loop's functions are small, and counting the arrays they pass on
     would cost more than what they do.
     """
+    return _compiled(function, _nrt=False, **_INNER)
+
+
+def open_kernel(function):
+    """Compile a kernel that Python calls too."""
     return _compiled(function, _nrt=False)
 
 

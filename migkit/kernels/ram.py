@@ -45,8 +45,8 @@ def zeros_of(pages, share):
 def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
     """Pages of this stretch after which the budget is used up; more than ``most`` if they do not.
 
-    ``room`` is what the window had left when the call began, ``buffered`` what the stream held then. Up to 8.0 each page
-    counts when it is put; from 8.2 on, everything put so far counts at every 32nd normal page.
+    ``room`` is what the window had left when the call began, ``buffered`` what the stream held then. Up to 8.0 each
+    page counts when it is put; from 8.2 on, everything put so far counts at every 32nd normal page.
     """
     size = case.page_size + PAGE_HEADER
     if case.flush_pages == 1:

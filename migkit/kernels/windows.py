@@ -4,7 +4,8 @@ Between two syncs most windows are alike: the same slices of RAM, the same block
 a window has begun and ended in the same phase (send buffer, stream buffer) and nothing happened in it but sending, the
 next one does the same as long as enough is left and the estimate stays above the threshold. The loop then takes as
 many windows as that allows in one step. Turns in which RAM has nothing to send and a device behind it sends block
-after block repeat in the same way within a window. Every quantity is an integer, so the result is that of the step-by-step loop.
+after block repeat in the same way within a window. Every quantity is an integer, so the result is that of the
+step-by-step loop.
 """
 
 from __future__ import annotations
