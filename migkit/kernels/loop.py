@@ -12,7 +12,7 @@ from migkit.kernels.devices import (
 )
 from migkit.kernels.link import WINDOW_NS, exceeded, guest_ns, update_counters
 from migkit.kernels.memory import fraction, remaining, reset, sync
-from migkit.kernels.options import kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import goes_on
 from migkit.kernels.ram import ram_save_iterate
 from migkit.kernels.verdict import (
@@ -109,7 +109,7 @@ def throttle_timer(ram, case, regions, state, report):
     state.timer_count = state.sync_count
 
 
-@kernel
+@inlined_kernel
 def asks_exactly(ram, case, devices, state, live):
     """Whether this turn runs the exact query; the rule differs between versions (docs/model.md, section 4)."""
     if case.exact_rule == 0:
@@ -126,7 +126,7 @@ def asks_exactly(ram, case, devices, state, live):
     return precopy == 0
 
 
-@kernel
+@inlined_kernel
 def pending_exact(ram, case, regions, devices, state, live, report):
     """The exact query: sync, fresh device sizes; pending bytes (migration/savevm.c:qemu_savevm_state_pending_exact)."""
     syncs = case.ram_exact_always == 1 or remaining(ram) * case.page_size < state.threshold
@@ -147,7 +147,7 @@ def pending_exact(ram, case, regions, devices, state, live, report):
     return total
 
 
-@kernel
+@inlined_kernel
 def can_complete(case, state):
     """Whether what is pending fits the downtime limit and the destination has acknowledged."""
     if case.complete_rule == 1:
@@ -160,7 +160,7 @@ def can_complete(case, state):
     return state.flags_missing == 0 and state.ack_t <= state.t
 
 
-@kernel
+@inlined_kernel
 def account_starvation(case, devices, state, live, until):
     """The devices the last walk left out have waited from its start until now."""
     for d in range(case.device_count):
@@ -169,7 +169,7 @@ def account_starvation(case, devices, state, live, until):
             live[d].starving = 0
 
 
-@kernel
+@inlined_kernel
 def savevm_state_iterate(ram, case, regions, devices, state, live, report):
     """One walk of the device list (migration/savevm.c:qemu_savevm_state_iterate)."""
     state.ram_returned = -1
@@ -199,7 +199,7 @@ def savevm_state_iterate(ram, case, regions, devices, state, live, report):
             return
 
 
-@kernel
+@inlined_kernel
 def iteration_run(ram, case, regions, devices, state, live, report):
     """One turn (migration/migration.c:migration_iteration_run): decide, or walk. True if the migration completes."""
     started = state.t

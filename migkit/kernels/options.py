@@ -41,6 +41,11 @@ def kernel(function):
     return _compiled(function, _nrt=False, **_INNER)
 
 
+def inlined_kernel(function):
+    """Compile a kernel that the loop calls once a turn or sync: what it passes on costs more than the call's work."""
+    return _compiled(function, _nrt=False, forceinline=True, **_INNER)
+
+
 def open_kernel(function):
     """Compile a kernel that Python calls too."""
     return _compiled(function, _nrt=False)
