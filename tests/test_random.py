@@ -50,7 +50,7 @@ def block(key, low, high, words=64, first=0):
 
 
 def words_below(key, level, count):
-    """Many words, block by block."""
+    """Words 0 to ``count``, a multiple of 64, block by block."""
     return np.concatenate([block(key, level, level, first=k)[1] for k in range(0, count, 64)])
 
 
@@ -120,7 +120,7 @@ def test_frequency_of_bits(p):
 @pytest.mark.parametrize("p", [0.05, 0.5])
 def test_number_of_bits_in_a_word_is_binomial(p):
     # lanes that hung together would make words fuller or emptier than chance
-    words = 20_000
+    words = 320 * 64
     counts = lanes(words_below(draw_key(12, 0, 1, 1), fixed_point(p), words)).sum(axis=1)
     dispersion = ((counts - 64 * p) ** 2).sum() / (64 * p * (1 - p))
     assert stats.chi2.sf(dispersion, words) > RARE
@@ -136,7 +136,7 @@ def test_number_of_bits_in_a_word_is_binomial(p):
 
 @pytest.mark.parametrize("p", [0.05, 0.5])
 def test_lanes_are_independent_of_each_other(p):
-    words = 20_000
+    words = 320 * 64
     bits = lanes(words_below(draw_key(13, 0, 1, 1), fixed_point(p), words))
     correlation = np.corrcoef(bits.T)[np.triu_indices(64, 1)]
     statistic = words * (correlation**2).sum()  # about chi-square, a degree for each pair
