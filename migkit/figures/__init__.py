@@ -1,0 +1,1 @@
+"""Figures: one function each, summarised data and Axes in, the Axes out."""

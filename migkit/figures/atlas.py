@@ -1,0 +1,138 @@
+"""The figures of the study, composed from the functions beside this file, and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit.figures.planes import boundary, category_legend, category_plane
+from migkit.figures.save import data_hash, save_figure
+from migkit.figures.style import COLUMN_IN, PAGE_IN, log_axis, style
+from migkit.figures.timeline import given_over_time, pending_over_time
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+MIB = 2**20
+GBIT = 1e9 / 8
+
+
+def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) -> Figure:
+    """Dirty rate against link, one panel per number of VFIO devices."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_IN, 2.75))
+    axes = figure.subplots(1, len(counts), sharey=True)
+    present: set[int] = set()
+    for ax, count in zip(np.atleast_1d(axes), counts, strict=True):
+        plane = dataset["category"].sel(count=count)
+        present |= {int(n) for n in np.unique(plane.values)}
+        category_plane(plane, ax, "bandwidth", "write_rate")
+        log_axis("x", ax, "Gbit/s", GBIT, "link")
+        log_axis("y", ax, "MB/s", 1e6, "dirty rate" if ax is axes[0] else "")
+        ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
+        equal = boundary(ax, plane.bandwidth, plane.bandwidth, "dirty rate = link")
+    category_legend(figure, present, {"equal": equal}, loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.06))
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.92, bottom=0.22, wspace=0.08)
+    return figure
+
+
+def starvation_plane(dataset: xr.Dataset) -> Figure:
+    """Max-bandwidth against link, with the line above which RAM alone uses up each window."""
+    from matplotlib.figure import Figure
+
+    from migkit.study import STARVES_ABOVE
+
+    figure = Figure(figsize=(COLUMN_IN, 3.2))
+    ax = figure.subplots()
+    plane = dataset["category"]
+    category_plane(plane, ax, "bandwidth", "max_bandwidth")
+    log_axis("x", ax, "Gbit/s", GBIT, "link")
+    log_axis("y", ax, "MiB/s", MIB, "max-bandwidth")
+    xs = plane.bandwidth.values
+    lines = {
+        "ratio": boundary(ax, xs, xs / STARVES_ABOVE, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
+        "default": boundary(ax, xs, np.full_like(xs, 128 * MIB), "QEMU's default, 128 MiB/s", 1),
+    }
+    present = {int(n) for n in np.unique(plane.values)}
+    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.1))
+    figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
+    return figure
+
+
+def starvation_band(dataset: xr.Dataset) -> Figure:
+    """Hot set against link, with the two edges of the band: one slice, and the threshold."""
+    from matplotlib.figure import Figure
+
+    from migkit.study import SLICE_S, effective_link
+
+    figure = Figure(figsize=(COLUMN_IN, 3.2))
+    ax = figure.subplots()
+    plane = dataset["category"]
+    category_plane(plane, ax, "bandwidth", "size")
+    log_axis("x", ax, "Gbit/s", GBIT, "link")
+    log_axis("y", ax, "MiB", MIB, "hot set")
+    xs = plane.bandwidth.values
+    pushed = effective_link(xs)
+    lines = {
+        "slice": boundary(ax, xs, SLICE_S * pushed, "one slice: 51 ms of the link"),
+        "threshold": boundary(ax, xs, 0.3 * pushed, "threshold: link x 300 ms", 1),
+    }
+    present = {int(n) for n in np.unique(plane.values)}
+    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.1))
+    figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
+    return figure
+
+
+def two_policies() -> tuple[Figure, list[Any]]:
+    """The case that started it: one guest, both policies side by side, turn by turn."""
+    from matplotlib.figure import Figure
+
+    from migkit.simulate import simulate
+    from migkit.study import experiments
+
+    scenario = experiments(2)["convergence"].scenario.replace("guest.regions.0.size", "200 MiB")
+    scenario = scenario.replace("guest.regions.0.write_rate", "4 GB/s")
+    figure = Figure(figsize=(PAGE_IN, 3.6))
+    axes = figure.subplots(2, 2, sharex=True, sharey="row")
+    timelines = []
+    for column, policy in enumerate(("serialized", "unserialized")):
+        migration = simulate(scenario.replace("policy", policy))
+        timeline = migration.timeline
+        timelines.append(timeline)
+        pending_over_time(timeline, axes[0, column])
+        given_over_time(timeline, axes[1, column])
+        axes[0, column].set_title(f"{policy}: {migration.outcome.label.replace('_', ' ')}")
+        axes[0, column].set_xlabel("")
+        if column:
+            axes[0, column].set_ylabel("")
+            axes[1, column].set_ylabel("")
+    axes[0, 0].legend(loc="lower left")
+    axes[1, 0].legend(loc="lower right")
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.11, wspace=0.06, hspace=0.12)
+    return figure, timelines
+
+
+def write_all(datasets: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
+    """Write every figure of the study into ``folder``; the paths."""
+    with style():
+        drawn = {
+            "convergence-map": (convergence_map(datasets["convergence"]), [datasets["convergence"][["category"]]]),
+            "starvation-plane": (starvation_plane(datasets["starvation"]), [datasets["starvation"][["category"]]]),
+            "starvation-band": (starvation_band(datasets["band"]), [datasets["band"][["category"]]]),
+            "two-policies": two_policies(),
+        }
+        written = []
+        for name, (figure, data) in drawn.items():
+            written += save_figure(figure, folder / name, _notes(name, data))
+    return written
+
+
+def _notes(name: str, data: list[Any]) -> dict[str, Any]:
+    import migkit
+
+    return {"figure": name, "data_sha256": data_hash(*data), "migkit": migkit.__version__, "engine": "expected", "seed": 0}

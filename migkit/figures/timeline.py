@@ -1,0 +1,64 @@
+"""One migration over time: what is pending, what the threshold is, and what each device was given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from migkit.figures.style import LINE_COLOURS, LINE_STYLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+MIB = 2**20
+_OF_THE_LOOP = ("estimate_bytes", "exact_bytes", "threshold_bytes", "pending_bytes")
+
+
+def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
+    """Pending bytes as the loop sees them, and the threshold they must get under; syncs as ticks below.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        Of :class:`migkit.simulate.SimulatedMigration`: ``time_s``, ``pending_bytes``, ``threshold_bytes``, ``synced``.
+    ax : Axes
+        Gets a logarithmic y axis in MiB.
+    """
+    ax.plot(timeline.time_s, timeline.pending_bytes / MIB, color=LINE_COLOURS[0], linestyle="-", label="pending")
+    known = timeline.threshold_bytes > 0
+    ax.step(
+        timeline.time_s[known], timeline.threshold_bytes[known] / MIB, where="post", color=LINE_COLOURS[1], linestyle="--",
+        label="threshold",
+    )  # fmt: skip
+    syncs = timeline.time_s[timeline.synced.astype(bool)]
+    ax.plot(
+        syncs, [0.02] * len(syncs), "|", color="black", markersize=5, markeredgewidth=0.6, label="sync",
+        transform=ax.get_xaxis_transform(),
+    )  # fmt: skip
+    ax.set_yscale("log")
+    ax.set_ylabel("pending (MiB)")
+    ax.set_xlabel("time (s)")
+    return ax
+
+
+def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
+    """What each device has been given since the start, MiB: a flat line is a device that waits.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        ``time_s``, ``ram_pages`` (4 KiB) and one ``<device>_bytes`` column a device behind RAM.
+    ax : Axes
+    """
+    given = {"ram": timeline.ram_pages.clip(lower=0) * 4096}
+    for column in timeline.columns:
+        if column.endswith("_bytes") and column not in _OF_THE_LOOP:
+            given[column.removesuffix("_bytes")] = timeline[column].fillna(0).clip(lower=0)
+    for number, (name, sent) in enumerate(given.items()):
+        ax.plot(
+            timeline.time_s, sent.cumsum() / MIB, color=LINE_COLOURS[number % 5], linestyle=LINE_STYLES[number % 5], label=name
+        )
+    ax.set_yscale("symlog", linthresh=1)
+    ax.set_ylabel("given so far (MiB)")
+    ax.set_xlabel("time (s)")
+    return ax
