@@ -1,0 +1,189 @@
+"""Measured runs as scenarios: what migkit is told of a run before it predicts it.
+
+Nothing here looks at what a run did, but for two things that are known before the migration decides anything: how
+fast a guest at full speed wrote before it, and, where the link is not paced, how fast the first pass went.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from migkit.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
+from migkit.qemu.costs import MIB, measured_costs
+from migkit.scenario import Scenario
+from migkit.units import Bytes, Rate, Seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BUILDS = {"unser": ("9.0-rc0", "unserialized"), "ser": ("9.0-rc0", "serialized"), "deb72": ("7.2", "serialized")}
+"""Profile and policy of each build."""
+PAGE = 4096
+OTHER_RAM_BYTES = 335_872
+"""RAM beside the guest's main memory: firmware, display, option ROMs; 82 pages."""
+ZERO_PAGES = (160, 102), (-77, 77)
+"""Pages that hold only zeroes, first page and number: below 1 MiB, and at the end of RAM (counted from there)."""
+BUSY_WRITES_PER_S = 1e6
+"""Page writes per second of the one page that every sync finds dirty: any number far above the syncs per second."""
+STATE_BYTES = {"tcg": 107_430, "kvm": 107_755}
+"""Headers and device state in the byte count of 9.0-rc0 without devices; 7.2 counts them after the migration."""
+BLOCK_READ_BYTES_PER_S = 8 * 2**30
+"""The disk is read ahead of what is sent: no limit beside the network."""
+BLOCK_STATE_BYTES = 90
+"""What a disk adds beside its blocks and sections."""
+
+
+NO_WIRE_BYTES_PER_S = 100e9
+"""Loopback that max-bandwidth keeps far from its limits: the wire never waits."""
+RTT_S = 0.05e-3
+"""Round trip on one host: an acknowledgement takes as long where RAM has next to nothing to send."""
+HELD_MIB_S = 256
+"""Largest max-bandwidth that is well below what loopback carries."""
+
+
+def is_held(run: pd.Series) -> bool:
+    """Whether something well below loopback sets the speed of a run: a paced link, or max-bandwidth.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> is_held(runs().loc["A5__unl_ws256_max__unser__r0"])
+    False
+    """
+    return bool(run["link_mib_s"] > 0 or 0 < run["bw_mib_s"] <= HELD_MIB_S)
+
+
+@lru_cache(maxsize=4)
+def _medians(path):
+    return measured_costs(path)["median"]
+
+
+def host_costs(run: pd.Series, path=None) -> HostCosts:
+    """Costs of the host for one run: medians over all measured runs of its accelerator and kind of guest.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`; only its configuration is read.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    HostCosts
+    """
+    median = _medians(path)
+    load = "max" if run["writes_max"] else "quiet"
+    host = f"{run['accel']} {load}"
+    setups = [name for name in median["setup"].index if name.startswith(host)]
+    wanted = f"{host}, {'devices' if run['ndev'] else 'no device'}"
+    return HostCosts(
+        setup=Seconds(median["setup", wanted if wanted in setups else setups[0]] * 1e-3),
+        turn=Seconds(median["turn", f"after a longer walk, {load}"] * 1e-6),
+        wakeup=Seconds((median["window, mean of each run", "all"] - 100) * 1e-3),
+        bitmap_sync_per_gib=Seconds(median["sync per GiB", host] * 1e-6),
+        page=Seconds(median["page", f"tcp {load}, later passes"] * 1e-6),
+        vm_stop=Seconds(median["VM stop", host] * 1e-3),
+        device_state=Seconds(median["non-iterable state", host] * 1e-3),
+        destination_load=Seconds(median["end of downtime", f"return path, loopback {load}"] * 1e-3),
+    )
+
+
+def link_of(run: pd.Series, path=None) -> Link:
+    """Link of one run.
+
+    A paced link has the imposed pace. Loopback held back by max-bandwidth has no wire to wait for: the thread itself
+    copies, and its time is in the cost of a page. Loopback not held back has the speed of the run's own first pass.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    Link
+    """
+    if run["link_mib_s"]:
+        bandwidth = run["link_imposed_bytes_per_s"]
+    elif is_held(run):
+        bandwidth = NO_WIRE_BYTES_PER_S
+    else:
+        bandwidth = run["link_first_pass_bytes_per_s"]
+        if bandwidth != bandwidth:  # not traced
+            bandwidth = PAGE / (_medians(path)["page", "tcp quiet, later passes"] * 1e-6)
+    buffer = _medians(path)["send buffer", "paced, first window against the others"]
+    return Link(bandwidth=Rate(bandwidth), rtt=Seconds(RTT_S), send_buffer=Bytes(int(buffer)))
+
+
+def scenario_of(run: pd.Series, path=None) -> Scenario:
+    """Build the scenario of one measured run from its configuration.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    Scenario
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> scenario_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).migration.max_bandwidth
+    128 MiB/s
+    """
+    qemu, policy = BUILDS[run["build"]]
+    ram = int(run["ram_mib"]) * MIB + OTHER_RAM_BYTES
+    writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
+    start = int(run["region_start_bytes"])
+    busy = Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
+    working_set = Region(
+        size=Bytes(int(run["ws_pages"]) * PAGE),
+        start=Bytes(start),
+        write_rate=Rate(float(writes) * PAGE),
+        pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
+    )
+    devices = []
+    if run["blk_mib"]:
+        devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
+    if run["ndev"]:
+        load = "max" if run["writes_max"] else "quiet"
+        devices.append(
+            Vfio(
+                count=int(run["ndev"]),
+                initial_bytes=Bytes(round(run["dev_init_mib"] * MIB)),
+                stop_copy_bytes=Bytes(round(run["dev_stop_mib"] * MIB)),
+                dirty_rate=Rate(run["dev_rate_mib_s"] * MIB),
+                dirty_max=Bytes(round(run["dev_max_mib"] * MIB)),
+                read_rate=Rate(MIB / (_medians(path)["device block", f"loopback {load}"] * 1e-6)),
+                load_time=Seconds(_medians(path)["ack, from there on", "loopback, rate-limited"] * 1e-3),
+            )
+        )
+    zeros = [
+        Region(size=Bytes(pages * PAGE), start=Bytes(first % (ram // PAGE) * PAGE), zero_share=1.0)
+        for first, pages in ZERO_PAGES
+    ]
+    return Scenario(
+        name=run.name,
+        guest=Guest(ram=Bytes(ram), accel=run["accel"], regions=(busy, working_set, *zeros)),
+        devices=tuple(devices),
+        link=link_of(run, path),
+        migration=Migration(
+            max_bandwidth=Rate(int(run["bw_mib_s"]) * MIB),
+            downtime_limit=Seconds(run["dt_limit_ms"] * 1e-3),
+            switchover_ack="switchover-ack" in run["caps"],
+            return_path="return-path" in run["caps"],
+            auto_converge="auto-converge" in run["caps"],
+        ),
+        costs=host_costs(run, path),
+        qemu=qemu,
+        policy=policy,
+        time_limit=Seconds(float(run["limit_s"])),
+    )

@@ -1,0 +1,245 @@
+"""The validation as text: summary for the terminal, Markdown and tables for a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from migkit.qemu.turns import agreement, compare_turns
+from migkit.qemu.validation import by_configuration, device_times, goals, misses
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TURN_BY_TURN = (
+    "A2__bw128_rand_r050__unser__r0",
+    "B5__bw128_r90_dev1_init16__unser__r2",
+    "B7__link200_ws10_dev1_init8__ser__r0",
+    "B8__link200_r070_dev1_init8__ser__r2",
+    "B3__link200_bw110_dev1_init8__unser__r0",
+)
+"""Runs compared turn by turn in the report."""
+SHOWN = ("outcome", "total_ms", "downtime_ms", "syncs", "bytes", "initial_ms")
+
+
+def run_text(run: pd.Series, devices: pd.DataFrame) -> str:
+    """One run, predicted beside measured, as a table in plain text.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.validation.predictions`.
+    devices : DataFrame
+        From :func:`migkit.qemu.validation.device_times`.
+
+    Returns
+    -------
+    str
+    """
+    lines = [f"{run.name} ({'held' if run['held'] else 'unpaced'})"]
+    lines += [f"{'':24}{'predicted':>16}{'measured':>16}{'error':>12}"]
+    for name in SHOWN:
+        pair = run[f"{name}_predicted"], run[f"{name}_measured"]
+        lines.append(_line(name, *pair))
+    for _, device in devices[devices["run"] == run.name].iterrows():
+        lines.append(_line(f"device {device['device']} initial_ms", device["predicted_ms"], device["measured_ms"]))
+    return "\n".join(lines)
+
+
+def _line(name: str, predicted, measured) -> str:
+    if isinstance(predicted, str):
+        return f"{name:24}{predicted:>16}{measured:>16}{'' if predicted == measured else 'wrong':>12}"
+    error = "" if np.isnan(predicted) or np.isnan(measured) else f"{predicted - measured:+.6g}"
+    texts = ["-" if np.isnan(number) else f"{number:.10g}" for number in (round(predicted, 1), round(measured, 1))]
+    return f"{name:24}{texts[0]:>16}{texts[1]:>16}{error:>12}"
+
+
+def summary(runs_table: pd.DataFrame) -> str:
+    """Goals, outcomes and misses in Markdown that also reads as plain text.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`migkit.qemu.validation.predictions`.
+
+    Returns
+    -------
+    str
+    """
+    configurations = by_configuration(runs_table)
+    reached = goals(runs_table)
+    held = runs_table["held"]
+    lines = [
+        f"{len(runs_table)} runs in {len(configurations)} configurations; {int(held.sum())} runs are held by a paced "
+        "link or by max-bandwidth, the others run at the speed of loopback. "
+        f"The outcome is right in {int(runs_table['right'].sum())} runs "
+        f"(held: {int(runs_table['right'][held].sum())} of {int(held.sum())}).",
+        "",
+        "Errors of the held runs that complete in both, as absolute values:",
+        "",
+        *_markdown(["", "goal", "all", "quiet host", "loopback", "paced"], _goal_rows(reached)),
+        "",
+        "A quiet host is one on which other processes used at most 0.2 CPUs.",
+        "",
+        "## Outcomes",
+        "",
+        *_markdown(
+            ["configuration", "class", "completed, measured", "completed, predicted", "repeats agree"],
+            _outcome_rows(configurations),
+        ),
+        "",
+        "All other configurations have the right outcome in every repeat.",
+        "",
+        "## Misses",
+        "",
+        "Wrong outcomes, and held runs off by more than 4 % in total time or more than 2 syncs:",
+        "",
+        *_markdown(["run", "class", "total time", "syncs", "cause"], _miss_rows(misses(runs_table))),
+    ]
+    return "\n".join(lines)
+
+
+def _goal_rows(reached: pd.DataFrame) -> list[list[str]]:
+    def text(name: str, value: float) -> str:
+        if np.isnan(value):
+            return ""
+        return f"{value:g}" if name.startswith(("syncs", "runs")) else f"{value:.2%}"
+
+    return [[name, *(text(name, value) for value in row)] for name, row in reached.iterrows()]
+
+
+def _outcome_rows(configurations: pd.DataFrame) -> list[list[str]]:
+    wrong = configurations[(configurations["right"] < configurations["repeats"]) | ~configurations["agree"]]
+    return [
+        [
+            " ".join(name),
+            "held" if row["held"] else "unpaced",
+            f"{row['completed_measured']} of {row['repeats']}",
+            f"{row['completed_predicted']} of {row['repeats']}",
+            "yes" if row["agree"] else "no",
+        ]
+        for name, row in wrong.iterrows()
+    ]
+
+
+def _miss_rows(found: pd.DataFrame) -> list[list[str]]:
+    rows = []
+    for name, run in found.iterrows():
+        off = ["wrong outcome", ""]
+        if run["right"]:
+            off = [f"{run['total_error']:+.1%}", f"{run['syncs_error']:+g}"]
+        rows.append([name, "held" if run["held"] else "unpaced", *off, run["cause"]])
+    return rows
+
+
+def turns_text(path=None) -> str:
+    """Agreement of the runs in :data:`TURN_BY_TURN`, as a Markdown table.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    str
+    """
+    rows = []
+    for name in TURN_BY_TURN:
+        found = agreement(compare_turns(name, path))
+        rows.append(
+            [
+                name,
+                f"{found['turns_predicted']:g} / {found['turns_measured']:g}",
+                *(f"{found[column]:.1%}" for column in ("synced_alike", "called_alike", "returned_alike")),
+                f"{found['slice_ms_median_difference']:.2f}",
+                f"{found['pages_median_difference']:g}",
+                f"{found['device_bytes_predicted'] / 2**20:g} / {found['device_bytes_measured'] / 2**20:g}",
+            ]
+        )
+    head = ["run", "turns", "same sync", "same calls", "same answers", "slice off by (ms)", "pages off by"]
+    return "\n".join(_markdown([*head, "device MiB"], rows))
+
+
+def markdown(runs_table: pd.DataFrame, path=None) -> str:
+    """Write the whole report in Markdown.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`migkit.qemu.validation.predictions`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    str
+    """
+    devices = device_times(path).merge(runs_table["held"], left_on="run", right_index=True)
+    both = devices.dropna(subset=["error_ms"])
+    same = (devices["predicted_ms"].isna() == devices["measured_ms"].isna()).sum()
+    timing = "; ".join(
+        f"{'held' if held else 'unpaced'}: median error {part.abs().median():.1f} ms, 90th percentile "
+        f"{part.abs().quantile(0.9):.1f} ms, {len(part)} devices"
+        for held, part in both.groupby("held")["error_ms"]
+    )
+    return "\n".join(
+        [
+            "# Predicted beside measured",
+            "",
+            "Written by `migkit validate -o DIR` from the measured migrations in `data/qemu-traces`. Every run is "
+            "predicted from its configuration, from how fast a guest at full speed wrote before the migration, and "
+            "from medians over all runs of what the host costs; unpaced runs are also told the speed of their own "
+            "first pass. Nothing is fitted to a run.",
+            "",
+            summary(runs_table),
+            "",
+            "## Initial data of devices",
+            "",
+            f"Sent or never sent as measured: {same} of {len(devices)} devices. When it had left, {timing}.",
+            "",
+            "## Turn by turn",
+            "",
+            "Predicted / measured; the first turn beside the first, so that one turn more shifts all behind it. "
+            "Differences are medians.",
+            "",
+            turns_text(path),
+            "",
+        ]
+    )
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)] + [0]
+    lines = [
+        "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [head, *rows]
+    ]
+    return [lines[0], "|" + "|".join("-" * max(3, width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def write(runs_table: pd.DataFrame, folder: str | Path, path=None) -> None:
+    """Write ``runs``, ``configurations`` and ``devices`` (CSV and Parquet) and ``validation.md`` into a folder.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`migkit.qemu.validation.predictions`.
+    folder : path
+        Made if it is missing.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {
+        "runs": runs_table.reset_index(),
+        "configurations": by_configuration(runs_table).reset_index(),
+        "devices": device_times(path),
+    }
+    for name, frame in tables.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+        frame.to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / "validation.md").write_text(markdown(runs_table, path), encoding="utf-8")

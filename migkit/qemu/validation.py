@@ -1,0 +1,228 @@
+"""Predicted beside measured, for every measured run: `migkit validate`.
+
+Both classes are reported apart. *held* runs have a link or a max-bandwidth well below what loopback carries, so that
+their configuration says how long they take; *unpaced* runs are as fast as the host happened to be.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from migkit import kernels, results
+from migkit.columns import columns
+from migkit.qemu.costs import LATE_END_MS
+from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
+from migkit.qemu.traces import runs, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIGURATION = ["group", "name", "build", "accel"]
+BUSY_CPUS = 0.2
+"""CPUs used by other processes beyond which a run's times are looked at with care, as in `measured_costs`."""
+GOALS = {
+    "total time, median": ("total_error", 0.5, 0.015),
+    "total time, 90th percentile": ("total_error", 0.9, 0.04),
+    "bytes, median": ("bytes_error", 0.5, 0.015),
+    "syncs, median": ("syncs_error", 0.5, 1.0),
+}
+"""What held runs that complete must meet: column, quantile of its absolute value, most it may be."""
+LARGE_TOTAL_ERROR, LARGE_SYNCS_ERROR = 0.04, 2
+"""Beyond these a held run is a miss."""
+
+
+def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
+    """Predict every measured run from its configuration.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+    engine : {"expected", "bitmap"}, optional
+        Model of RAM.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by run. ``group``, ``name``, ``build``, ``accel``, ``rep``; ``held``; ``other_cpu`` (CPUs);
+        ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes``, ``initial_ms`` (when the last device's
+        initial data had left, since the migrate command), each ``_predicted`` and ``_measured``; ``verdict`` (why the
+        prediction does not complete); ``right`` (the outcome); ``total_error`` and ``bytes_error`` (relative),
+        ``downtime_error_ms``, ``syncs_error``, ``initial_error_ms``, missing unless both complete; and what a run
+        itself says about a miss, ``slow_link_ms`` and ``late_end_ms``.
+    """
+    measured = runs(path)
+    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
+    numbers = results.values(kernels.run(parameters, engine, stops_early=False))
+    out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
+    out["held"] = [is_held(run) for _, run in measured.iterrows()]
+    completed = numbers["outcome"] == results.Outcome.COMPLETED
+    out["verdict"] = [results.Outcome(code).label for code in numbers["outcome"]]
+    out["outcome_predicted"] = np.where(completed, "completed", "not_converged")
+    out["outcome_measured"] = measured["outcome"]
+    out["right"] = out["outcome_predicted"] == out["outcome_measured"]
+    state = measured["accel"].map(STATE_BYTES).where(measured["build"] != "deb72", 0)
+    state = state + BLOCK_STATE_BYTES * (measured["blk_mib"] > 0)
+    initial = numbers["device_initial_sent_s"].max(axis=1, where=parameters.device_kind == 1, initial=-1)
+    pairs = {
+        "total_ms": (numbers["total_time_s"] * 1e3, measured["total_ms"]),
+        "downtime_ms": (numbers["downtime_s"] * 1e3, measured["downtime_ms"]),
+        "syncs": (numbers["sync_count"], measured["sync_count"]),
+        "bytes": (numbers["bytes_sent"] + np.where(completed, state, 0), measured["transferred"]),
+        "initial_ms": (np.where(initial >= 0, initial * 1e3, np.nan), _initial_ms(measured, path)),
+    }
+    for name, (predicted, was) in pairs.items():
+        out[f"{name}_predicted"], out[f"{name}_measured"] = predicted, was
+    both = completed & (measured["outcome"] == "completed")
+    for name in ("total_ms", "bytes"):
+        error = out[f"{name}_predicted"] / out[f"{name}_measured"] - 1
+        out[name.removesuffix("_ms") + "_error"] = error.where(both)
+    out["syncs_error"] = (out["syncs_predicted"] - out["syncs_measured"]).where(both)
+    out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
+    out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
+    out["slow_link_ms"] = _slow_link_ms(measured, path)
+    end = measured["downtime_end_ms"] - measured["non_iterable_saved_ms"]
+    out["late_end_ms"] = end.where(end > LATE_END_MS)
+    return out
+
+
+def _slow_link_ms(measured, path):
+    """By how much the windows of a paced link that nothing else limits are longer than its pace explains.
+
+    The first window, which fills the send buffer, is left out.
+    """
+    windows = table("windows", path)
+    windows = windows[windows.groupby("run").cumcount() > 0]
+    pace = windows["run"].map(measured["link_imposed_bytes_per_s"]) / 1e3
+    short = (windows["ms"] - windows["bytes"] / pace).groupby(windows["run"]).sum()
+    unlimited = (measured["bw_mib_s"] == 0) | (measured["bw_mib_s"] > measured["link_mib_s"])
+    return short.reindex(measured.index).where(unlimited & (measured["link_mib_s"] > 0))
+
+
+def _initial_ms(measured, path):
+    """When the initial data of the last device had left; missing if it never did or there is none."""
+    done = table("devices", path)
+    done = done[done["initial_bytes"] > 0]
+    never = done.groupby("run")["init_done_ms"].agg(lambda times: times.isna().any() or (times < 0).any())
+    last = done.groupby("run")["init_done_ms"].max().where(~never)
+    return last.reindex(measured.index) + measured["setup_ms"].fillna(0)
+
+
+def device_times(path=None) -> pd.DataFrame:
+    """Predict when each device's initial data has left.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        One row a device with initial data: ``run``, ``device``, ``predicted_ms`` and ``measured_ms`` since setup
+        (missing: never), ``error_ms``.
+    """
+    import pandas as pd
+
+    measured = runs(path)
+    measured = measured[measured["ndev"] > 0]
+    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
+    numbers = results.values(kernels.run(parameters, stops_early=False))
+    found = table("devices", path)
+    found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
+    rows = measured.index.get_indexer(found["run"])
+    predicted = numbers["device_initial_sent_s"][rows, 1 + found["device"].to_numpy()] * 1e3
+    done = found["init_done_ms"].astype(float)
+    out = pd.DataFrame({"run": found["run"], "device": found["device"], "predicted_ms": predicted})
+    out["predicted_ms"] -= parameters.setup_ns[rows] * 1e-6
+    out["measured_ms"] = done.where(done >= 0)
+    out["error_ms"] = out["predicted_ms"] - out["measured_ms"]
+    return out.reset_index(drop=True)
+
+
+def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
+    """One row per configuration: medians over its repeats.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by group, name, build and accel: ``held``, ``repeats``, ``completed_measured`` and
+        ``completed_predicted`` (how many), ``agree`` (the repeats among each other), ``right`` (repeats with the
+        right outcome), and medians over the runs that completed in both.
+    """
+    frame = runs_table.assign(
+        completed_measured=runs_table["outcome_measured"] == "completed",
+        completed_predicted=runs_table["outcome_predicted"] == "completed",
+    )
+    groups = frame.groupby(CONFIGURATION)
+    out = groups.agg(
+        held=("held", "first"),
+        repeats=("rep", "size"),
+        completed_measured=("completed_measured", "sum"),
+        completed_predicted=("completed_predicted", "sum"),
+        right=("right", "sum"),
+    )
+    out.insert(4, "agree", out["completed_measured"].isin([0]) | (out["completed_measured"] == out["repeats"]))
+    both = frame[frame["completed_measured"] & frame["completed_predicted"]].groupby(CONFIGURATION)
+    names = ("total_ms", "downtime_ms", "syncs", "bytes", "initial_ms")
+    values = [f"{name}_{side}" for name in names for side in ("predicted", "measured")]
+    values += ["total_error", "bytes_error", "syncs_error", "downtime_error_ms", "initial_error_ms"]
+    return out.join(both[values].median())
+
+
+def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
+    """Hold the held runs that complete against :data:`GOALS`.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by goal: ``goal`` (the most it may be), ``all`` and ``quiet`` (reached in all held runs, and in those
+        whose host did nothing else), ``loopback`` and ``paced`` (the two kinds of held runs). Times and bytes are
+        relative, syncs are counted.
+    """
+    import pandas as pd
+
+    frame = runs_table[runs_table["held"] & runs_table["total_error"].notna()]
+    paced = frame.index.isin(runs().query("link_mib_s > 0").index)
+    parts = {"all": slice(None), "quiet": frame["other_cpu"] <= BUSY_CPUS, "loopback": ~paced, "paced": paced}
+    rows = {}
+    for goal, (column, quantile, most) in GOALS.items():
+        reached = {part: frame[column][rows_of].abs().quantile(quantile) for part, rows_of in parts.items()}
+        rows[goal] = {"goal": most} | reached
+    rows["runs"] = {"goal": np.nan} | {part: len(frame[column][rows_of]) for part, rows_of in parts.items()}
+    return pd.DataFrame(rows).T
+
+
+def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`predictions` that missed: wrong outcome; held runs also by time or syncs. Adds ``cause``.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+
+    Returns
+    -------
+    DataFrame
+    """
+    from migkit.qemu.causes import cause
+
+    large = runs_table["total_error"].abs() > LARGE_TOTAL_ERROR
+    large |= runs_table["syncs_error"].abs() > LARGE_SYNCS_ERROR
+    found = runs_table[~runs_table["right"] | (runs_table["held"] & large)]
+    return found.assign(cause=[cause(run) for _, run in found.iterrows()])
+
+
+__all__ = ["by_configuration", "device_times", "goals", "misses", "predictions"]
