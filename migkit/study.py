@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,9 +104,9 @@ def derived_verdict(
 ) -> Any:
     """Who converges, from the constants of the loop alone; the category of each point.
 
-    With ``L`` the link or what the thread can push through it (:func:`effective_link`), ``M`` max-bandwidth, ``H`` hot set, ``D`` its write rate, ``T`` the time of a turn (a slice, or a
-    window when the budget ends it): a turn sends ``S = min(0.051 L, M / 10)`` and dirties ``p = 1 - exp(-D T / H)`` of
-    what is clean. If ``H p <= S`` RAM is drained in every turn and both policies converge. Else RAM settles at
+    With ``L`` the link or what the thread can push through it (:func:`effective_link`), ``M`` max-bandwidth, ``H`` hot
+    set, ``D`` its write rate, ``T`` the time of a turn (a slice, or a window when the budget ends it): a turn sends
+    ``S = min(0.051 L, M / 10)`` and dirties ``p = 1 - exp(-D T / H)`` of what is clean. If ``H p <= S`` RAM is drained in every turn and both policies converge. Else RAM settles at
     ``x = H - S / p + S``: it fits if ``x`` is below ``min(L, M)`` times the downtime limit; a serialized walk then
     never reaches a device behind RAM, an unserialized one does unless RAM uses up the window, ``L > 1.96 M``.
 
@@ -279,3 +280,81 @@ def outcomes(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             counts = {outcome.label: int((values == outcome).sum()) for outcome in Outcome}
             rows.append({"experiment": name, "policy": policy, "migrations": values.size} | counts)
     return pd.DataFrame(rows)
+
+
+def store(dataset: xr.Dataset, folder: Path) -> Path:
+    """Write the result of an experiment to ``folder/<experiment>.zarr``; an older one is replaced when it is whole."""
+    import shutil
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{dataset.attrs['experiment']}.zarr"
+    unfinished = path.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    dataset.to_zarr(unfinished, consolidated=False)
+    shutil.rmtree(path, ignore_errors=True)
+    unfinished.rename(path)
+    return path
+
+
+def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
+    """Read a stored result; None if there is none, or if it was made from another scenario."""
+    import xarray as xr
+
+    path = folder / f"{experiment.name}.zarr"
+    if not path.is_dir():
+        return None
+    dataset = xr.load_dataset(path, engine="zarr", consolidated=False)
+    return dataset if dataset.attrs.get("description") == experiment.scenario.to_toml() else None
+
+
+def report(datasets: Mapping[str, xr.Dataset]) -> str:
+    """What the study found, beside what is derived from the loop's constants; plain text."""
+    found = findings(datasets)
+    ended = outcomes(datasets)
+    lines = ["", "Points by who converges, simulated / derived:"]
+    width = max(len(name) for name in found.experiment)
+    lines.append(f"{'':{width}}" + "".join(f"  {words:>20}" for words in CATEGORIES) + "     agree")
+    for _, row in found.iterrows():
+        pairs = [f"{row[words]} / {row[words + ' (derived)']}" for words in CATEGORIES]
+        cells = "".join(f"  {pair:>20}" for pair in pairs)
+        lines.append(f"{row.experiment:{width}}{cells}  {row.agree:8.2%}")
+    lines += ["", "Migrations by policy and outcome:"]
+    lines += ["  " + line for line in ended.to_string(index=False).splitlines()]
+    lines += [
+        "",
+        "Derived: with L what the thread pushes through the link, M max-bandwidth, D the downtime limit, a slice",
+        "S = min(0.051 s L, 0.1 s M) and a threshold min(L, M) D, a serialized walk starves a device behind RAM when",
+        "the dirty part of the hot set lies between S and the threshold; an unserialized one when also",
+        f"L > {STARVES_ABOVE:.2f} M.",
+        f"Where the two differ the point lies within {edge_distance(datasets):.0%} of an edge: pending bytes hold the",
+        "device's stop-copy too, and the threshold is that of one window, not of the mean.",
+    ]
+    return "\n".join(lines)
+
+
+def edge_distance(datasets: Mapping[str, xr.Dataset]) -> float:
+    """How far, along an axis of the planes, a point that differs from the derivation lies from an edge of it.
+
+    Returns
+    -------
+    float
+        The largest relative distance in either axis to the nearest point that the derivation puts elsewhere.
+    """
+    worst = 0.0
+    for dataset in datasets.values():
+        y, x = dataset["category"].dims[-2:]
+        steps = [float(dataset[dim].values[1] / dataset[dim].values[0]) for dim in (y, x)]
+        simulated = dataset["category"].values.reshape(-1, *dataset["category"].shape[-2:])
+        derived = dataset["derived"].values.reshape(simulated.shape)
+        for plane, row, column in np.argwhere(simulated != derived):
+            wanted = derived[plane] == simulated[plane, row, column]
+            away = np.inf
+            for line, place, step in (
+                (wanted[:, column], row, steps[0]),
+                (wanted[row, :], column, steps[1]),
+            ):
+                places = np.flatnonzero(line)
+                if places.size:
+                    away = min(away, step ** float(np.abs(places - place).min()) - 1.0)
+            worst = max(worst, away)
+    return worst

@@ -25,7 +25,9 @@ def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) ->
     """Dirty rate against link, one panel per number of VFIO devices."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(PAGE_IN, 2.75))
+    from migkit.study import effective_link
+
+    figure = Figure(figsize=(PAGE_IN, 2.6))
     axes = figure.subplots(1, len(counts), sharey=True)
     present: set[int] = set()
     for ax, count in zip(np.atleast_1d(axes), counts, strict=True):
@@ -35,9 +37,10 @@ def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) ->
         log_axis("x", ax, "Gbit/s", GBIT, "link")
         log_axis("y", ax, "MB/s", 1e6, "dirty rate" if ax is axes[0] else "")
         ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
-        equal = boundary(ax, plane.bandwidth, plane.bandwidth, "dirty rate = link")
-    category_legend(figure, present, {"equal": equal}, loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.06))
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.92, bottom=0.22, wspace=0.08)
+        pushed = effective_link(plane.bandwidth.values)
+        equal = boundary(ax, plane.bandwidth, pushed, "dirty rate = what the thread can push")
+    category_legend(figure, present, {"equal": equal}, loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.04))
+    figure.subplots_adjust(left=0.08, right=0.98, top=0.92, bottom=0.23, wspace=0.14)
     return figure
 
 
@@ -59,7 +62,7 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
         "default": boundary(ax, xs, np.full_like(xs, 128 * MIB), "QEMU's default, 128 MiB/s", 1),
     }
     present = {int(n) for n in np.unique(plane.values)}
-    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.1))
+    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.04))
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
@@ -83,7 +86,7 @@ def starvation_band(dataset: xr.Dataset) -> Figure:
         "threshold": boundary(ax, xs, 0.3 * pushed, "threshold: link x 300 ms", 1),
     }
     present = {int(n) for n in np.unique(plane.values)}
-    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.1))
+    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.04))
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
@@ -111,8 +114,8 @@ def two_policies() -> tuple[Figure, list[Any]]:
         if column:
             axes[0, column].set_ylabel("")
             axes[1, column].set_ylabel("")
-    axes[0, 0].legend(loc="lower left")
-    axes[1, 0].legend(loc="lower right")
+    axes[0, 1].legend(loc="upper right")
+    axes[1, 1].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
     figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.11, wspace=0.06, hspace=0.12)
     return figure, timelines
 
@@ -135,4 +138,5 @@ def write_all(datasets: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
 def _notes(name: str, data: list[Any]) -> dict[str, Any]:
     import migkit
 
-    return {"figure": name, "data_sha256": data_hash(*data), "migkit": migkit.__version__, "engine": "expected", "seed": 0}
+    made_with = {"migkit": migkit.__version__, "engine": "expected", "seed": 0}
+    return {"figure": name, "data_sha256": data_hash(*data)} | made_with

@@ -25,11 +25,9 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
         Gets a logarithmic y axis in MiB.
     """
     ax.plot(timeline.time_s, timeline.pending_bytes / MIB, color=LINE_COLOURS[0], linestyle="-", label="pending")
-    known = timeline.threshold_bytes > 0
-    ax.step(
-        timeline.time_s[known], timeline.threshold_bytes[known] / MIB, where="post", color=LINE_COLOURS[1], linestyle="--",
-        label="threshold",
-    )  # fmt: skip
+    known = timeline[timeline.threshold_bytes > 0]
+    threshold = known.threshold_bytes / MIB
+    ax.step(known.time_s, threshold, where="post", color=LINE_COLOURS[1], linestyle="--", label="threshold")
     syncs = timeline.time_s[timeline.synced.astype(bool)]
     ax.plot(
         syncs, [0.02] * len(syncs), "|", color="black", markersize=5, markeredgewidth=0.6, label="sync",
@@ -55,9 +53,8 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
         if column.endswith("_bytes") and column not in _OF_THE_LOOP:
             given[column.removesuffix("_bytes")] = timeline[column].fillna(0).clip(lower=0)
     for number, (name, sent) in enumerate(given.items()):
-        ax.plot(
-            timeline.time_s, sent.cumsum() / MIB, color=LINE_COLOURS[number % 5], linestyle=LINE_STYLES[number % 5], label=name
-        )
+        look = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
+        ax.plot(timeline.time_s, sent.cumsum() / MIB, label=name, **look)
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylabel("given so far (MiB)")
     ax.set_xlabel("time (s)")
