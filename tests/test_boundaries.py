@@ -106,7 +106,7 @@ def test_serialized_devices_starve_inside_the_band(size, engine):
 
 
 def test_a_large_initial_stalls_just_under_the_threshold():
-    # the reference: 1 GiB of initial data is stuck at 335 MiB, the threshold being 341 MiB; with a device read in no time
+    # the reference: 1 GiB of initial data is stuck at 335 MiB, the threshold being 341 MiB; it is read in no time
     outputs = kernels.run(columns([hot(100 * MB, initial=GIB, read=1e12)]))
     left, threshold = outputs.device_initial_left[0, 1] / MIB, outputs.threshold[0] / MIB
     assert 0.9 * threshold < left <= threshold
