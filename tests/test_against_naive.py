@@ -210,11 +210,16 @@ def test_expected_engine_is_the_mean_of_the_bitmap_engine(name):
     assert max(found.values()) <= 1.0, found
 
 
+def test_sending_an_idle_page_clears_the_chunk_it_shares_with_a_region():
+    found = distances(LARGE_CHUNKS["idle pages before a region of the same chunk"])
+    assert max(found.values()) <= 1.0, found
+
+
 @pytest.mark.xfail(
     strict=True,
-    reason="the expected engine leaves the cursor at a segment's edge, and clears a chunk at its first written page",
+    reason="a drained bitmap leaves the cursor a page or two before the region's end, so that in half of the turns its "
+    "last chunk is cleared early; the expected engine leaves it at the end (docs/model.md, section 9)",
 )
-@pytest.mark.parametrize("name", LARGE_CHUNKS)
-def test_expected_engine_clears_large_chunks_when_the_bitmap_engine_does(name):
-    found = distances(LARGE_CHUNKS[name])
+def test_cursor_inside_the_last_chunk_of_a_drained_region():
+    found = distances(LARGE_CHUNKS["cursor inside the last chunk"])
     assert max(found.values()) <= 1.0, found

@@ -45,9 +45,9 @@ def _memory(engine, blocks, cases, regions):
         chunks = int((-(-cases["ram_pages"] // cases["chunk_pages"])).max())
         memory, head = np.zeros((blocks, chunks), bitmap.CHUNK), bitmap.BITMAP_HEAD
     else:
-        # gaps and regions, chunks under a writer, and room for cuts
+        # regions and gaps, both cut at the chunks under a writer, and room for cuts by cursor and writers
         chunks = (regions["pages"] // cases["chunk_pages"][:, None] + 2).sum(axis=1).max()
-        segments = int(2 * regions.shape[1] + 1 + chunks) + expected.SPARE_SEGMENTS
+        segments = int(2 * regions.shape[1] + 1 + 2 * chunks) + expected.SPARE_SEGMENTS
         memory, head = np.zeros((blocks, segments), expected.SEGMENT), expected.EXPECTED_HEAD
     return memory.view(np.recarray), np.zeros((blocks, 1), head).view(np.recarray)
 

@@ -55,7 +55,7 @@ def append_segment(ram, start, stop, region, chunk, waits):
     ram.segments[n].start = start
     ram.segments[n].length = stop - start
     ram.segments[n].dirty = 1.0
-    ram.segments[n].known = float(waits)
+    ram.segments[n].known = float(waits) if region >= 0 else 0.0
     ram.segments[n].region = region
     ram.segments[n].chunk = chunk
     ram.segments[n].waits = waits
@@ -64,8 +64,24 @@ def append_segment(ram, start, stop, region, chunk, waits):
 
 
 @kernel
+def next_written_chunk(case, regions, chunk):
+    """The first chunk from ``chunk`` on that a writer touches, -1 if there is none.
+
+    Pages that are not written matter in such a chunk too: sending one of them clears its log.
+    """
+    found = np.int64(-1)
+    for r in range(case.region_count):
+        if regions[r].writes_per_s > 0.0:
+            first = regions[r].start // case.chunk_pages
+            last = (regions[r].start + regions[r].pages - 1) // case.chunk_pages
+            if last >= chunk and (found < 0 or max(first, chunk) < found):
+                found = max(first, chunk)
+    return found
+
+
+@kernel
 def expected_reset(ram, case, regions):
-    """Setup: every page dirty; one segment per idle range, one per region and chunk."""
+    """Setup: every page dirty; one segment per range that is alike, cut at the chunks that are written."""
     ram.head[0].count = 0
     ram.head[0].cursor = 0
     ram.head[0].sync_tau = 0
@@ -83,13 +99,16 @@ def expected_reset(ram, case, regions):
                 stop = first + regions[r].pages
             elif page < first:
                 stop = min(stop, first)
-        if inside < 0 or regions[inside].writes_per_s <= 0.0:
-            append_segment(ram, page, stop, inside, -1, 0)
-            page = stop
-            continue
         chunk = page // case.chunk_pages
-        stop = min(stop, (chunk + 1) * case.chunk_pages)
-        append_segment(ram, page, stop, inside, chunk, case.lazy_clear)
+        touched = next_written_chunk(case, regions, chunk)
+        if touched == chunk:
+            stop = min(stop, (chunk + 1) * case.chunk_pages)
+            append_segment(ram, page, stop, inside, chunk, case.lazy_clear)
+        else:
+            # no page of these chunks is ever written: when their log is cleared makes no difference
+            if touched >= 0:
+                stop = min(stop, touched * case.chunk_pages)
+            append_segment(ram, page, stop, inside, -1, 0)
         page = stop
     ram.head[0].remaining = case.ram_pages
 
@@ -136,8 +155,11 @@ def expected_stretch(ram, case, regions, tau):
     # find the segment the next page is in
     steps = 0
     while steps <= count and ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used < 1e-6:
+        if ram.head[0].used > 0.0:
+            # all of it was sent but for the rounding of the last page
+            ram.segments[here].dirty = 0.0
+            ram.head[0].used = 0.0
         here = here + 1 if here + 1 < count else 0
-        ram.head[0].used = 0.0
         steps += 1
     ram.head[0].cursor = here
     if ram.segments[here].waits == 1:
@@ -161,8 +183,15 @@ def expected_take(ram, count):
     ram.head[0].remaining -= count
     if ram.head[0].remaining == 0:
         # all sent: the fraction of a page that the whole numbers leave is carried to the next sync
-        for n in range(ram.head[0].count):
-            ram.segments[n].dirty = 0.0
+        # the cursor stands behind the last dirty page: at the end of the last segment that had one
+        n = ram.head[0].cursor
+        last = n
+        for _ in range(ram.head[0].count):
+            if ram.segments[n].dirty > 0.0:
+                last = n
+                ram.segments[n].dirty = 0.0
+            n = n + 1 if n + 1 < ram.head[0].count else 0
+        ram.head[0].cursor = last + 1 if last + 1 < ram.head[0].count else 0
         ram.head[0].used = 0.0
         ram.head[0].offset = ram.head[0].fraction
         return

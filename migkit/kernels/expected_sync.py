@@ -197,14 +197,18 @@ def expected_sync(ram, case, regions, state, t):
     for n in range(ram.head[0].count):
         segment = ram.segments[n]
         r = segment.region
-        if segment.chunk >= 0:
+        if segment.chunk >= 0 and lazy:
+            clear_tau, cleared = segment.clear_tau, segment.waits == 0
+            segment.waits = 1
+        else:
+            clear_tau, cleared = before, False
+        if r >= 0 and regions[r].writes_per_s > 0.0:
             region = regions[r]
             if r != region_seen or region.sequential == 1:
                 since_sync = written_share(region, segment.start, segment.length, before, tau)
                 region_seen, clear_seen = r, -1
-            cleared = lazy and segment.waits == 0
-            if cleared and (segment.clear_tau != clear_seen or region.sequential == 1):
-                clear_seen = segment.clear_tau
+            if cleared and (clear_tau != clear_seen or region.sequential == 1):
+                clear_seen = clear_tau
                 since_clear = written_share(region, segment.start, segment.length, clear_seen, tau)
             sent = segment.dirty == 0.0
             segment.dirty += (1.0 - segment.dirty) * since_sync
@@ -214,7 +218,6 @@ def expected_sync(ram, case, regions, state, t):
                     segment.dirty = segment.known
             elif lazy:
                 segment.known += (1.0 - segment.known) * since_sync
-            segment.waits = case.lazy_clear
         total += segment.length * segment.dirty
     make_room(ram, 8)
     total += ram.head[0].offset
