@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from migkit.derivation import (
+    SLICE_S,
+    STARVES_ABOVE,
+    effective_link,
+    fitting_write_rate,
+    starving_write_rate,
+    sync_seconds,
+)
 from migkit.figures.planes import boundary, category_legend, category_plane
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.style import COLUMN_IN, PAGE_IN, log_axis, style
 from migkit.figures.timeline import given_over_time, pending_over_time
+from migkit.results import Outcome
+from migkit.study import experiments
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,33 +32,40 @@ GBIT = 1e9 / 8
 
 
 def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) -> Figure:
-    """Dirty rate against link, one panel per number of VFIO devices."""
+    """Dirty rate against link, one panel per number of VFIO devices, with the derived edges."""
     from matplotlib.figure import Figure
 
-    from migkit.study import effective_link
-
-    figure = Figure(figsize=(PAGE_IN, 2.6))
-    axes = figure.subplots(1, len(counts), sharey=True)
+    figure = Figure(figsize=(PAGE_IN, 2.7))
+    axes = np.atleast_1d(figure.subplots(1, len(counts), sharey=True))
+    scenario = experiments(2)["convergence"].scenario
+    hot_set, sync_s = scenario.guest.regions[0].size, sync_seconds(scenario)
     present: set[int] = set()
-    for ax, count in zip(np.atleast_1d(axes), counts, strict=True):
+    lines: dict[str, Any] = {}
+    for ax, count in zip(axes, counts, strict=True):
         plane = dataset["category"].sel(count=count)
         present |= {int(n) for n in np.unique(plane.values)}
         category_plane(plane, ax, "bandwidth", "write_rate")
         log_axis("x", ax, "Gbit/s", GBIT, "link")
         log_axis("y", ax, "MB/s", 1e6, "dirty rate" if ax is axes[0] else "")
         ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
-        pushed = effective_link(plane.bandwidth.values)
-        equal = boundary(ax, plane.bandwidth, pushed, "dirty rate = what the thread can push")
-    category_legend(figure, present, {"equal": equal}, loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.04))
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.92, bottom=0.23, wspace=0.14)
+        links = np.geomspace(*plane["bandwidth"].values[[0, -1]], 400)
+        fits = fitting_write_rate(hot_set, links, sync_s, count * scenario.devices[0].stop_copy_bytes)
+        lines["fits"] = boundary(ax, links, fits, "derived: below, RAM fits the downtime limit", 1)
+        if count:
+            drains = starving_write_rate(hot_set, links, sync_s)
+            lines["drains"] = boundary(ax, links, drains, "derived: below, each turn drains RAM")
+    category_legend(figure, present, loc="lower center", ncols=4, bbox_to_anchor=(0.53, 0.04))
+    figure.legend(handles=list(lines.values()), loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.03))
+    figure.subplots_adjust(left=0.08, right=0.98, top=0.92, bottom=0.29, wspace=0.14)
     return figure
 
 
 def starvation_plane(dataset: xr.Dataset) -> Figure:
-    """Max-bandwidth against link, with the line above which RAM alone uses up each window."""
-    from matplotlib.figure import Figure
+    """Max-bandwidth against link, with the line above which RAM alone uses up each window.
 
-    from migkit.study import STARVES_ABOVE
+    Where neither policy converges the words say why the unserialized walk does not.
+    """
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
@@ -61,6 +78,15 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
         "ratio": boundary(ax, xs, xs / STARVES_ABOVE, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
         "default": boundary(ax, xs, np.full_like(xs, 128 * MIB), "QEMU's default, 128 MiB/s", 1),
     }
+    ended = dataset["outcome"].sel(policy="unserialized").transpose("max_bandwidth", "bandwidth").values
+    reasons = {Outcome.INITIAL_DATA_STARVED: "device starved", Outcome.RAM_ABOVE_LINK: "RAM does not fit"}
+    for outcome, words in reasons.items():
+        rows, columns = np.nonzero(ended == outcome)
+        if rows.size:
+            row = int(np.quantile(rows, 0.3))
+            column = int(np.quantile(columns[rows == row], 0.65))
+            at = (xs[column], plane["max_bandwidth"].values[row])
+            ax.annotate(words, at, color="white", ha="center", va="center", fontsize=7)
     present = {int(n) for n in np.unique(plane.values)}
     category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.04))
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
@@ -70,8 +96,6 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
 def starvation_band(dataset: xr.Dataset) -> Figure:
     """Hot set against link, with the two edges of the band: one slice, and the threshold."""
     from matplotlib.figure import Figure
-
-    from migkit.study import SLICE_S, effective_link
 
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
@@ -96,7 +120,6 @@ def two_policies() -> tuple[Figure, list[Any]]:
     from matplotlib.figure import Figure
 
     from migkit.simulate import simulate
-    from migkit.study import experiments
 
     scenario = experiments(2)["convergence"].scenario.replace("guest.regions.0.size", "200 MiB")
     scenario = scenario.replace("guest.regions.0.write_rate", "4 GB/s")
@@ -125,7 +148,10 @@ def write_all(datasets: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
     with style():
         drawn = {
             "convergence-map": (convergence_map(datasets["convergence"]), [datasets["convergence"][["category"]]]),
-            "starvation-plane": (starvation_plane(datasets["starvation"]), [datasets["starvation"][["category"]]]),
+            "starvation-plane": (
+                starvation_plane(datasets["starvation"]),
+                [datasets["starvation"][["category", "outcome"]]],
+            ),
             "starvation-band": (starvation_band(datasets["band"]), [datasets["band"][["category"]]]),
             "two-policies": two_policies(),
         }

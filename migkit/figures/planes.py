@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from migkit.derivation import CATEGORIES
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-
-CATEGORIES = ("both converge", "only unserialized", "only serialized", "neither converges")
 
 
 def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
@@ -20,7 +19,8 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     Parameters
     ----------
     categories : DataArray
-        Two dims, numbers of :data:`migkit.study.CATEGORIES`; coordinates in SI units, evenly spaced in the logarithm.
+        Two dims, numbers of :data:`migkit.derivation.CATEGORIES`; coordinates in SI units, evenly spaced in the
+        logarithm.
     ax : Axes
     x, y : str
         Names of the dims.
@@ -61,9 +61,11 @@ def category_legend(figure: Any, present: set[int], lines: Mapping[str, Any] | N
 
 
 def boundary(ax: Axes, xs: Any, ys: Any, label: str, number: int = 0) -> Any:
-    """A derived boundary over the plane; white below, so that it shows on dark ground."""
+    """A derived boundary over the plane, edged in white so that it shows on dark ground; infinity is the upper edge."""
+    import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
-    (line,) = ax.plot(xs, ys, color="#D55E00", linestyle=("--", ":", "-.")[number], linewidth=1.4, label=label)
+    inside = np.minimum(ys, 3.0 * ax.get_ylim()[1])  # outside the frame, but not so far that the line cannot be drawn
+    (line,) = ax.plot(xs, inside, color="#D55E00", linestyle=("--", ":", "-.")[number], linewidth=1.4, label=label)
     line.set_path_effects([Stroke(linewidth=2.6, foreground="white"), Normal()])
     return line
