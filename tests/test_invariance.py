@@ -16,8 +16,7 @@ from rows import to_parameters
 
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, kernels
 from migkit.columns import columns
-from migkit.kernels import drivers
-from migkit.parameters import Outputs, Parameters
+from migkit.parameters import Outputs
 from migkit.units import Rate
 
 ROWS = {"expected": 200, "bitmap": 24}  # enough for several blocks of each
@@ -30,8 +29,7 @@ def rows(engine):
 
 
 def run(engine, parameters, **options):
-    count = parameters.ram_pages.size
-    return kernels.run(parameters, engine, **{"seed": 3, "replicate": np.arange(count), **options})
+    return kernels.run(parameters, engine, **{"seed": 3, "replicate": 2, **options})
 
 
 @cache
@@ -72,14 +70,14 @@ def test_threads_change_nothing(engine, threads):
 @both_engines
 def test_the_order_of_rows_changes_nothing(engine):
     order = np.random.default_rng(1).permutation(ROWS[engine])
-    permuted = run(engine, taken(rows(engine), order), replicate=order)
+    permuted = run(engine, taken(rows(engine), order))
     assert_same(permuted, taken(serial(engine), order))
 
 
 @both_engines
 def test_neighbours_change_nothing(engine):
     for k in range(0, ROWS[engine], ROWS[engine] // 24):
-        alone = run(engine, taken(rows(engine), slice(k, k + 1)), replicate=k)
+        alone = run(engine, taken(rows(engine), slice(k, k + 1)))
         assert_same(alone, taken(serial(engine), slice(k, k + 1)))
 
 
@@ -94,20 +92,6 @@ def test_replicates_differ_and_the_expected_engine_draws_nothing():
     assert (run("bitmap", parameters, seed=4).ram_pages_sent != serial("bitmap").ram_pages_sent).any()
     assert (run("bitmap", parameters, replicate=99).ram_pages_sent != serial("bitmap").ram_pages_sent).any()
     assert_same(run("expected", parameters, seed=4, replicate=99), run("expected", parameters))
-
-
-# run() passes on a read-only column if the replicates came as an array, record() never does
-read_only = pytest.mark.xfail(reason="replicates come read-only or not, which are two types", strict=False)
-
-
-@pytest.mark.parametrize("engine", ["expected", pytest.param("bitmap", marks=read_only)])
-def test_one_compiled_version_of_each_kernel_that_is_called_from_python(engine):
-    # a second one would mean that an argument comes in two types: twice the time to compile
-    run(engine, rows(engine))
-    serial(engine)
-    kernels.record(taken(rows(engine), slice(1)), engine)
-    for name in (f"{engine}_rows", f"{engine}_parallel"):
-        assert len(getattr(drivers, name).signatures) == 1, name
 
 
 # ---------------------------------------------------------------- the JIT
@@ -174,12 +158,6 @@ def early_and_full(parameters):
     return early, full, np.flatnonzero(differ)
 
 
-def test_an_early_verdict_is_that_of_the_time_limit_on_random_cases():
-    early, full, differ = early_and_full(to_parameters([random_case(random.Random(k)) for k in range(1000)]))
-    assert differ.size <= 1, differ
-    assert (early.total_ns < full.total_ns).sum() > 20  # or nothing was tested
-
-
 def study_scenarios():
     """Dirty rate times bandwidth times devices times policy, as the study has them."""
     for i, rate in enumerate(np.geomspace(10e6, 20e9, 10)):
@@ -200,9 +178,7 @@ def study_scenarios():
 
 
 def test_an_early_verdict_is_that_of_the_time_limit_on_a_grid_like_the_studys():
-    parameters = columns(list(study_scenarios()))
-    assert isinstance(parameters, Parameters)
-    early, full, differ = early_and_full(parameters)
+    early, full, differ = early_and_full(columns(list(study_scenarios())))
     assert not differ.size, [(k, early.outcome[k], full.outcome[k]) for k in differ]
     assert len(set(full.outcome.tolist())) >= 3
     assert (early.total_ns < full.total_ns).sum() > 50
