@@ -77,8 +77,8 @@ def flips_at(scenario_of, low, high, before, after, steps=16):
 @pytest.mark.parametrize(
     ("size", "policy", "ack", "reference_s"),
     [
-        (30 * MB, "serialized", True, (15, 16)),
-        (60 * MB, "serialized", True, (15, 16)),
+        (30 * MB, "serialized", True, (14.5, 16.5)),
+        (60 * MB, "serialized", True, (14.5, 16.5)),
         (100 * MB, "serialized", False, (13.6, 14.2)),
         (200 * MB, "serialized", False, (13.6, 14.2)),
         (300 * MB, "serialized", False, (13.6, 14.2)),
@@ -90,7 +90,8 @@ def flips_at(scenario_of, low, high, before, after, steps=16):
 def test_reference_times_outside_the_band(size, policy, ack, reference_s):
     outputs = kernels.run(columns([hot(size, policy=policy, ack=ack)]))
     assert outputs.outcome[0] == COMPLETED
-    # the reference does not say whether the downtime, up to 0.3 s, is in its numbers, and names no host costs
+    # the reference does not say whether the downtime, up to 0.3 s, is in its numbers, and names no host costs; its 15 to
+    # 16 s are whole seconds
     assert outputs.total_ns[0] * 1e-9 >= 0.98 * reference_s[0]
     assert outputs.stop_ns[0] * 1e-9 <= 1.02 * reference_s[1]
 
