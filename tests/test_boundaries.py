@@ -90,7 +90,7 @@ def flips_at(scenario_of, low, high, before, after, steps=16):
 def test_reference_times_outside_the_band(size, policy, ack, reference_s):
     outputs = kernels.run(columns([hot(size, policy=policy, ack=ack)]))
     assert outputs.outcome[0] == COMPLETED
-    # the reference does not say whether the downtime, up to 0.3 s, is in its numbers, and names no host costs; its 15 to
+    # the reference does not say whether the downtime, up to 0.3 s, is in its numbers, and names no host costs; 15 to
     # 16 s are whole seconds
     assert outputs.total_ns[0] * 1e-9 >= 0.98 * reference_s[0]
     assert outputs.stop_ns[0] * 1e-9 <= 1.02 * reference_s[1]
