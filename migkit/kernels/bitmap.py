@@ -13,7 +13,6 @@ import numpy as np
 from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
 from migkit.kernels.random import (
-    MOST_HITS,
     SPARSE,
     bernoulli_block,
     bernoulli_word,

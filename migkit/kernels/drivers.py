@@ -8,8 +8,8 @@ import numpy as np
 from migkit.kernels.bitmap import BitmapRam
 from migkit.kernels.expected import ExpectedRam
 from migkit.kernels.loop import migrate
-from migkit.kernels.random import MOST_HITS
 from migkit.kernels.options import allocating_kernel, kernel, parallel_kernel
+from migkit.kernels.random import MOST_HITS
 from migkit.kernels.verdict import Scratch
 from migkit.kernels.windows import DEVICE_FIELDS, FIELDS
 
@@ -53,7 +53,8 @@ def bitmap_rows(
         words = max(words, (cases[i].ram_pages + 63) // 64)
         if cases[i].lazy_clear == 1:
             log_words = words
-    ram = BitmapRam(np.empty(words, np.uint64), np.empty(log_words, np.uint64), chunks, head, np.empty((4, 64), np.uint64), np.empty(MOST_HITS, np.uint64))
+    draws, levels = np.empty((4, 64), np.uint64), np.empty(MOST_HITS, np.uint64)
+    ram = BitmapRam(np.empty(words, np.uint64), np.empty(log_words, np.uint64), chunks, head, draws, levels)
     scratch = scratch_for(devices.shape[1], lap, 0)
     for i in range(first, last):
         migrate(
