@@ -215,11 +215,6 @@ def test_sending_an_idle_page_clears_the_chunk_it_shares_with_a_region():
     assert max(found.values()) <= 1.0, found
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a drained bitmap leaves the cursor a page or two before the region's end, so that in half of the turns its "
-    "last chunk is cleared early; the expected engine leaves it at the end (docs/model.md, section 9)",
-)
 def test_cursor_inside_the_last_chunk_of_a_drained_region():
     found = distances(LARGE_CHUNKS["cursor inside the last chunk"])
     assert max(found.values()) <= 1.0, found

@@ -173,7 +173,6 @@ def verdicts(parameters):
 
 
 @compiled_only
-@pytest.mark.xfail(strict=True, reason="row 1109: RAM above the link at 143 s, completes at 145 s if left to run on")
 def test_stopping_early_changes_no_verdict_of_a_study():
     early, late = verdicts(study_like(1200))
     wrong = np.flatnonzero((early.outcome != late.outcome) | (early.culprit != late.culprit))
@@ -214,19 +213,14 @@ def test_parallel_and_serial_and_recorded_with_and_without_the_jit(engine):
         assert not differing(recorded, Outputs(*(column[[k]] for column in serial)), without=["steps"])
 
 
-read_only = pytest.mark.xfail(
-    strict=True, reason="run() hands replicates on as a read-only array where they come one a row, or for one row"
-)
-
-
 @compiled_only
 @pytest.mark.parametrize(
     ("engine", "parallel"),
     [
         ("expected", False),
         ("expected", True),
-        pytest.param("bitmap", False, marks=read_only),
-        pytest.param("bitmap", True, marks=read_only),
+        ("bitmap", False),
+        ("bitmap", True),
     ],
 )
 def test_one_signature_is_compiled(rows, engine, parallel):

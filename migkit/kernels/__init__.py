@@ -120,7 +120,7 @@ def run(
     0
     """
     rows = parameters.ram_pages.shape[0]
-    replicates = np.ascontiguousarray(np.broadcast_to(np.asarray(replicate, np.int64), (rows,)))
+    replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: kernels are compiled for writable
     timeline = np.zeros(0, records.TURN).view(np.recarray)
     sent = np.zeros((0, 1), np.int64)
     return _rows(engine, records.pack(parameters), int(stops_early), seed, replicates, timeline, sent, parallel)

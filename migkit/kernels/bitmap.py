@@ -10,17 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
-from migkit.kernels.random import (
-    SPARSE,
-    bernoulli_block,
-    bernoulli_word,
-    draw_key,
-    fixed_point,
-    hits_block,
-    poisson_levels,
-)
+from migkit.kernels.random import bernoulli_word, draw_key, fixed_point
 
 _U0, _U1 = np.uint64(0), np.uint64(1)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -48,9 +39,6 @@ BITMAP_HEAD = np.dtype(
         ("stretch", np.int64),  # dirty pages to the end of a chunk that was cleared, 0 if not counted
     ]
 )
-
-
-AFTER_CLEAR = 1 << 16  # streams of the writes after a chunk's clear
 
 
 class BitmapRam(NamedTuple):
@@ -270,113 +258,3 @@ def bitmap_take(ram, case, count):
         left -= taken
     ram.head[0].remaining -= count
     ram.head[0].stretch = max(0, ram.head[0].stretch - count)
-
-
-@kernel
-def written_by_sequence(region, since, until, word, mask):
-    """Pages of ``word`` a cyclic writer touched between two guest times."""
-    size = region.pages
-    first = int(region.writes_per_s * (since * 1e-9))
-    count = int(region.writes_per_s * (until * 1e-9)) - first
-    if count <= 0:
-        return _U0
-    if count >= size:
-        return mask
-    begin = region.start + first % size
-    end = begin + count
-    stop = region.start + size
-    bits = _U0
-    if begin < (word + 1) * 64 and min(end, stop) > word * 64:
-        bits = word_mask(word, begin, min(end, stop))
-    if end > stop and region.start < (word + 1) * 64 and end - size > word * 64:
-        bits |= word_mask(word, region.start, end - size)
-    return bits & mask
-
-
-@kernel
-def written_probability(region, span):
-    """``1 - exp(-w dtau / N)``: a page of a uniform region is written in ``span`` nanoseconds of guest time."""
-    return -np.expm1(-region.writes_per_s * (span * 1e-9) / region.pages)
-
-
-@kernel
-def written_block(ram, case, region, r, number, word, count, before, clear_tau, tau, cleared):
-    """Writes of a region to a block of words: row 0 of ``ram.draws`` since the clear, row 1 since the last sync."""
-    draws = ram.draws
-    if region.sequential == 1:
-        for k in range(count):
-            draws[1, k] = written_by_sequence(region, before, tau, word + k, _ONES)
-            draws[0, k] = written_by_sequence(region, clear_tau, tau, word + k, _ONES) if cleared else draws[1, k]
-        return
-    key = draw_key(ram.head[0].seed, ram.head[0].replicate, 1 + r, number)
-    high = fixed_point(written_probability(region, tau - before))
-    if high >= SPARSE:
-        low = fixed_point(written_probability(region, tau - clear_tau)) if cleared else high
-        bernoulli_block(key, word, count, low, high, draws)
-        return
-    # few writes: one by one, those before the clear and those after it
-    until = clear_tau if cleared else tau
-    poisson_levels(64.0 * region.writes_per_s * ((until - before) * 1e-9) / region.pages, ram.levels)
-    hits_block(key, word, count, ram.levels, draws[1])
-    if cleared:
-        key = draw_key(ram.head[0].seed, ram.head[0].replicate, AFTER_CLEAR + r, number)
-        poisson_levels(64.0 * region.writes_per_s * ((tau - until) * 1e-9) / region.pages, ram.levels)
-        hits_block(key, word, count, ram.levels, draws[0])
-        for k in range(count):
-            draws[1, k] |= draws[0, k]
-
-
-@kernel
-def bitmap_sync(ram, case, regions, state, t, number):
-    """Bring the writes up to ``t`` into the migration bitmap (migration/ram.c:migration_bitmap_sync).
-
-    Returns
-    -------
-    new : int
-        Pages that went from clean to dirty.
-    """
-    tau = guest_ns(state, t)
-    before = ram.head[0].sync_tau
-    lazy = case.lazy_clear == 1
-    new = 0
-    for r in range(case.region_count):
-        region = regions[r]
-        end = region.start + region.pages
-        last = (end + 63) // 64
-        word = region.start // 64
-        while word < last:
-            chunk = word * 64 // case.chunk_pages
-            cleared = lazy and ram.chunks[chunk].pending == 0
-            count = min(64, min(last, (chunk + 1) * case.chunk_pages // 64) - word)
-            written_block(
-                ram, case, region, r, number, word, count, before, ram.chunks[chunk].tau, tau, cleared
-            )
-            fresh = 0
-            for k in range(count):
-                w = word + k
-                mask = _ONES
-                if w == word or w == last - 1:
-                    mask = word_mask(w, region.start, end)
-                known = ram.draws[1, k] & mask
-                if lazy:
-                    log = ram.log[w]
-                    if cleared:
-                        known = ((ram.draws[0, k] & log) | (known & ~log)) & mask
-                    else:
-                        known |= log & mask
-                    ram.log[w] = (log & ~mask) | known
-                dirty = ram.dirty[w]
-                fresh += popcount(known & ~dirty)
-                ram.dirty[w] = dirty | known
-            ram.chunks[chunk].dirty += fresh
-            new += fresh
-            word += count
-    if lazy:
-        chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
-        for c in range(chunks):
-            ram.chunks[c].pending = 1
-        ram.head[0].pending = chunks
-    ram.head[0].sync_tau = tau
-    ram.head[0].stretch = 0
-    ram.head[0].remaining += new
-    return new

@@ -178,21 +178,52 @@ def expected_stretch(ram, case, regions, tau):
 
 
 @kernel
+def copy_segment(ram, source, target):
+    """Copy one segment over another."""
+    old, new = ram.segments[source], ram.segments[target]
+    new.start = old.start
+    new.length = old.length
+    new.dirty = old.dirty
+    new.known = old.known
+    new.region = old.region
+    new.chunk = old.chunk
+    new.waits = old.waits
+    new.clear_tau = old.clear_tau
+
+
+@kernel
+def cut(ram, n, pages):
+    """Cut segment ``n`` after ``pages`` pages; the second piece is ``n + 1``, the cursor stays where it is."""
+    for k in range(ram.head[0].count - 1, n - 1, -1):
+        copy_segment(ram, k, k + 1)
+    ram.head[0].count += 1
+    first, second = ram.segments[n], ram.segments[n + 1]
+    second.length = first.length - pages
+    second.start = first.start + pages
+    first.length = pages
+    if ram.head[0].cursor > n:
+        ram.head[0].cursor += 1
+
+
+@kernel
 def expected_take(ram, count):
     """Send ``count`` pages from the cursor on."""
     ram.head[0].remaining -= count
     if ram.head[0].remaining == 0:
         # all sent: the fraction of a page that the whole numbers leave is carried to the next sync
-        # the cursor stands behind the last dirty page: at the end of the last segment that had one
+        # the cursor stands behind the last dirty page: with density d, (1 - d) / d pages before its segment's end
         n = ram.head[0].cursor
-        last = n
+        last, density = n, 1.0
         for _ in range(ram.head[0].count):
             if ram.segments[n].dirty > 0.0:
-                last = n
+                last, density = n, ram.segments[n].dirty
                 ram.segments[n].dirty = 0.0
             n = n + 1 if n + 1 < ram.head[0].count else 0
-        ram.head[0].cursor = last + 1 if last + 1 < ram.head[0].count else 0
         ram.head[0].used = 0.0
+        behind = (1.0 - density) / density
+        if 0.0 < behind < ram.segments[last].length and ram.head[0].count < ram.segments.shape[0]:
+            cut(ram, last, ram.segments[last].length - behind)
+        ram.head[0].cursor = last + 1 if last + 1 < ram.head[0].count else 0
         ram.head[0].offset = ram.head[0].fraction
         return
     left = float(count)

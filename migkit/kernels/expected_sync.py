@@ -4,36 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from migkit.kernels.expected import copy_segment, cut
 from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
-
-
-@kernel
-def copy_segment(ram, source, target):
-    """Copy one segment over another."""
-    old, new = ram.segments[source], ram.segments[target]
-    new.start = old.start
-    new.length = old.length
-    new.dirty = old.dirty
-    new.known = old.known
-    new.region = old.region
-    new.chunk = old.chunk
-    new.waits = old.waits
-    new.clear_tau = old.clear_tau
-
-
-@kernel
-def cut(ram, n, pages):
-    """Cut segment ``n`` after ``pages`` pages; the second piece is ``n + 1``, the cursor stays where it is."""
-    for k in range(ram.head[0].count - 1, n - 1, -1):
-        copy_segment(ram, k, k + 1)
-    ram.head[0].count += 1
-    first, second = ram.segments[n], ram.segments[n + 1]
-    second.length = first.length - pages
-    second.start = first.start + pages
-    first.length = pages
-    if ram.head[0].cursor > n:
-        ram.head[0].cursor += 1
 
 
 @kernel

@@ -13,9 +13,9 @@ from migkit.kernels.bitmap import (
     bitmap_remaining,
     bitmap_reset,
     bitmap_stretch,
-    bitmap_sync,
     bitmap_take,
 )
+from migkit.kernels.bitmap_sync import bitmap_sync
 from migkit.kernels.expected import (
     expected_alike,
     expected_fraction,

@@ -112,6 +112,26 @@ def bernoulli_block(key, word, count, low, high, out):
 
 
 @kernel
+def bernoulli_single(key, word, count, level, out):
+    """The same with one level: bits in row 1 of ``out``."""
+    base = key + np.uint64(word) * _LANES * _GOLDEN
+    for k in range(count):
+        counter = base + np.uint64(k) * _LANES * _GOLDEN
+        below, undecided = _U0, _ONES
+        for j in range(_FIRST):
+            r = mix(counter + np.uint64(j) * _GOLDEN)
+            bit = _U0 - ((level >> np.uint64(_LEVELS - 1 - j)) & _U1)
+            below |= undecided & ~r & bit
+            undecided &= ~(r ^ bit)
+        out[1, k], out[3, k] = below, undecided
+    for k in range(count):
+        if out[3, k] != _U0:
+            out[1, k] = decide(key, word + k, level, _FIRST, out[1, k], out[3, k])
+    if level >= _ONE:
+        out[1, :count] = _ONES
+
+
+@kernel
 def poisson_levels(mean, levels):
     """Cumulative probabilities of a Poisson number as 53-bit integers, for 0 to ``MOST_HITS - 1``."""
     term = np.exp(-mean)

@@ -30,6 +30,7 @@ LAP = np.dtype(
         ("began_t", np.int64),
         ("began_pages", np.int64),
         ("began_sync", np.int64),
+        ("began_turns", np.int64),
         ("began_initial", np.int64),  # initial data left on all devices
         ("flags_missing", np.int64),
         ("throttle", np.int64),
@@ -42,6 +43,7 @@ LAP = np.dtype(
         ("half", np.int64),  # laps after which the newer half becomes the older one
         ("old_least", np.float64),
         ("new_least", np.float64),
+        ("most", np.float64),  # most pages left after a turn
         ("last_gap", np.float64),
         ("last_gap_is_stop", np.int64),
         ("gap0", np.float64),
@@ -52,6 +54,10 @@ LAP = np.dtype(
         ("left1", np.float64),
         ("left2", np.float64),
         ("left3", np.float64),
+        ("most0", np.float64),
+        ("most1", np.float64),
+        ("most2", np.float64),
+        ("most3", np.float64),
     ]
 )
 
@@ -73,12 +79,14 @@ def lap_begin(case, state, live, report, lap):
     lap.began_t = state.t
     lap.began_pages = report.ram_pages_sent
     lap.began_sync = state.syncs
+    lap.began_turns = report.turns
     lap.began_initial = initial_left(case, live)
     lap.flags_missing = state.flags_missing
     lap.throttle = state.throttle
     lap.gap = FAR
     lap.gap_is_stop = 0
     lap.left = FAR
+    lap.most = 0.0
 
 
 @kernel
@@ -91,6 +99,7 @@ def lap_forget(case, state, live, report, lap):
     lap.old_least, lap.new_least = FAR, FAR
     lap.gap0, lap.gap1, lap.gap2, lap.gap3 = FAR, FAR, FAR, FAR
     lap.left0, lap.left1, lap.left2, lap.left3 = FAR, FAR, FAR, FAR
+    lap.most0, lap.most1, lap.most2, lap.most3 = 0.0, 0.0, 0.0, 0.0
     lap.last_gap = FAR
     lap.last_gap_is_stop = 0
     lap_begin(case, state, live, report, lap)
@@ -109,8 +118,8 @@ def initial_left(case, live):
 def lap_turn(ram, case, state, lap):
     """Take a turn into the lap; after the walk."""
     left = remaining(ram) + fraction(ram)
-    if left < lap.left:
-        lap.left = left
+    lap.left = min(lap.left, left)
+    lap.most = max(lap.most, left)
     if state.exact >= 0 and state.synced > 0:
         gap = float(state.pending - state.threshold) + state.sync_fraction * case.page_size
         if gap < lap.gap:
@@ -120,9 +129,10 @@ def lap_turn(ram, case, state, lap):
 
 @kernel
 def lap_ends(ram, case, state, report, lap):
-    """Whether the lap has passed all that is dirty, two syncs and two windows; with auto-converge, its timer too."""
+    """Whether the lap has passed all that is dirty, two syncs, four turns and two windows; the throttle's timer too."""
     return (
         state.syncs - lap.began_sync >= 2
+        and report.turns - lap.began_turns >= 4
         and state.t - lap.began_t >= (THROTTLE_LAP_NS if case.auto_converge == 1 else 2 * WINDOW_NS)
         and 2 * (report.ram_pages_sent - lap.began_pages) >= 3 * remaining(ram)
     )
@@ -146,6 +156,12 @@ def closes(a, b, c, d, laps_left):
 
 
 @kernel
+def drifts(a, b, c, d):
+    """Whether four laps in a row went the same way by a page or more: slices that shift against the window."""
+    return (a > b > c > d and a - d > 3.0) or (a < b < c < d and d - a > 3.0)
+
+
+@kernel
 def lap_end(case, state, live, report, lap):
     """Close a lap and compare it with the three before; true if nothing can change any more."""
     if (
@@ -164,6 +180,7 @@ def lap_end(case, state, live, report, lap):
         lap.half *= 2
         lap.old_least, lap.new_least = lap.new_least, FAR
     lap.new_least = min(lap.new_least, lap.gap)
+    lap.most0, lap.most1, lap.most2, lap.most3 = lap.most1, lap.most2, lap.most3, lap.most
     lap.last_gap = lap.gap
     lap.last_gap_is_stop = lap.gap_is_stop
     stuck = False
@@ -173,6 +190,7 @@ def lap_end(case, state, live, report, lap):
         if case.switchover_ack == 1 and state.flags_missing > 0 and lap.gap3 < 0.0:
             # pending fits and only the acknowledgement is missing: can RAM ever leave a turn to the device?
             stuck = stuck or not closes(lap.left0, lap.left1, lap.left2, lap.left3, laps_left)
+        stuck = stuck and not drifts(lap.most0, lap.most1, lap.most2, lap.most3)
     lap_begin(case, state, live, report, lap)
     return stuck
 
@@ -215,6 +233,16 @@ def never_fits(ram, case, regions, devices, state, live):
 
 
 @kernel
+def first_waiting(case, devices, state, live):
+    """The first device whose initial data did not move for three syncs, -1 if there is none."""
+    for d in range(case.device_count):
+        own = live[d]
+        if devices[d].kind == VFIO and own.initial > 0 and state.syncs - own.progress_sync >= STALLED_SYNCS:
+            return d
+    return -1
+
+
+@kernel
 def classify(case, devices, state, live, report, lap, stuck):
     """Why a migration did not complete before the time limit; sets the culprit.
 
@@ -241,6 +269,12 @@ def classify(case, devices, state, live, report, lap, stuck):
     if gap > 0.0:
         if is_stop == 1:
             return STOP_COPY_ABOVE_THRESHOLD
+        if gap < initial_left(case, live):
+            # it would fit but for initial data that nobody was asked for
+            waiting = first_waiting(case, devices, state, live)
+            if waiting >= 0:
+                report.culprit = waiting
+                return INITIAL_DATA_STARVED
         if stuck:
             return RAM_ABOVE_LINK
         if lap.total < LAPS or lap.old_least - lap.new_least > lap.new_least:
@@ -248,9 +282,7 @@ def classify(case, devices, state, live, report, lap, stuck):
             return TIME_LIMIT
         return RAM_ABOVE_LINK
     if case.switchover_ack == 1:
-        for d in range(case.device_count):
-            own = live[d]
-            if devices[d].kind == VFIO and own.initial > 0 and state.syncs - own.progress_sync >= STALLED_SYNCS:
-                report.culprit = d
-                return INITIAL_DATA_STARVED
+        report.culprit = first_waiting(case, devices, state, live)
+        if report.culprit >= 0:
+            return INITIAL_DATA_STARVED
     return TIME_LIMIT
