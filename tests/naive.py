@@ -46,23 +46,36 @@ def draw_key(seed, replicate, stream, sync_number):
     return mix(mix(mix(seed) + replicate) + stream * 2**32 + sync_number)
 
 
-def draw_is_below(key, page, limit):
-    """``U53 < limit`` for the 53-bit draw of a page.
+def draw_is_below(key, page, limit, bits=53):
+    """``U < limit`` for the draw of a page, a number of that many bits.
 
-    The bits of ``U53`` come one by one, most significant first, so the comparison stops at the first
+    The bits of ``U`` come one by one, most significant first, so the comparison stops at the first
     bit that differs, as when one compares two written numbers.
     """
-    if limit >= 2**53:
+    if limit >= 2**bits:
         return True
     if limit == 0:
         return False
     word, lane = page // 64, page % 64
-    for j in range(53):
+    for j in range(bits):
         bit_of_draw = rand64(key, word * 64 + j) >> lane & 1
-        bit_of_limit = limit >> (52 - j) & 1
+        bit_of_limit = limit >> (bits - 1 - j) & 1
         if bit_of_draw != bit_of_limit:
             return bit_of_draw < bit_of_limit
     return False
+
+
+def poisson_number(draw, mean):
+    """How many writes: the first number whose cumulative probability is above a 53-bit draw."""
+    number = 0
+    term = total = math.exp(-mean)
+    while draw >= int(total * 2**53):
+        number += 1
+        term *= mean / number
+        total += term
+        if number == 159 or (number > mean and term < 2**-60):
+            break
+    return number
 
 
 # ---------------------------------------------------------------- the guest
@@ -89,22 +102,53 @@ class Region:
         writes_until_this_page = (page - self.start - first) % self.pages
         return writes_until_this_page < last - first
 
-    def probability(self, since, until):
-        """Uniform: that a page is written between two times, in units of ``2**-53``."""
-        p = -math.expm1(-self.writes_per_s * ((until - since) * 1e-9) / self.pages)
-        return int(p * 2**53)
 
-    def lanes_hit(self, key, word, since, until):
-        """Uniform, few writes: the pages of a word that are hit, as a set of lanes."""
-        mean = 64.0 * self.writes_per_s * ((until - since) * 1e-9) / self.pages
-        draw = rand64(key, word * 64) >> 11
-        hits = 0
-        term = total = math.exp(-mean)
-        while hits < 20 and draw >= int(total * 2**53):
-            hits += 1
-            term *= mean / hits
-            total += term
-        return {rand64(key, word * 64 + 1 + n // 10) >> (6 * (n % 10)) & 63 for n in range(hits)}
+class UniformWrites:
+    """The independent writes to a region since the last sync, as a chunk's dirty log sees them.
+
+    A page is known with ``1 - exp(-mean)``; if it was in the log of a chunk that was cleared only the writes after the
+    clear count, ``1 - exp(-late)``. Part of the writes is drawn page by page, the rest one by one.
+    """
+
+    def __init__(self, region, block_pages, since, cleared_at, now, page_key, early_key, late_key):
+        self.block_pages = block_pages
+        self.page_key, self.early_key, self.late_key = page_key, early_key, late_key
+        self.cleared = cleared_at is not None
+        mean = region.writes_per_s * ((now - since) * 1e-9) / region.pages
+        late = region.writes_per_s * ((now - cleared_at) * 1e-9) / region.pages if self.cleared else 0.0
+        self.bits = 0
+        early_rest, late_rest = mean - late, late
+        if mean > 1 / 64:
+            self.bits = min(53, 7 + int(mean / 0.6931471805599453))
+            self.limit_in_log, late_rest = self.split(late)
+            self.limit, early_rest = self.split(mean - late_rest)
+        self.early_hits, self.late_hits = early_rest * block_pages, late_rest * block_pages
+        self.hit_pages = {}
+
+    def split(self, mean):
+        """A probability of ``bits`` bits, and the mean of the writes that it leaves."""
+        limit = min(2**self.bits - 1, int(-math.expm1(-mean) * 2**self.bits))
+        if self.bits == 53:
+            return limit, 0.0
+        return limit, max(0.0, mean + math.log1p(-limit / 2**self.bits))
+
+    def hit(self, key, mean, block):
+        """The pages of a block that writes drawn one by one hit."""
+        if (key, block) not in self.hit_pages:
+            counter = block * self.block_pages  # 64 numbers belong to each word of 64 pages
+            number = poisson_number(rand64(key, counter) >> 11, mean)
+            places = [rand64(key, counter + 1 + n // 5) >> (12 * (n % 5)) for n in range(number)]
+            self.hit_pages[key, block] = {block * self.block_pages + place % self.block_pages for place in places}
+        return self.hit_pages[key, block]
+
+    def known(self, page, in_log):
+        in_log = in_log and self.cleared
+        if self.bits and draw_is_below(self.page_key, page, self.limit_in_log if in_log else self.limit, self.bits):
+            return True
+        block = page // self.block_pages
+        if page in self.hit(self.late_key, self.late_hits, block):
+            return True
+        return not in_log and page in self.hit(self.early_key, self.early_hits, block)
 
 
 # ---------------------------------------------------------------- RAM (section 5)
@@ -139,8 +183,7 @@ class Ram:
         self.cleared_at = self.no_chunk_cleared()
         self.last_sync = 0  # guest time
         self.sync_number = 0
-        self.keys = {}
-        self.hits, self.hits_of_sync = {}, 0
+        self.uniform_writes = {}
 
         self.calls = self.calls_done = 0
         self.pages_sent = self.zero_pages_sent = 0
@@ -167,60 +210,31 @@ class Ram:
 
     # -- dirty log
 
-    def written(self, page, since, until):
-        """Did the guest write this page between two guest times?"""
-        region = self.region_of[page]
-        if region is None:
-            return False
-        if region.sequential:
-            return region.sequential_writes_hit(page, since, until)
-        return draw_is_below(self.key(region, 1), page, region.probability(since, until))
-
-    def key(self, region, first_stream):
-        name = (region.index, first_stream, self.sync_number)
-        if name not in self.keys:
-            self.keys[name] = draw_key(self.seed, self.replicate, first_stream + region.index, self.sync_number)
-        return self.keys[name]
-
-    def few_writes(self, page, now):
-        """Are the writes to this page since the last sync so few that they are drawn one by one?"""
-        region = self.region_of[page]
-        if region is None or region.sequential:
-            return False
-        return region.probability(self.last_sync, now) < 2**46
-
-    def hit(self, page, first_stream, since, until):
-        """Few writes: is this page hit between two guest times?"""
-        region = self.region_of[page]
-        name = (region.index, first_stream, page // 64, since, until)
-        if self.hits_of_sync != self.sync_number:
-            self.hits, self.hits_of_sync = {}, self.sync_number
-        if name not in self.hits:
-            self.hits[name] = region.lanes_hit(self.key(region, first_stream), page // 64, since, until)
-        return page % 64 in self.hits[name]
+    def uniform_known(self, region, page, cleared_at, now):
+        name = (region.index, cleared_at)
+        if name not in self.uniform_writes:
+            keys = (draw_key(self.seed, self.replicate, 1 + 3 * region.index + n, self.sync_number) for n in range(3))
+            block_pages = min(self.chunk_pages, 4096)
+            self.uniform_writes[name] = UniformWrites(region, block_pages, self.last_sync, cleared_at, now, *keys)
+        return self.uniform_writes[name].known(page, self.log[page])
 
     def known_written(self, page, now):
         """What the dirty log says about a page at a sync."""
-        if not self.lazy_clear:
-            if self.few_writes(page, now):
-                return self.hit(page, 1, self.last_sync, now)
-            return self.written(page, self.last_sync, now)
-        cleared_at = self.cleared_at[page // self.chunk_pages]
-        if self.few_writes(page, now):
-            if cleared_at is None:
-                return bool(self.log[page]) or self.hit(page, 1, self.last_sync, now)
-            before = self.hit(page, 1, self.last_sync, cleared_at)
-            after = self.hit(page, 65536, cleared_at, now)
-            return after if self.log[page] else before or after
-        if cleared_at is None:
-            return bool(self.log[page]) or self.written(page, self.last_sync, now)
-        if self.log[page]:
-            return self.written(page, cleared_at, now)
-        return self.written(page, self.last_sync, now)
+        region = self.region_of[page]
+        cleared_at = self.cleared_at[page // self.chunk_pages] if self.lazy_clear else None
+        if self.lazy_clear and cleared_at is None and self.log[page]:
+            return True
+        if region is None:
+            return False
+        if region.sequential:
+            since = self.last_sync if cleared_at is None or not self.log[page] else cleared_at
+            return region.sequential_writes_hit(page, since, now)
+        return self.uniform_known(region, page, cleared_at, now)
 
     def migration_bitmap_sync(self, now):
         """Move the log into the migration bitmap; return how many pages became dirty."""
         self.sync_number += 1
+        self.uniform_writes = {}
         new = 0
         for page in range(self.pages):
             known = self.known_written(page, now)

@@ -2,17 +2,22 @@
 
 import numpy as np
 import pytest
-from naive import draw_is_below
+from naive import draw_is_below, poisson_number
 from naive import draw_key as naive_key
 from scipy import stats
 
 from migkit.kernels import random as kernels
+from migkit.kernels.options import open_kernel
 from migkit.kernels.random import (
+    BLOCK_WORDS,
+    FEW,
     MOST_HITS,
-    bernoulli_block,
+    Writes,
     bernoulli_word,
-    hits_block,
+    draw_hits,
+    draw_together,
     mix,
+    plan_writes,
     poisson_levels,
 )
 
@@ -43,15 +48,55 @@ def lanes(words):
     return (np.asarray(words, np.uint64)[:, None] >> LANES & np.uint64(1)).astype(np.int64)
 
 
-def block(key, low, high, words=64, first=0):
-    out = np.zeros((4, 64), np.uint64)
-    bernoulli_block(key, first, words, low, high, out)
-    return out[:2, :words]
+NO_KEY = np.uint64(0)
+EMPTY = np.uint64(0)
 
 
-def words_below(key, level, count):
-    """Words 0 to ``count``, a multiple of 64, block by block."""
-    return np.concatenate([block(key, level, level, first=k)[1] for k in range(0, count, 64)])
+@open_kernel
+def together(writes, word, log, out):
+    """Draws page by page, from Python."""
+    draw_together(writes, word, log, out)
+
+
+@open_kernel
+def one_by_one(key, mean, levels, word, pages, out):
+    """Writes one by one, from Python."""
+    return draw_hits(key, mean, levels, word, pages, out)
+
+
+@open_kernel
+def known(name, mean, late, pages, log, levels, early, out):
+    """Pages known written in the blocks that make up ``log``."""
+    writes = plan_writes(*name, mean, late, pages, late > 0.0)
+    words = pages // 64
+    poisson_levels(writes.hits, levels[0])
+    poisson_levels(writes.late_hits, levels[1])
+    for word in range(0, log.size, words):
+        block = out[word : word + words]
+        if writes.bits > 0:
+            draw_together(writes, word, log[word : word + words], block)
+        draw_hits(writes.late_key, writes.late_hits, levels[1], word, pages, block)
+        early[:] = EMPTY
+        draw_hits(writes.hit_key, writes.hits, levels[0], word, pages, early)
+        for k in range(words):
+            block[k] |= early[k] & ~log[word + k]
+
+
+def words_known(name, mean, count, late=0.0, pages=4096, log=EMPTY):
+    """Words 0 to ``count``, whole blocks: pages known written; ``log`` is the log of each word."""
+    out = np.zeros(count, np.uint64)
+    levels, early = np.zeros((2, MOST_HITS), np.uint64), np.zeros(BLOCK_WORDS, np.uint64)
+    known(name, mean, late, pages, np.full(count, log, np.uint64), levels, early, out)
+    return out
+
+
+def mean_for(p):
+    """Mean number of writes to a page that is written with probability ``p``."""
+    return -np.log1p(-p)
+
+
+def plan(bits, level, log_level, key):
+    return Writes(True, key, bits, level, log_level, NO_KEY, 0.0, NO_KEY, 0.0)
 
 
 @pytest.mark.nojit
@@ -68,7 +113,7 @@ def test_keys_are_those_of_the_model():
 
 
 def test_keys_of_one_migration_differ():
-    streams = (0, 1, 2, 65536, 65537)
+    streams = (0, 1, 2, 3, 4)
     keys = [draw_key(s, r, stream, n) for s in range(3) for r in range(3) for stream in streams for n in range(50)]
     assert len({int(key) for key in keys}) == len(keys)
 
@@ -91,40 +136,48 @@ def test_fixed_point_is_rounded_down_and_stays_in_range():
 
 
 @pytest.mark.nojit
-def test_a_block_is_its_words():
+def test_draws_together_compare_each_lane_with_the_level_of_its_log():
     key = draw_key(1, 2, 3, 4)
-    for low, high in ((0.0, 1.0), (0.2, 0.2), (0.011, 0.6), (0.7, 1.0), (1.0, 1.0)):
-        levels = fixed_point(low), fixed_point(high)
-        found = block(key, *levels, words=5, first=11)
-        for row, level in zip(found, levels, strict=True):
-            assert row.tolist() == [bernoulli_word(key, 11 + k, level) for k in range(5)]
+    log = np.array([0, 2**64 - 1, 0x0123456789ABCDEF], np.uint64)
+    for bits, level, log_level in ((7, 77, 77), (7, 64, 0), (9, 500, 3), (53, 2**53 - 1, 2**52 + 12345), (8, 6, 4)):
+        out = np.full(3, 5, np.uint64)
+        together(plan(bits, np.uint64(level), np.uint64(log_level), key), 11, log, out)
+        for k in range(3):
+            levels = [(log_level if int(log[k]) >> lane & 1 else level) for lane in range(64)]
+            pages = [64 * (11 + k) + lane for lane in range(64)]
+            expected = [int(draw_is_below(int(key), *pair, bits)) for pair in zip(pages, levels, strict=True)]
+            assert lanes(out[k : k + 1])[0].tolist() == expected
 
 
-def test_low_lies_within_high():
-    for number in range(20):
-        key = draw_key(8, 0, 1, number)
-        low, high = block(key, fixed_point(0.2), fixed_point(0.25))
-        assert not (low & ~high).any()
-        assert 0 < lanes(low).sum() < lanes(high).sum()
-
-
-@pytest.mark.parametrize("p", [0.0078125, 0.1, 1 / 3, 0.5, 0.9])
-def test_frequency_of_bits(p):
-    words = 40_000
-    key = draw_key(11, 0, 1, 1)
-    hits = lanes(words_below(key, fixed_point(p), words)).sum()
+@pytest.mark.parametrize("p", [0.001, 0.0078125, 0.02, 0.1, 1 / 3, 0.5, 0.9, 0.999])
+def test_frequency_of_pages(p):
+    words = 38_400
+    hits = lanes(words_known((11, 0, 1, 1), mean_for(p), words)).sum()
     z = (hits - 64 * words * p) / (64 * words * p * (1 - p)) ** 0.5
     assert abs(z) < stats.norm.isf(RARE / 2)
 
 
-@pytest.mark.parametrize("p", [0.05, 0.5])
-def test_number_of_bits_in_a_word_is_binomial(p):
+@pytest.mark.parametrize(("mean", "late"), [(0.01, 0.004), (0.3, 0.01), (0.7, 0.35), (2.0, 1.9), (0.2, 0.2)])
+def test_pages_in_the_log_are_written_after_the_clear(mean, late):
+    words = 38_400
+    log = 0x00FF00FF00FF00FF
+    written = lanes(words_known((18, 0, 1, 1), mean, words, late=late, log=np.uint64(log)))
+    in_log = lanes([log])[0].astype(bool)
+    for part, m in ((written[:, in_log], late), (written[:, ~in_log], mean)):
+        p = -np.expm1(-m)
+        z = (part.sum() - part.size * p) / (part.size * p * (1 - p)) ** 0.5
+        assert abs(z) < stats.norm.isf(RARE / 2)
+
+
+@pytest.mark.parametrize("pages", [64, 256, 4096])
+@pytest.mark.parametrize("p", [0.01, 0.05, 0.5])
+def test_number_of_pages_in_a_word_is_binomial(p, pages):
     # lanes that hung together would make words fuller or emptier than chance
     words = 320 * 64
-    counts = lanes(words_below(draw_key(12, 0, 1, 1), fixed_point(p), words)).sum(axis=1)
+    counts = lanes(words_known((12, 0, 1, 1), mean_for(p), words, pages=pages)).sum(axis=1)
     dispersion = ((counts - 64 * p) ** 2).sum() / (64 * p * (1 - p))
-    assert stats.chi2.sf(dispersion, words) > RARE
-    assert stats.chi2.cdf(dispersion, words) > RARE
+    spread = (dispersion - words) / (words * (2 + 1 / (64 * p * (1 - p)))) ** 0.5  # kurtosis of the binomial, about
+    assert abs(spread) < stats.norm.isf(RARE / 2)
     low = int(stats.binom.ppf(0.01, 64, p))
     edges = np.arange(low, int(stats.binom.ppf(0.99, 64, p)) + 1)
     seen = [np.sum(counts <= low), *(np.sum(counts == n) for n in edges[1:]), np.sum(counts > edges[-1])]
@@ -134,10 +187,18 @@ def test_number_of_bits_in_a_word_is_binomial(p):
     assert stats.chisquare(seen, words * np.array(chance)).pvalue > RARE
 
 
+@pytest.mark.parametrize("p", [0.01, 0.5])
+def test_number_of_pages_in_a_block_is_binomial(p):
+    blocks = 2000
+    counts = lanes(words_known((19, 0, 1, 1), mean_for(p), 64 * blocks)).reshape(blocks, -1).sum(axis=1)
+    statistic = ((counts - 4096 * p) ** 2).sum() / (4096 * p * (1 - p))
+    assert RARE < stats.chi2.sf(statistic, blocks) < 1 - RARE
+
+
 @pytest.mark.parametrize("p", [0.05, 0.5])
 def test_lanes_are_independent_of_each_other(p):
     words = 320 * 64
-    bits = lanes(words_below(draw_key(13, 0, 1, 1), fixed_point(p), words))
+    bits = lanes(words_known((13, 0, 1, 1), mean_for(p), words))
     correlation = np.corrcoef(bits.T)[np.triu_indices(64, 1)]
     statistic = words * (correlation**2).sum()  # about chi-square, a degree for each pair
     assert RARE < stats.chi2.sf(statistic, correlation.size) < 1 - RARE
@@ -149,44 +210,37 @@ def pairs_p_value(first, second):
     return stats.chi2_contingency(table, correction=False).pvalue
 
 
-@pytest.mark.parametrize("p", [0.05, 0.5])
-def test_words_syncs_streams_and_replicates_are_independent(p):
-    level = fixed_point(p)
-    root = lanes(words_below(draw_key(14, 0, 1, 1), level, 6400))
+@pytest.mark.parametrize("p", [0.01, 0.05, 0.5])
+def test_words_syncs_regions_and_replicates_are_independent(p):
+    root = lanes(words_known((14, 0, 1, 1), mean_for(p), 6400))
     assert pairs_p_value(root[:-1], root[1:]) > RARE  # the same lane of the next word
-    for other in ((14, 0, 1, 2), (14, 0, 2, 1), (14, 1, 1, 1), (15, 0, 1, 1)):
-        assert pairs_p_value(root, lanes(words_below(draw_key(*other), level, 6400))) > RARE
-
-
-def hits(key, mean, count, first=0):
-    levels, out = np.zeros(MOST_HITS, np.uint64), np.zeros(64, np.uint64)
-    poisson_levels(mean, levels)
-    hits_block(key, first, count, levels, out)
-    return out[:count]
-
-
-@pytest.mark.parametrize("mean", [0.001, 0.1, 0.5])
-def test_few_writes_hit_pages_as_often_as_many_small_chances(mean):
-    # each of the 64 pages is hit with 1 - exp(-mean / 64), independently
-    key = draw_key(16, 0, 1, 1)
-    words = 64_000
-    bits = lanes(np.concatenate([hits(key, mean, 64, first=k) for k in range(0, words, 64)]))
-    p = -np.expm1(-mean / 64)
-    lane_counts = bits.sum(axis=0)
-    statistic = ((lane_counts - words * p) ** 2 / (words * p * (1 - p))).sum()
-    assert RARE < stats.chi2.sf(statistic, 64) < 1 - RARE
-    z = (bits.sum() - 64 * words * p) / (64 * words * p * (1 - p)) ** 0.5
-    assert abs(z) < stats.norm.isf(RARE / 2)
-    empty = np.sum(bits.sum(axis=1) == 0)
-    z = (empty - words * np.exp(-mean)) / (words * np.exp(-mean) * -np.expm1(-mean)) ** 0.5
-    assert abs(z) < stats.norm.isf(RARE / 2)
+    assert pairs_p_value(root[:-64], root[64:]) > RARE  # and of the next block
+    for other in ((14, 0, 1, 2), (14, 0, 4, 1), (14, 1, 1, 1), (15, 0, 1, 1)):
+        assert pairs_p_value(root, lanes(words_known(other, mean_for(p), 6400))) > RARE
 
 
 @pytest.mark.nojit
-def test_more_than_ten_writes_take_a_second_word_of_places():
-    key = draw_key(17, 0, 1, 1)
-    levels, out = np.zeros(MOST_HITS, np.uint64), np.zeros(64, np.uint64)
-    hits_block(key, 0, 3, levels, out)  # levels of 0: always the most writes
-    for k in range(3):
-        places = [int(mix(np.uint64((int(key) + (64 * k + 1 + n // 10) * GOLDEN) & MASK))) for n in range(MOST_HITS)]
-        assert int(out[k]) == sum({1 << (place >> 6 * (n % 10) & 63) for n, place in enumerate(places)})
+@pytest.mark.parametrize("mean", [1e-6, FEW * 64, 7.3, 40.0, FEW * 4096])
+def test_number_of_writes_is_that_of_the_model(mean):
+    levels = np.zeros(MOST_HITS, np.uint64)
+    poisson_levels(mean, levels)
+    draws = [0, 1, 2**53 - 1, 2**52, *(int(x) for x in np.random.default_rng(1).integers(0, 2**53, 40))]
+    draws += [int(level) + n for level in levels[:60:7] for n in (-1, 0) if 0 < level < 2**53]
+    for draw in draws:
+        found = int(kernels.poisson_number(np.uint64(draw), mean, levels))
+        assert found == poisson_number(draw, mean)
+        assert found < MOST_HITS
+
+
+@pytest.mark.nojit
+def test_each_word_of_places_has_five():
+    key, pages, mean = draw_key(17, 0, 2, 1), 1024, 30.0
+    levels, out = np.zeros(MOST_HITS, np.uint64), np.zeros(pages // 64, np.uint64)
+    poisson_levels(mean, levels)
+    word = 3 * pages // 64
+    count = one_by_one(key, mean, levels, word, pages, out)
+    counter = 64 * word
+    assert count == poisson_number(int(mix(np.uint64((int(key) + counter * GOLDEN) & MASK))) >> 11, mean)
+    draws = [int(mix(np.uint64((int(key) + (counter + 1 + n // 5) * GOLDEN) & MASK))) for n in range(count)]
+    places = {(draw >> 12 * (n % 5)) % pages for n, draw in enumerate(draws)}
+    assert set(np.flatnonzero(lanes(out).ravel()).tolist()) == places

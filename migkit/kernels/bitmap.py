@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.options import kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.random import bernoulli_word, draw_key, fixed_point
 
 _U0, _U1 = np.uint64(0), np.uint64(1)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _M1, _M2, _M4 = (np.uint64(m) for m in (0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F))
 _H = np.uint64(0x0101010101010101)
+_GROUP = 16  # words that are counted at once when pages are sent
 _S1, _S2, _S4, _S56 = (np.uint64(n) for n in (1, 2, 4, 56))
 
 
@@ -48,8 +49,9 @@ class BitmapRam(NamedTuple):
     log: np.ndarray  # uint64, pages known written since their chunk was cleared; regions only
     chunks: np.ndarray  # records CHUNK
     head: np.ndarray  # one record BITMAP_HEAD
-    draws: np.ndarray  # uint64, 4 x 64: a block of draws
-    levels: np.ndarray  # uint64, MOST_HITS
+    draws: np.ndarray  # uint64, 2 x BLOCK_WORDS: writes to a block before and after its chunk's clear
+    levels: np.ndarray  # uint64, 2 x MOST_HITS: levels of their numbers
+    means: np.ndarray  # float64, 2: the means these levels are for
 
 
 @kernel
@@ -59,6 +61,15 @@ def popcount(x):
     x = (x & _M2) + ((x >> _S2) & _M2)
     x = (x + (x >> _S4)) & _M4
     return np.int64((x * _H) >> _S56)
+
+
+@inlined_kernel
+def count_pages(words):
+    """Number of set bits in all words."""
+    pages = 0
+    for k in range(words.size):
+        pages += popcount(words[k])
+    return pages
 
 
 @kernel
@@ -96,8 +107,8 @@ def bitmap_reset(ram, case, regions, seed, replicate):
     """Setup: every page dirty, the log all ones, every chunk to be cleared (KVM) or none (TCG)."""
     pages = case.ram_pages
     words = (pages + 63) // 64
-    for w in range(words):
-        ram.dirty[w] = word_mask(w, 0, pages)
+    ram.dirty[:words] = _ONES
+    ram.dirty[words - 1] = word_mask(words - 1, 0, pages)
     chunks = (pages + case.chunk_pages - 1) // case.chunk_pages
     for c in range(chunks):
         ram.chunks[c].dirty = min(case.chunk_pages, pages - c * case.chunk_pages)
@@ -110,9 +121,7 @@ def bitmap_reset(ram, case, regions, seed, replicate):
         if regions[r].zero_share > 0.0:
             any_zero = 1
         if case.lazy_clear == 1 and regions[r].pages > 0:
-            first = regions[r].start // 64
-            for w in range(first, (regions[r].start + regions[r].pages + 63) // 64):
-                ram.log[w] = _ONES
+            ram.log[regions[r].start // 64 : (regions[r].start + regions[r].pages + 63) // 64] = _ONES
     if case.idle_zero_share > 0.0 and covered < pages:
         any_zero = 1
     ram.head[0].remaining = pages
@@ -205,8 +214,7 @@ def bitmap_stretch(ram, case, regions, tau):
     word = page // 64
     last = (min(case.ram_pages, (chunk + 1) * case.chunk_pages) + 63) // 64
     pages = popcount(ram.dirty[word] & (_ONES << np.uint64(page % 64)))
-    for w in range(word + 1, last):
-        pages += popcount(ram.dirty[w])
+    pages += count_pages(ram.dirty[word + 1 : last])
     ram.head[0].stretch = pages
     return pages, 0.0
 
@@ -221,6 +229,57 @@ def bitmap_alike(ram):
     return 0, 0.0
 
 
+@inlined_kernel
+def take_words(ram, first, last, most):
+    """Send whole groups of words from ``first`` towards ``last`` while they have fewer than ``most`` dirty pages.
+
+    Returns
+    -------
+    word, pages : int
+        The word behind the last one cleared, and the pages that were sent.
+    """
+    pages = 0
+    word = first
+    while word + _GROUP <= last:
+        group = ram.dirty[word : word + _GROUP]
+        here = count_pages(group)
+        if pages + here >= most:
+            break
+        group[:] = _U0
+        pages += here
+        word += _GROUP
+    return word, pages
+
+
+@inlined_kernel
+def take_chunk(ram, first, last, most):
+    """Send up to ``most`` pages of the pages ``first`` to ``last`` of one chunk; the pages that were sent.
+
+    The cursor moves behind the last page sent, or to ``last`` if more could have been sent.
+    """
+    word = first // 64
+    bits = ram.dirty[word] & (_ONES << np.uint64(first % 64))
+    pages = 0
+    while True:
+        here = popcount(bits)
+        if pages + here >= most:
+            break
+        ram.dirty[word] &= ~bits
+        pages += here
+        word, more = take_words(ram, word + 1, last // 64, most - pages)
+        pages += more
+        if word * 64 >= last:
+            ram.head[0].cursor = last
+            return pages
+        bits = ram.dirty[word]
+    rest = bits
+    for _ in range(most - pages):
+        rest &= rest - _U1
+    ram.dirty[word] = (ram.dirty[word] & ~bits) | rest
+    ram.head[0].cursor = word * 64 + bit_length(bits & ~rest)
+    return most
+
+
 @kernel
 def bitmap_take(ram, case, count):
     """Send ``count`` pages from the cursor on: clear their bits, move the cursor past the last one."""
@@ -229,31 +288,7 @@ def bitmap_take(ram, case, count):
         bitmap_seek(ram, case)
         page = ram.head[0].cursor
         chunk = page // case.chunk_pages
-        end = min(case.ram_pages, (chunk + 1) * case.chunk_pages)
-        word = page // 64
-        mask = _ONES << np.uint64(page % 64)
-        taken = 0
-        while word * 64 < end:
-            bits = ram.dirty[word] & mask
-            here = popcount(bits)
-            if here <= left - taken:
-                ram.dirty[word] &= ~mask
-                taken += here
-                if taken == left:
-                    ram.head[0].cursor = word * 64 + bit_length(bits)
-                word += 1
-                mask = _ONES
-            else:
-                rest = bits
-                for _ in range(left - taken):
-                    rest &= rest - _U1
-                ram.dirty[word] = (ram.dirty[word] & ~mask) | rest
-                taken = left
-                ram.head[0].cursor = word * 64 + bit_length(bits & ~rest)
-            if taken == left:
-                break
-        if taken < left:
-            ram.head[0].cursor = end
+        taken = take_chunk(ram, page, min(case.ram_pages, (chunk + 1) * case.chunk_pages), left)
         ram.chunks[chunk].dirty -= taken
         left -= taken
     ram.head[0].remaining -= count

@@ -1,4 +1,7 @@
-"""The sync of the bitmap engine: draws of what the guest wrote, merged into log and bitmap block by block."""
+"""The sync of the page-exact engine: the guest's writes are drawn and brought into the bitmaps.
+
+In blocks of up to 4096 pages: a block of draws stays in the cache, and its loops become vector instructions.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,16 @@ import numpy as np
 
 from migkit.kernels.bitmap import popcount, word_mask
 from migkit.kernels.link import guest_ns
-from migkit.kernels.options import kernel
-from migkit.kernels.random import (
-    SPARSE,
-    bernoulli_block,
-    bernoulli_single,
-    draw_key,
-    fixed_point,
-    hits_block,
-    poisson_levels,
-)
+from migkit.kernels.options import inlined_kernel, kernel
+from migkit.kernels.random import BLOCK_WORDS, draw_hits, draw_together, plan_writes, poisson_levels
 
 _U0 = np.uint64(0)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
-AFTER_CLEAR = 1 << 16  # streams of the writes after a chunk's clear
+STREAMS = 3  # of a region: page by page, one by one, one by one after the clear
 
 
 @kernel
-def written_by_sequence(region, since, until, word, mask):
+def written_by_sequence(region, since, until, word):
     """Pages of ``word`` a cyclic writer touched between two guest times."""
     size = region.pages
     first = int(region.writes_per_s * (since * 1e-9))
@@ -31,7 +26,7 @@ def written_by_sequence(region, since, until, word, mask):
     if count <= 0:
         return _U0
     if count >= size:
-        return mask
+        return _ONES
     begin = region.start + first % size
     end = begin + count
     stop = region.start + size
@@ -40,123 +35,149 @@ def written_by_sequence(region, since, until, word, mask):
         bits = word_mask(word, begin, min(end, stop))
     if end > stop and region.start < (word + 1) * 64 and end - size > word * 64:
         bits |= word_mask(word, region.start, end - size)
-    return bits & mask
+    return bits
 
 
-@kernel
-def written_probability(region, span):
-    """``1 - exp(-w dtau / N)``: a page of a uniform region is written in ``span`` nanoseconds of guest time."""
-    return -np.expm1(-region.writes_per_s * (span * 1e-9) / region.pages)
+@inlined_kernel
+def plan_chunk(ram, region, r, number, since, clear, tau, pages, cleared):
+    """How the writes of a uniform region to a chunk are drawn; ``ram.levels`` gets the levels of their numbers."""
+    mean = region.writes_per_s * ((tau - since) * 1e-9) / region.pages
+    late = region.writes_per_s * ((tau - clear) * 1e-9) / region.pages
+    head = ram.head[0]
+    writes = plan_writes(head.seed, head.replicate, 1 + STREAMS * r, number, mean, late, pages, cleared)
+    if ram.means[0] != writes.hits:
+        ram.means[0] = writes.hits
+        poisson_levels(writes.hits, ram.levels[0])
+    if ram.means[1] != writes.late_hits:
+        ram.means[1] = writes.late_hits
+        poisson_levels(writes.late_hits, ram.levels[1])
+    return writes
 
 
-@kernel
-def draw_sequence(ram, region, word, count, before, clear_tau, tau):
-    """Writes of a sequential region to a block of words: row 0 of ``draws`` since the clear, row 1 since the sync."""
-    for k in range(count):
-        ram.draws[1, k] = written_by_sequence(region, before, tau, word + k, _ONES)
-        ram.draws[0, k] = written_by_sequence(region, clear_tau, tau, word + k, _ONES)
+@inlined_kernel
+def drop_logged(known, log):
+    """Leave out the pages in the log: they count only when written after the clear."""
+    for k in range(known.size):
+        known[k] &= ~log[k]
 
 
-@kernel
-def draw_few(ram, region, word, count, key, key_after, before, clear_tau, tau):
-    """The same for a uniform region with few writes, drawn one by one: those before the clear, and those after it."""
-    poisson_levels(64.0 * region.writes_per_s * ((clear_tau - before) * 1e-9) / region.pages, ram.levels)
-    hits_block(key, word, count, ram.levels, ram.draws[1])
-    if clear_tau == tau:
-        ram.draws[0, :count] = _U0
-        return
-    poisson_levels(64.0 * region.writes_per_s * ((tau - clear_tau) * 1e-9) / region.pages, ram.levels)
-    hits_block(key_after, word, count, ram.levels, ram.draws[0])
-    for k in range(count):
-        ram.draws[1, k] |= ram.draws[0, k]
+@inlined_kernel
+def add_pages(words, more):
+    """Bring pages into a bitmap."""
+    for k in range(words.size):
+        words[k] |= more[k]
 
 
-@kernel
-def merge_block(dirty, log, draws, word, count, lazy, cleared):
-    """Bring a block of draws into log and bitmap; pages that became dirty.
+@inlined_kernel
+def draw_block(ram, writes, word, first, last, pages, log):
+    """Pages of a block that are known written by draws, into ``ram.draws[0]``.
 
-    Three plain loops, so that the compiler makes vector instructions of them.
+    Parameters
+    ----------
+    word, pages : int
+        Where the block starts, and its size.
+    first, last : int
+        Words of the block that are asked for; what falls into others is junk.
+    log : array of uint64
+        Log of these words if their chunk was cleared, else anything of that size.
+
+    Returns
+    -------
+    some : bool
+        False if nothing is written.
     """
-    fresh = np.int64(0)
-    if not lazy:
-        for k in range(count):
-            known = draws[1, k]
-            old = dirty[word + k]
-            fresh += popcount(known & ~old)
-            dirty[word + k] = old | known
-    elif cleared:
-        for k in range(count):
-            log_old = log[word + k]
-            known = (draws[0, k] & log_old) | (draws[1, k] & ~log_old)
-            log[word + k] = known
-            old = dirty[word + k]
-            fresh += popcount(known & ~old)
-            dirty[word + k] = old | known
-    else:
-        for k in range(count):
-            known = log[word + k] | draws[1, k]
-            log[word + k] = known
-            old = dirty[word + k]
-            fresh += popcount(known & ~old)
-            dirty[word + k] = old | known
-    return fresh
+    known, together = ram.draws[0], ram.draws[1, first:last]
+    known[:] = _U0
+    some = writes.bits > 0
+    if writes.hits > 0.0 and draw_hits(writes.hit_key, writes.hits, ram.levels[0], word, pages, known) > 0:
+        some = True
+        if writes.cleared:
+            drop_logged(known[first:last], log)
+    if writes.bits > 0:
+        draw_together(writes, word + first, log, together)
+        add_pages(known[first:last], together)
+    if writes.late_hits > 0.0 and draw_hits(writes.late_key, writes.late_hits, ram.levels[1], word, pages, known) > 0:
+        some = True
+    return some
 
 
-@kernel
-def merge_edge(ram, draws, w, k, mask, lazy, cleared):
-    """The same for one word of which only the pages of ``mask`` belong to the region."""
-    known = draws[1, k] & mask
-    if lazy:
-        log = ram.log[w]
-        if cleared:
-            known = ((draws[0, k] & log) | (known & ~log)) & mask
-        else:
-            known |= log & mask
-        ram.log[w] = (log & ~mask) | known
-    old = ram.dirty[w]
-    ram.dirty[w] = old | known
-    return popcount(known & ~old)
+@inlined_kernel
+def sequence_block(ram, region, since, clear, tau, word, first, last, log, cleared):
+    """As :func:`draw_block`, for a cyclic writer."""
+    known = ram.draws[0]
+    for k in range(first, last):
+        known[k] = written_by_sequence(region, since, tau, word + k)
+    if cleared:
+        for k in range(first, last):
+            logged = log[k - first]
+            known[k] = (known[k] & ~logged) | (written_by_sequence(region, clear, tau, word + k) & logged)
 
 
-@kernel
-def sync_run(ram, case, region, r, number, first, last, before, tau):
-    """Bring the writes of a region to words ``first`` to ``last`` (exclusive), all of one chunk, into the bitmap."""
-    chunk = first * 64 // case.chunk_pages
+@inlined_kernel
+def renew_log(log, known, head, tail):
+    """Log of a chunk that was cleared: the pages known written, and in the words at its ends those of other regions.
+
+    Parameters
+    ----------
+    head, tail : uint64
+        Pages of the first and the last word that are the region's.
+    """
+    first, last = log[0] & ~head, log[-1] & ~tail
+    for k in range(known.size):
+        log[k] = known[k]
+    log[0] |= first
+    log[-1] |= last
+
+
+@inlined_kernel
+def add_dirty(dirty, known):
+    """Bring the pages known written into the migration bitmap; how many of them were clean."""
+    new = 0
+    for k in range(known.size):
+        new += popcount(known[k] & ~dirty[k])
+    add_pages(dirty, known)
+    return new
+
+
+@inlined_kernel
+def sync_chunk(ram, case, region, r, chunk, tau, number):
+    """Bring a region's writes to a chunk into log and migration bitmap; the pages that became dirty.
+
+    A page in the log of a chunk that was cleared is known only if it was written after the clear, any other page if it
+    was written since the last sync. The log of a chunk that was not cleared is in the migration bitmap already.
+    """
+    chunk_words = case.chunk_pages // 64
+    block_words = min(BLOCK_WORDS, chunk_words)
+    end = region.start + region.pages
+    begin_word = max(region.start // 64, chunk * chunk_words)
+    end_word = min((end + 63) // 64, (chunk + 1) * chunk_words)
     lazy = case.lazy_clear == 1
     cleared = lazy and ram.chunks[chunk].pending == 0
-    # where no chunk was cleared in between, all writes since the sync count alike
-    clear_tau = ram.chunks[chunk].tau if cleared else tau
-    seed, replicate = ram.head[0].seed, ram.head[0].replicate
-    key = draw_key(seed, replicate, 1 + r, number)
-    key_after = draw_key(seed, replicate, AFTER_CLEAR + r, number)
-    end = region.start + region.pages
-    high = fixed_point(written_probability(region, tau - before))
-    low = fixed_point(written_probability(region, tau - clear_tau)) if cleared else high
-    fresh = np.int64(0)
-    word = first
-    while word < last:
-        count = min(64, last - word)
+    since = ram.head[0].sync_tau
+    clear = ram.chunks[chunk].tau if cleared else tau
+    writes = plan_chunk(ram, region, r, number, since, clear, tau, block_words * 64, cleared)
+    new = 0
+    for word in range(begin_word - begin_word % block_words, end_word, block_words):
+        first, last = max(0, begin_word - word), min(block_words, end_word - word)
+        log = ram.log[word + first : word + last] if lazy else ram.dirty[word + first : word + last]
+        some = True
         if region.sequential == 1:
-            draw_sequence(ram, region, word, count, before, clear_tau, tau)
-        elif high < SPARSE:
-            draw_few(ram, region, word, count, key, key_after, before, clear_tau, tau)
-        elif not cleared:
-            bernoulli_single(key, word, count, high, ram.draws)
+            sequence_block(ram, region, since, clear, tau, word, first, last, log, cleared)
         else:
-            bernoulli_block(key, word, count, low, high, ram.draws)
-        begin, stop = word, word + count
-        if word_mask(begin, region.start, end) != _ONES:
-            mask = word_mask(begin, region.start, end)
-            fresh += merge_edge(ram, ram.draws, begin, 0, mask, lazy, cleared)
-            begin += 1
-        if stop > begin and word_mask(stop - 1, region.start, end) != _ONES:
-            stop -= 1
-            mask = word_mask(stop, region.start, end)
-            fresh += merge_edge(ram, ram.draws, stop, stop - word, mask, lazy, cleared)
-        fresh += merge_block(ram.dirty, ram.log, ram.draws[:, begin - word :], begin, stop - begin, lazy, cleared)
-        word += count
-    ram.chunks[chunk].dirty += fresh
-    return fresh
+            some = draw_block(ram, writes, word, first, last, block_words * 64, log)
+        if not (some or cleared):
+            continue
+        known = ram.draws[0, first:last]
+        head, tail = word_mask(word + first, region.start, end), word_mask(word + last - 1, region.start, end)
+        known[0] &= head
+        known[-1] &= tail
+        if cleared:
+            renew_log(log, known, head, tail)
+        elif lazy:
+            add_pages(log, known)
+        new += add_dirty(ram.dirty[word + first : word + last], known)
+    ram.chunks[chunk].dirty += new
+    return new
 
 
 @kernel
@@ -169,16 +190,13 @@ def bitmap_sync(ram, case, regions, state, t, number):
         Pages that went from clean to dirty.
     """
     tau = guest_ns(state, t)
-    before = ram.head[0].sync_tau
     new = 0
     for r in range(case.region_count):
         region = regions[r]
-        last = (region.start + region.pages + 63) // 64
-        word = region.start // 64
-        while word < last:
-            stop = min(last, (word * 64 // case.chunk_pages + 1) * case.chunk_pages // 64)
-            new += sync_run(ram, case, region, r, number, word, stop, before, tau)
-            word = stop
+        if region.pages > 0:
+            last = (region.start + region.pages - 1) // case.chunk_pages
+            for chunk in range(region.start // case.chunk_pages, last + 1):
+                new += sync_chunk(ram, case, region, r, chunk, tau, number)
     if case.lazy_clear == 1:
         chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
         for c in range(chunks):

@@ -9,7 +9,7 @@ from migkit.kernels.bitmap import BitmapRam
 from migkit.kernels.expected import ExpectedRam
 from migkit.kernels.loop import migrate
 from migkit.kernels.options import allocating_kernel, kernel, parallel_kernel
-from migkit.kernels.random import MOST_HITS
+from migkit.kernels.random import BLOCK_WORDS, MOST_HITS
 from migkit.kernels.verdict import Scratch
 from migkit.kernels.windows import DEVICE_FIELDS, FIELDS
 
@@ -43,6 +43,20 @@ def expected_rows(
 
 
 @allocating_kernel
+def bitmap_ram(words, log_words, chunks, head):
+    """Memory of the bitmap engine: ``words`` of 64 pages, of them ``log_words`` with a dirty log."""
+    return BitmapRam(
+        np.empty(words, np.uint64),
+        np.empty(log_words, np.uint64),
+        chunks,
+        head,
+        np.empty((2, BLOCK_WORDS), np.uint64),
+        np.empty((2, MOST_HITS), np.uint64),
+        np.full(2, -1.0),
+    )
+
+
+@allocating_kernel
 def bitmap_rows(
     first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, lap, seed, replicates,
     timeline, sent,
@@ -53,8 +67,7 @@ def bitmap_rows(
         words = max(words, (cases[i].ram_pages + 63) // 64)
         if cases[i].lazy_clear == 1:
             log_words = words
-    draws, levels = np.empty((4, 64), np.uint64), np.empty(MOST_HITS, np.uint64)
-    ram = BitmapRam(np.empty(words, np.uint64), np.empty(log_words, np.uint64), chunks, head, draws, levels)
+    ram = bitmap_ram(words, log_words, chunks, head)
     scratch = scratch_for(devices.shape[1], lap, 0)
     for i in range(first, last):
         migrate(

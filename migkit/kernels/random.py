@@ -1,9 +1,17 @@
-"""Counter-based random words: the same draw for the same key, wherever and whenever it is made."""
+"""Counter-based random words: the same draw for the same key, wherever and whenever it is made.
+
+The writes to a block of pages are drawn in two ways at once: page by page with a probability of a few bits, which
+takes as many random words, and one by one for what that probability leaves (docs/model.md, section 5).
+"""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
+from migkit.kernels.options import inlined_kernel
 from migkit.kernels.options import open_kernel as kernel
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -11,13 +19,31 @@ _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
 _U0, _U1, _U27, _U30, _U31, _U32 = (np.uint64(n) for n in (0, 1, 27, 30, 31, 32))
-_LEVELS = 53  # bits of a draw that are compared: those of a float64 probability
-_FIRST = 10  # bits drawn without a branch; after them a word is undecided in 1 of 16 cases
+_U6, _U11, _U12, _U63 = (np.uint64(n) for n in (6, 11, 12, 63))
 _LANES = np.uint64(64)
-_U6, _U11, _U63 = (np.uint64(n) for n in (6, 11, 63))
-MOST_HITS = 20  # writes to one word in one interval; the mean is at most 1/2 where they are drawn one by one
-SPARSE = np.uint64(1 << 46)  # below this probability (1 in 128) writes are drawn one by one
-_ONE = np.uint64(1 << 53)
+_LEVELS = 53  # bits of a draw that are compared: those of a float64 probability
+_CERTAIN = np.uint64(1 << 53)
+_LN2 = 0.6931471805599453
+FEW = 1.0 / 64.0  # up to this many writes a page in the mean, all are drawn one by one
+_SPARE_BITS = 7  # bits of the page by page probability: 1/64 write a page, or less, is left to draw one by one
+_PLACES = 5  # places of 12 bits in a random word
+_NEVER = 2.0**-60  # numbers of writes less likely than this do not happen
+BLOCK_WORDS = 64  # words of a block of draws, at most: 12 bits name a page in it
+MOST_HITS = 160  # writes drawn one by one to a block; the mean is at most 64
+
+
+class Writes(NamedTuple):
+    """How the writes to a block of pages since the last sync are drawn (docs/model.md, section 5)."""
+
+    cleared: bool  # the chunk was cleared: a page in its log counts only if it was written after that
+    key: np.uint64  # of the draws page by page
+    bits: int  # random words for these draws; 0: none is made
+    level: np.uint64  # a page is written with probability level / 2**bits
+    log_level: np.uint64  # the same for a page in the log
+    hit_key: np.uint64  # of writes drawn one by one that count for pages outside the log
+    hits: float  # mean number of them in a block
+    late_key: np.uint64  # of writes drawn one by one that count for all pages
+    late_hits: float  # mean number of them in a block
 
 
 @kernel
@@ -41,7 +67,7 @@ def fixed_point(p):
     if p <= 0.0:
         return _U0
     if p >= 1.0:
-        return _ONE
+        return _CERTAIN
     return np.uint64(p * 9007199254740992.0)
 
 
@@ -61,15 +87,11 @@ def bernoulli_word(key, word, level):
     level : uint64
         From :func:`fixed_point`.
     """
-    return decide(key, word, level, 0, _U0, _ONES)
-
-
-@kernel
-def decide(key, word, level, j, below, undecided):
-    """Finish the comparison of a word from level ``j`` on."""
-    if level >= _ONE:
+    if level >= _CERTAIN:
         return _ONES
-    counter = key + (np.uint64(word) * _LANES + np.uint64(j)) * _GOLDEN
+    counter = key + np.uint64(word) * _LANES * _GOLDEN
+    below, undecided = _U0, _ONES
+    j = 0
     while undecided != _U0 and j < _LEVELS:
         r = mix(counter)
         counter += _GOLDEN
@@ -81,93 +103,147 @@ def decide(key, word, level, j, below, undecided):
 
 
 @kernel
-def bernoulli_block(key, word, count, low, high, out):
-    """Words ``word`` to ``word + count`` (at most 64): bits below ``low`` and, from the same uniforms, below ``high``.
+def split_writes(mean, bits):
+    """Split a mean number of writes a page into a probability of ``bits`` bits and what that leaves.
 
-    ``out`` has four rows of 64 words; the first two are the result. The first levels are computed for all words
-    without a branch, so that the compiler makes vector instructions of them; few words need more.
+    Returns
+    -------
+    level : uint64
+        The page is written with probability ``level / 2**bits``, which is below 1.
+    rest : float
+        Mean number of further writes.
     """
-    base = key + np.uint64(word) * _LANES * _GOLDEN
-    for k in range(count):
-        counter = base + np.uint64(k) * _LANES * _GOLDEN
-        below_low, below_high = _U0, _U0
-        open_low, open_high = _ONES, _ONES
-        for j in range(_FIRST):
-            r = mix(counter + np.uint64(j) * _GOLDEN)
-            bit_low = _U0 - ((low >> np.uint64(_LEVELS - 1 - j)) & _U1)
-            bit_high = _U0 - ((high >> np.uint64(_LEVELS - 1 - j)) & _U1)
-            below_low |= open_low & ~r & bit_low
-            open_low &= ~(r ^ bit_low)
-            below_high |= open_high & ~r & bit_high
-            open_high &= ~(r ^ bit_high)
-        out[0, k], out[1, k], out[2, k], out[3, k] = below_low, below_high, open_low, open_high
-    for k in range(count):
-        if out[2, k] | out[3, k] != _U0:
-            out[0, k] = decide(key, word + k, low, _FIRST, out[0, k], out[2, k])
-            out[1, k] = decide(key, word + k, high, _FIRST, out[1, k], out[3, k])
-    if high >= _ONE:
-        out[1, :count] = _ONES
-    if low >= _ONE:
-        out[0, :count] = _ONES
+    whole = float(1 << bits)
+    level = min(np.floor(-math.expm1(-mean) * whole), whole - 1.0)
+    rest = 0.0
+    if bits < _LEVELS:
+        rest = max(0.0, mean + math.log1p(-level / whole))
+    return np.uint64(level), rest
 
 
 @kernel
-def bernoulli_single(key, word, count, level, out):
-    """The same with one level: bits in row 1 of ``out``."""
-    base = key + np.uint64(word) * _LANES * _GOLDEN
-    for k in range(count):
-        counter = base + np.uint64(k) * _LANES * _GOLDEN
-        below, undecided = _U0, _ONES
-        for j in range(_FIRST):
-            r = mix(counter + np.uint64(j) * _GOLDEN)
-            bit = _U0 - ((level >> np.uint64(_LEVELS - 1 - j)) & _U1)
-            below |= undecided & ~r & bit
-            undecided &= ~(r ^ bit)
-        out[1, k], out[3, k] = below, undecided
-    for k in range(count):
-        if out[3, k] != _U0:
-            out[1, k] = decide(key, word + k, level, _FIRST, out[1, k], out[3, k])
-    if level >= _ONE:
-        out[1, :count] = _ONES
+def plan_writes(seed, replicate, stream, number, mean, late, pages, cleared):
+    """How the writes to a block since the last sync are drawn.
+
+    Parameters
+    ----------
+    stream : int
+        Stream of the draws page by page; the next two are those of the writes drawn one by one.
+    number : int
+        Number of the sync.
+    mean : float
+        Writes to a page since the last sync.
+    late : float
+        Those of them that come after the clear of its chunk; 0 if it was not cleared.
+    pages : int
+        Pages of a block, a power of two from 64 to 4096.
+    cleared : bool
+        Whether its chunk was cleared.
+
+    Returns
+    -------
+    Writes
+    """
+    bits = 0
+    level = log_level = _U0
+    rest = late
+    early = mean - late
+    if mean > FEW:
+        bits = min(_LEVELS, _SPARE_BITS + int(mean / _LN2))
+        log_level, rest = split_writes(late, bits)
+        level, early = split_writes(mean - rest, bits)
+        if not cleared:
+            log_level = level
+    return Writes(
+        cleared,
+        draw_key(seed, replicate, stream, number),
+        bits,
+        level,
+        log_level,
+        draw_key(seed, replicate, stream + 1, number),
+        early * pages,
+        draw_key(seed, replicate, stream + 2, number),
+        rest * pages,
+    )
 
 
 @kernel
 def poisson_levels(mean, levels):
-    """Cumulative probabilities of a Poisson number as 53-bit integers, for 0 to ``MOST_HITS - 1``."""
-    term = np.exp(-mean)
+    """Cumulative probabilities of a Poisson number of a mean up to 64, as 53-bit integers to the last that counts."""
+    term = math.exp(-mean)
     total = term
-    for k in range(MOST_HITS):
+    k = 0
+    while k < MOST_HITS - 1 and (k <= mean or term >= _NEVER):
         levels[k] = fixed_point(total)
-        term *= mean / (k + 1)
+        k += 1
+        term *= mean / k
         total += term
+    levels[k] = _CERTAIN
 
 
 @kernel
-def hits_block(key, word, count, levels, out):
-    """Words ``word`` to ``word + count``: a Poisson number of writes a word, each to one of its 64 pages.
+def poisson_number(draw, mean, levels):
+    """Poisson number of a 53-bit draw: the least one whose level is above it, looked for from the mean on."""
+    k = int(mean)
+    while k > 0 and draw < levels[k - 1]:
+        k -= 1
+    while draw >= levels[k]:
+        k += 1
+    return k
 
-    Sets bits in ``out`` (64 words). Random word number ``64 word`` gives the number of writes, the next ones ten
-    places of six bits each.
+
+@inlined_kernel
+def draw_together(writes, word, log, out):
+    """Pages written, drawn page by page, of the words from ``word`` on; ``log`` and ``out`` have one for each.
+
+    A lane is written if its number of ``bits`` bits is below ``level``, or in the log below ``log_level``. The
+    comparison goes from the least significant bit that is set: lanes equal so far are not below.
     """
-    base = key + np.uint64(word) * _LANES * _GOLDEN
+    count = out.size
+    bits, level, log_level = writes.bits, writes.level, writes.log_level
     for k in range(count):
-        out[k] = mix(base + np.uint64(k) * _LANES * _GOLDEN) >> _U11
-    none = levels[0]
-    for k in range(count):
-        draw = out[k]
-        if draw < none:
-            out[k] = _U0
-            continue
-        hits = 1
-        while hits < MOST_HITS and draw >= levels[hits]:
-            hits += 1
-        bits = _U0
-        places = _U0
-        counter = base + np.uint64(k) * _LANES * _GOLDEN
-        for n in range(hits):
-            if n % 10 == 0:
-                counter += _GOLDEN
-                places = mix(counter)
-            bits |= _U1 << (places & _U63)
-            places >>= _U6
-        out[k] = bits
+        out[k] = _U0
+    while bits > 0 and (level | log_level) & _U1 == _U0:
+        bits -= 1
+        level >>= _U1
+        log_level >>= _U1
+    base = writes.key + np.uint64(word) * _LANES * _GOLDEN
+    while bits > 0:
+        bits -= 1
+        counter = base + np.uint64(bits) * _GOLDEN
+        one = level & _U1
+        if one != log_level & _U1:
+            flip = _U0 - one
+            for k in range(count):
+                draw = ~mix(counter + np.uint64(k) * _LANES * _GOLDEN)
+                out[k] = (out[k] & draw) | ((log[k] ^ flip) & (out[k] | draw))
+        elif one == _U1:
+            for k in range(count):
+                out[k] |= ~mix(counter + np.uint64(k) * _LANES * _GOLDEN)
+        else:
+            for k in range(count):
+                out[k] &= ~mix(counter + np.uint64(k) * _LANES * _GOLDEN)
+        level >>= _U1
+        log_level >>= _U1
+
+
+@inlined_kernel
+def draw_hits(key, mean, levels, word, pages, out):
+    """Set the bits of writes drawn one by one to the block of ``pages`` pages that starts with ``word``.
+
+    Returns
+    -------
+    hits : int
+        Writes; fewer pages if some hit the same page.
+    """
+    counter = key + np.uint64(word) * _LANES * _GOLDEN
+    hits = poisson_number(mix(counter) >> _U11, mean, levels)
+    inside = np.uint64(pages - 1)
+    for first in range(0, hits, _PLACES):
+        counter += _GOLDEN
+        places = mix(counter)
+        for _ in range(min(hits - first, _PLACES)):
+            place = places & inside
+            out[place >> _U6] |= _U1 << (place & _U63)
+            places >>= _U12
+    return hits
