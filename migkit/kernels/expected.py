@@ -221,7 +221,9 @@ def expected_take(ram, count):
             n = n + 1 if n + 1 < ram.head[0].count else 0
         ram.head[0].used = 0.0
         behind = (1.0 - density) / density
-        if 0.0 < behind < ram.segments[last].length and ram.head[0].count < ram.segments.shape[0]:
+        # it matters where the region goes on in another chunk: the next page sent may clear this one
+        alone = last == 0 or ram.segments[last - 1].region != ram.segments[last].region
+        if not alone and 0.0 < behind < ram.segments[last].length and ram.head[0].count < ram.segments.shape[0]:
             cut(ram, last, ram.segments[last].length - behind)
         ram.head[0].cursor = last + 1 if last + 1 < ram.head[0].count else 0
         ram.head[0].offset = ram.head[0].fraction

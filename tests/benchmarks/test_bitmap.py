@@ -1,0 +1,80 @@
+"""Bitmap engine against the round loop that one writes in an afternoon: NumPy, one boolean a page."""
+
+import time
+
+import numpy as np
+import pytest
+
+from migkit import Guest, Link, Migration, Region, Scenario, kernels
+from migkit.columns import columns
+from migkit.kernels import drivers
+
+LINK = 1e9  # bytes per second
+DIRTY = 0.8 * LINK
+DOWNTIME_S = 0.3
+REPLICATES = 8
+
+
+def numpy_rounds(pages, rng):
+    """Rounds over all dirty pages until what is left fits the downtime; no windows, no slices, no log."""
+    per_s = LINK / 4096
+    dirty = np.ones(pages, bool)
+    rounds = 0
+    while (left := np.count_nonzero(dirty)) / per_s > DOWNTIME_S and rounds < 30:
+        dirty[:] = False
+        dirty[rng.integers(0, pages, int(DIRTY / 4096 * left / per_s))] = True
+        rounds += 1
+    return rounds
+
+
+def fastest_rounds(pages, repeats):
+    """Seconds of CPU of the fastest of some runs."""
+    seconds = []
+    for seed in range(repeats):
+        rng = np.random.default_rng(seed)
+        began = time.process_time()
+        numpy_rounds(pages, rng)
+        seconds.append(time.process_time() - began)
+    return min(seconds)
+
+
+def rows_of(gib, count):
+    scenario = Scenario(
+        guest=Guest(ram=f"{gib} GiB", regions=[Region(size=f"{gib} GiB", write_rate=f"{DIRTY} B/s")]),
+        link=Link(bandwidth=f"{LINK} B/s"),
+        migration=Migration(max_bandwidth=0),
+    )
+    return columns([scenario] * count)
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+@pytest.mark.parametrize("replicates", [1, REPLICATES])
+@pytest.mark.parametrize("gib", [4, 16])
+def test_bitmap_engine_against_numpy_rounds(benchmark, gib, replicates):
+    """One migration, and some replicates of it handed over at once; on one thread."""
+    rows, numbers = rows_of(gib, replicates), np.arange(replicates)
+    kernels.run(rows, "bitmap", 0, numbers, False)
+    peer = fastest_rounds(gib * 2**18, 15)  # before and after: the machine may have changed its mind
+    outputs = benchmark(kernels.run, rows, "bitmap", 0, numbers, False)
+    peer = min(peer, fastest_rounds(gib * 2**18, 15))
+    one = benchmark.stats.stats.min / replicates
+    benchmark.extra_info["ms_a_migration"] = one * 1e3
+    benchmark.extra_info["numpy_ms"] = peer * 1e3
+    benchmark.extra_info["times_faster"] = peer / one
+    benchmark.extra_info["syncs"] = int(outputs.sync_count[0])
+    assert (outputs.outcome == 0).all()
+
+
+def bytes_of(ram):
+    return sum(array.nbytes for array in ram)
+
+
+@pytest.mark.parametrize("gib", [4, 16, 64])
+def test_at_most_three_bits_a_page(gib):
+    """All that a running migration keeps: bitmap, log, chunks of a GiB and a block of draws."""
+    pages = gib * 2**18
+    cases, regions, _ = kernels.records.pack(rows_of(gib, 1))
+    memory, heads = kernels._memory("bitmap", 1, cases, regions)
+    words = (pages + 63) // 64
+    assert 8 * bytes_of(drivers.bitmap_ram(words, words, memory[0], heads[0])) <= 3 * pages
+
