@@ -79,11 +79,12 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
         "default": boundary(ax, xs, np.full_like(xs, 128 * MIB), "QEMU's default, 128 MiB/s", 1),
     }
     ended = dataset["outcome"].sel(policy="unserialized").transpose("max_bandwidth", "bandwidth").values
-    reasons = {Outcome.INITIAL_DATA_STARVED: "device starved", Outcome.RAM_ABOVE_LINK: "RAM does not fit"}
-    for outcome, words in reasons.items():
+    # at heights of their areas that are clear of the lines
+    reasons = {Outcome.INITIAL_DATA_STARVED: ("device starved", 0.75), Outcome.RAM_ABOVE_LINK: ("RAM does not fit", 0.3)}
+    for outcome, (words, height) in reasons.items():
         rows, columns = np.nonzero(ended == outcome)
         if rows.size:
-            row = int(np.quantile(rows, 0.3))
+            row = int(np.quantile(rows, height))
             column = int(np.quantile(columns[rows == row], 0.65))
             at = (xs[column], plane["max_bandwidth"].values[row])
             ax.annotate(words, at, color="white", ha="center", va="center", fontsize=7)
