@@ -134,8 +134,9 @@ def add_dirty(dirty, known):
     """Bring the pages known written into the migration bitmap; how many of them were clean."""
     new = 0
     for k in range(known.size):
-        new += popcount(known[k] & ~dirty[k])
-    add_pages(dirty, known)
+        bits = dirty[k]
+        new += popcount(known[k] & ~bits)
+        dirty[k] = bits | known[k]
     return new
 
 

@@ -77,4 +77,3 @@ def test_at_most_three_bits_a_page(gib):
     memory, heads = kernels._memory("bitmap", 1, cases, regions)
     words = (pages + 63) // 64
     assert 8 * bytes_of(drivers.bitmap_ram(words, words, memory[0], heads[0])) <= 3 * pages
-
