@@ -80,8 +80,8 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
     }
     ended = dataset["outcome"].sel(policy="unserialized").transpose("max_bandwidth", "bandwidth").values
     # at heights of their areas that are clear of the lines
-    reasons = {Outcome.INITIAL_DATA_STARVED: ("device starved", 0.75), Outcome.RAM_ABOVE_LINK: ("RAM does not fit", 0.3)}
-    for outcome, (words, height) in reasons.items():
+    starved = (Outcome.INITIAL_DATA_STARVED, "device starved", 0.75)
+    for outcome, words, height in (starved, (Outcome.RAM_ABOVE_LINK, "RAM does not fit", 0.3)):
         rows, columns = np.nonzero(ended == outcome)
         if rows.size:
             row = int(np.quantile(rows, height))
