@@ -87,7 +87,6 @@ def clear_records(case, state, live, report):
     state.bulk = 0
     state.zero_level = -1
     state.events = 0
-    state.low_sync = 0
     state.pending = 0
     for d in range(case.device_count):
         own = live[d]

@@ -44,7 +44,6 @@ def setup(ram, case, regions, devices, state, live, seed, replicate):
     state.stop_copy = 0
     state.timer_due = case.setup_ns + case.throttle_timer_ns
     reset(ram, case, regions, seed, replicate)
-    state.low_pages = remaining(ram)
     for d in range(case.device_count):
         own = live[d]
         own.ack_t, own.initial_sent_t, own.first_t = -1, -1, -1
@@ -65,10 +64,6 @@ def migration_bitmap_sync(ram, case, regions, state, report):
     state.syncs += 1
     state.period_new += sync(ram, case, regions, state, state.t, state.syncs)
     report.ram_remaining = remaining(ram) * case.page_size
-    # a new low counts when it is lower by a thousandth: noise around a level is no progress
-    if remaining(ram) * 1000 < state.low_pages * 999:
-        state.low_pages = remaining(ram)
-        state.low_sync = state.syncs
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
         if case.auto_converge == 1 and state.bulk == 0:
             trigger_throttle(case, state)

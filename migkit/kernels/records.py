@@ -64,8 +64,6 @@ STATE = _dtype(
         "estimate", "exact", "pending", "walk_t", "synced", "sync_fraction",
         # events that break a repeating pattern of windows
         "events",
-        # lowest RAM after a sync, and the sync it was seen at
-        "low_pages", "low_sync",
         # bytes that only the switchover can send
         "stop_copy",
     ],
