@@ -25,10 +25,14 @@ _HOMES = {
     "ScenarioError": "errors",
     "simulate": "simulate",
     "sweep": "sweep",
+    "Sweep": "description",
+    "Design": "spacing",
+    "open_sweep": "store",
 }
 
 __all__ = [
     "Block",
+    "Design",
     "Guest",
     "HostCosts",
     "Link",
@@ -37,8 +41,10 @@ __all__ = [
     "Region",
     "Scenario",
     "ScenarioError",
+    "Sweep",
     "Vfio",
     "__version__",
+    "open_sweep",
     "simulate",
     "sweep",
     "units",

@@ -21,3 +21,6 @@ THROTTLE_TIMER_NS = 5_000_000_000
 FLUSH_PAGES = 32
 """Normal pages after which the stream is flushed and its bytes count, pages: 64 vectors, two a page;
 8.2 and later, ``migration/qemu-file.c``."""
+
+ENGINES = ("expected", "bitmap")
+"""The two models of RAM: expected values, and a page-exact bitmap."""

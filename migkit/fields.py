@@ -21,7 +21,7 @@ from pydantic import ValidationError as PydanticError
 from migkit.errors import ScenarioError, choices, did_you_mean
 from migkit.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
-_READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
+READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
 
 
 def quantity(kind: type, low: str, high: str, or_zero: bool = False) -> Any:
@@ -36,7 +36,7 @@ def quantity(kind: type, low: str, high: str, or_zero: bool = False) -> Any:
     or_zero : bool
         Whether 0 is allowed below `low`.
     """
-    read = _READ[kind]
+    read = READ[kind]
     least, most = read(low), read(high)
     allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
 

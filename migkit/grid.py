@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from migkit import results
-from migkit.errors import ScenarioError, show
+from migkit.axes import Dimension, dimensions
+from migkit.errors import ScenarioError
 from migkit.parameters import Outputs, Parameters
 from migkit.scenario import Scenario, columns, device_labels
-from migkit.units import Bytes, Rate, Seconds
 
-__all__ = ["Axis", "Grid"]
+__all__ = ["Grid"]
 
 # Columns in which validity depends on several fields: a region may lie beyond RAM or on another region. Axes
 # that change one of them are evaluated together, so that every combination is checked.
@@ -29,116 +28,6 @@ _LABELS = ("labels", 0)  # stands for the device labels among the cells
 _CHUNK = 4096  # scenarios alive at once
 _LINE = 24  # values of an axis that are tried against the ends of another one
 _CORNERS = 256  # corners of the whole grid that are tried
-
-
-class Axis(NamedTuple):
-    """One axis of a sweep: a field of the scenario and the values it takes."""
-
-    path: str
-    values: tuple[Any, ...]
-    dim: str
-    coordinate: np.ndarray
-    unit: str
-
-    def notes(self) -> dict[str, str]:
-        """Attributes of the coordinate."""
-        return {"long_name": self.path} | ({"units": self.unit} if self.unit else {})
-
-
-# --- axes ----------------------------------------------------------------------------------------
-
-
-def _values(path: str, given: Any) -> tuple[Any, ...]:
-    """The values of an axis as a tuple, or one sentence on why they are none."""
-    if isinstance(given, str | bytes | Mapping | set | frozenset) or not hasattr(given, "__iter__"):
-        raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given)
-    if getattr(given, "ndim", 1) != 1:
-        raise ScenarioError(f"must be a list of values, not an array of {given.ndim} dimensions", path)
-    values = tuple(value.item() if isinstance(value, np.generic) else value for value in given)
-    if not values:
-        raise ScenarioError("has no values: an axis needs at least one", path)
-    return values
-
-
-def _read(scenario: Scenario, path: str) -> Any:
-    """The value of a field by its dotted path."""
-    value: Any = scenario
-    for part in path.split("."):
-        value = value[int(part)] if part.isdigit() else getattr(value, part)
-    return value
-
-
-def _coordinate(path: str, given: Sequence[Any], read: Sequence[Any]) -> tuple[np.ndarray, str]:
-    """The axis values as numbers in SI units with their unit, or as words."""
-    first: dict[Any, Any] = {}
-    for raw, value in zip(given, read, strict=True):
-        if not isinstance(value, str | int | float | None):
-            raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
-        if value in first:
-            raise ScenarioError(f"is on the axis twice (first as {show(first[value])})", path, raw)
-        first[value] = raw
-    if any(value is None or isinstance(value, str) for value in read):
-        return np.array(["default" if value is None else str(value) for value in read], dtype=object), ""
-    units = {Bytes: "B", Rate: "B/s", Seconds: "s"}
-    unit = next((unit for kind, unit in units.items() if isinstance(read[0], kind)), "1")
-    if all(isinstance(value, bool) for value in read):
-        return np.array(read), "1"
-    whole = all(isinstance(value, int) for value in read)
-    return np.array(read, dtype=np.int64 if whole else np.float64), unit
-
-
-def _dims(paths: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """A dimension per path: the shortest tail that tells the axes apart, unless `names` has one."""
-    taken = {variable.name for variable in results.VARIABLES} | {"device", "device_present"}
-    for path, name in names.items():
-        if path not in paths:
-            raise ScenarioError("is named but is not an axis", path, name)
-        if not isinstance(name, str) or not name or name in taken:
-            raise ScenarioError("cannot be the name of an axis: choose another one", path, name)
-    # "guest.regions.0.size" has the parts guest, regions_0, size: an index belongs to its list.
-    parts = {path: path.replace(".", " ").split() for path in paths}
-    for path, words in parts.items():
-        joined: list[str] = []
-        for word in words:
-            if word.isdigit() and joined:
-                joined[-1] += f"_{word}"
-            else:
-                joined.append(word)
-        parts[path] = joined
-    length = dict.fromkeys(paths, 1)
-    while True:
-        dims = [names.get(path) or "_".join(parts[path][-length[path] :]) for path in paths]
-        unclear = [
-            path
-            for path, dim in zip(paths, dims, strict=True)
-            if path not in names and (dims.count(dim) > 1 or dim in taken) and length[path] < len(parts[path])
-        ]
-        if not unclear:
-            break
-        for path in unclear:
-            length[path] += 1
-    if len(set(dims)) < len(dims):
-        raise ScenarioError(f"are the dimensions of the axes, and two are the same: {', '.join(dims)}", "names")
-    return dims
-
-
-def _corner(scenario: Scenario, firsts: Mapping[str, Any]) -> Scenario:
-    """The scenario with the first value of every axis.
-
-    Values may fit only together (more RAM, then a larger region), so what fails is tried again after the rest.
-    """
-    waiting = dict(firsts)
-    while waiting:
-        failed: dict[str, ScenarioError] = {}
-        for path, value in waiting.items():
-            try:
-                scenario = scenario.replace(path, value)
-            except ScenarioError as error:
-                failed[path] = error
-        if len(failed) == len(waiting):
-            raise next(iter(failed.values()))
-        waiting = {path: waiting[path] for path in failed}
-    return scenario
 
 
 class _Table(NamedTuple):
@@ -150,17 +39,17 @@ class _Table(NamedTuple):
     """Device labels of every row."""
 
 
-def _scenarios(corner: Scenario, axes: Sequence[Axis], indices: Sequence[Iterable[int]]) -> Iterator[Scenario]:
-    """All combinations of the axis values at `indices`, the last axis fastest."""
-    if not axes:
+def _scenarios(corner: Scenario, along: Sequence[Dimension], indices: Sequence[Iterable[int]]) -> Iterator[Scenario]:
+    """All combinations of the places `indices` along the dimensions, the last one fastest."""
+    if not along:
         yield corner
         return
     for index in indices[0]:
         try:
-            here = corner.replace(axes[0].path, axes[0].values[index])
+            here = along[0].placed(corner, index)
         except ScenarioError as error:
             raise ScenarioError(f"{str(error).rstrip('.')} (in a combination of axis values)") from None
-        yield from _scenarios(here, axes[1:], indices[1:])
+        yield from _scenarios(here, along[1:], indices[1:])
 
 
 def _evaluated(scenarios: Iterable[Scenario], members: Sequence[int] = ()) -> _Table:
@@ -197,10 +86,10 @@ class Grid:
     ----------
     scenario : Scenario
         What does not change.
-    axes : mapping of str to sequence
-        Values by dotted path.
+    axes : mapping
+        As :func:`migkit.axes.dimensions` takes them.
     names : mapping of str to str
-        Dimensions that shall have another name than the path's tail.
+        Coordinates that shall have another name than the path's tail.
 
     Raises
     ------
@@ -209,19 +98,13 @@ class Grid:
         checked; of all others those at the ends of the axes.
     """
 
-    def __init__(self, scenario: Scenario, axes: Mapping[str, Sequence[Any]], names: Mapping[str, str]) -> None:
-        given = {path: _values(path, values) for path, values in axes.items()}
-        corner = _corner(scenario, {path: values[0] for path, values in given.items()})
-        dims = _dims(list(given), names)
-        alone, self.axes = [], []
-        for index, (path, values) in enumerate(given.items()):
-            scenarios = [corner.replace(path, value) for value in values]
-            read = [_read(scenario, path) for scenario in scenarios]
-            self.axes.append(Axis(path, values, dims[index], *_coordinate(path, values, read)))
-            alone.append(_evaluated(scenarios, [index]))
-        self.shape = tuple(len(axis.values) for axis in self.axes)
+    def __init__(self, scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        corner, self.dimensions, scenarios = dimensions(scenario, axes, names)
+        self.axes = [axis for dimension in self.dimensions for axis in dimension.axes]
+        self.shape = tuple(dimension.size for dimension in self.dimensions)
         self.points = math.prod(self.shape)
         self._origin = _evaluated([corner])
+        alone = [_evaluated(line, [index]) for index, line in enumerate(scenarios)]
         self._tables = self._grouped(corner, alone)
         self._cells = [_changed(table) for table in self._tables]
         self._place_devices()
@@ -251,35 +134,24 @@ class Grid:
             for members in ([axis for axis, number in enumerate(group) if number == g] for g in dict.fromkeys(group))
         ]
         # The last word has the whole grid: its corners, computed the long way.
-        corners = list(itertools.islice(itertools.product(*(self._ends(axis) for axis in self.axes)), _CORNERS))
-        scenarios = (next(_scenarios(corner, self.axes, [[index] for index in point])) for point in corners)
+        ends = [dimension.ends(_LINE) for dimension in self.dimensions]
+        corners = list(itertools.islice(itertools.product(*ends), _CORNERS))
+        scenarios = (next(_scenarios(corner, self.dimensions, [[index] for index in point])) for point in corners)
         more = len(alone) > 2 and len(tables) > 1  # than what was tried above
         if more and not self._agree(tables, np.array(corners).T, _evaluated(scenarios)):
             return [self._joint(corner, range(len(alone)))]
         return tables
 
     def _joint(self, corner: Scenario, members: Sequence[int]) -> _Table:
-        axes = [self.axes[member] for member in members]
-        return _evaluated(_scenarios(corner, axes, [range(len(axis.values)) for axis in axes]), members)
-
-    @staticmethod
-    def _line(axis: Axis) -> list[int]:
-        count = len(axis.values)
-        return sorted(set(np.linspace(0, count - 1, min(count, _LINE)).astype(int).tolist()))
-
-    @classmethod
-    def _ends(cls, axis: Axis) -> list[int]:
-        """Smallest and largest value of an axis of numbers; words have no ends, so all count."""
-        if axis.coordinate.dtype.kind not in "if":
-            return cls._line(axis)
-        return sorted({int(axis.coordinate.argmin()), int(axis.coordinate.argmax())})
+        along = [self.dimensions[member] for member in members]
+        return _evaluated(_scenarios(corner, along, [range(dimension.size) for dimension in along]), members)
 
     def _independent(self, corner: Scenario, alone: list[_Table], pair: tuple[int, int]) -> bool:
-        first, second = (self.axes[member] for member in pair)
-        points = dict.fromkeys(itertools.product(self._line(first), self._ends(second)))
-        points |= dict.fromkeys(itertools.product(self._ends(first), self._line(second)))
+        first, second = (self.dimensions[member] for member in pair)
+        points = dict.fromkeys(itertools.product(first.line(_LINE), second.ends(_LINE)))
+        points |= dict.fromkeys(itertools.product(first.ends(_LINE), second.line(_LINE)))
         scenarios = (next(_scenarios(corner, [first, second], [[i], [j]])) for i, j in points)
-        indices = np.zeros((len(self.axes), len(points)), dtype=np.int64)
+        indices = np.zeros((len(self.dimensions), len(points)), dtype=np.int64)
         indices[list(pair)] = np.array(list(points)).T
         return self._agree([alone[member] for member in pair], indices, _evaluated(scenarios))
 
@@ -324,14 +196,19 @@ class Grid:
                 return [table.labels[row] for row in self._row(table, indices)]
         return self._origin.labels * indices.shape[1]
 
-    def _indices(self, points: np.ndarray) -> np.ndarray:
-        if not self.axes:  # one point, repeated
+    def places(self, points: np.ndarray) -> np.ndarray:
+        """The place along every dimension (dimensions, points) of points by their number; the last one is fastest."""
+        if not self.dimensions:  # one point, repeated
             return np.zeros((0, len(points)), dtype=np.int64)
         return np.array(np.unravel_index(points, self.shape))
 
     def columns(self, points: np.ndarray) -> Parameters:
-        """The kernel columns of some points of the grid, by their number; the last axis varies fastest."""
-        return self._assembled(self._tables, self._cells, self._indices(points))
+        """The kernel columns of some points of the grid, by their number."""
+        return self.columns_at(self.places(points))
+
+    def columns_at(self, places: np.ndarray) -> Parameters:
+        """The kernel columns of points by their place along every dimension (dimensions, points)."""
+        return self._assembled(self._tables, self._cells, places)
 
     # --- devices
 
@@ -346,33 +223,50 @@ class Grid:
         self._list_of_row = np.array([number[labels] for labels in self._placing.labels])
         self._slots = [np.array([self.devices.index(label) for label in labels]) for labels in distinct]
 
-    def _lists(self, points: np.ndarray) -> np.ndarray:
+    def _lists(self, places: np.ndarray) -> np.ndarray:
         if not self._placing.members:
-            return np.zeros(len(points), dtype=np.int64)
-        return self._list_of_row[self._row(self._placing, self._indices(points))]
+            return np.zeros(places.shape[1], dtype=np.int64)
+        return self._list_of_row[self._row(self._placing, places)]
 
     def aligned(self, outputs: Outputs, points: np.ndarray) -> Outputs:
         """Move the device columns of these points to the slots of :attr:`devices`; absent: 0, times -1."""
-        lists = self._lists(points)
+        return self.aligned_at(outputs, self.places(points))
+
+    def aligned_at(self, outputs: Outputs, places: np.ndarray) -> Outputs:
+        """As :meth:`aligned`, for points by their place along every dimension."""
+        lists = self._lists(places)
+        rows_of = [np.flatnonzero(lists == number) for number in range(len(self._slots))]
         table = outputs._asdict()
         for name, column in table.items():
             if name.startswith("device_"):
-                moved = np.full((len(points), len(self.devices)), -1 if name.endswith("_ns") else 0, column.dtype)
-                for number, slots in enumerate(self._slots):
-                    rows = np.flatnonzero(lists == number)
-                    moved[np.ix_(rows, slots)] = column[rows, : len(slots)]
+                moved = np.full((len(lists), len(self.devices)), -1 if name.endswith("_ns") else 0, column.dtype)
+                for rows, slots in zip(rows_of, self._slots, strict=True):
+                    if len(rows) == len(lists):
+                        moved[:, slots] = column[:, : len(slots)]
+                    else:
+                        moved[rows[:, None], slots] = column[rows, : len(slots)]
                 table[name] = moved
         culprit = table["culprit"].copy()
-        for number, slots in enumerate(self._slots):
-            blamed = (lists == number) & (culprit >= 0)
+        for rows, slots in zip(rows_of, self._slots, strict=True):
+            blamed = rows[culprit[rows] >= 0]
             culprit[blamed] = slots[table["culprit"][blamed]]
         return Outputs(**table | {"culprit": culprit})
 
-    def present(self) -> np.ndarray | None:
-        """Which device takes part at which point (points, devices), or None if all do everywhere."""
+    def present(self) -> tuple[tuple[str, ...], np.ndarray] | None:
+        """Which device takes part, along the dimensions that decide it, or None if all do everywhere.
+
+        Returns
+        -------
+        dims : tuple of str
+            Dimensions that change the device list.
+        present : bool array
+            One dimension each of `dims`, the last one is the device.
+        """
         if len(self._slots) == 1:
             return None
         takes_part = np.zeros((len(self._slots), len(self.devices)), dtype=bool)
         for number, slots in enumerate(self._slots):
             takes_part[number, slots] = True
-        return takes_part[self._lists(np.arange(self.points))]
+        members = [self.dimensions[member] for member in self._placing.members]
+        shape = (*(dimension.size for dimension in members), len(self.devices))
+        return tuple(dimension.dim for dimension in members), takes_part[self._list_of_row].reshape(shape)

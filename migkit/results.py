@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["VARIABLES", "Outcome", "Variable", "provenance", "sentence", "to_dataset", "to_frame", "values"]
+__all__ = [
+    "VARIABLES",
+    "Outcome",
+    "Variable",
+    "attributes",
+    "provenance",
+    "sentence",
+    "to_dataset",
+    "to_frame",
+    "values",
+]
 
 
 class Outcome(IntEnum):
@@ -284,6 +294,14 @@ def provenance(engine: str, seed: int, description: str = "") -> dict[str, str |
 # --- labelled tables -----------------------------------------------------------------------------
 
 
+def attributes(variable: Variable) -> dict[str, Any]:
+    """Attributes of a variable: what it is, in which unit, and what its codes mean."""
+    notes: dict[str, Any] = {"long_name": variable.meaning, "units": variable.unit}
+    if variable.name == "outcome":
+        notes |= {"flag_values": [int(o) for o in Outcome], "flag_meanings": " ".join(o.label for o in Outcome)}
+    return notes
+
+
 def to_dataset(
     outputs: Outputs,
     coords: Mapping[str, Any],
@@ -334,10 +352,8 @@ def to_dataset(
         array = table[variable.name]
         if variable.dims:
             array = array[:, : len(devices)]
-        notes = {"long_name": variable.meaning, "units": variable.unit}
-        if variable.name == "outcome":
-            notes |= {"flag_values": [int(o) for o in Outcome], "flag_meanings": " ".join(o.label for o in Outcome)}
-        variables[variable.name] = ((*coords, *variable.dims), array.reshape((*shape, *array.shape[1:])), notes)
+        reshaped = array.reshape((*shape, *array.shape[1:]))
+        variables[variable.name] = ((*coords, *variable.dims), reshaped, attributes(variable))
     return xr.Dataset(variables, labelled, dict(attrs or {}))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
+from migkit.constants import ENGINES
 from migkit.errors import ScenarioError, did_you_mean
 from migkit.parameters import RAM
 from migkit.results import Outcome, bytes_text, seconds_text
@@ -20,10 +21,7 @@ from migkit.scenario import Scenario, columns, device_labels
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ENGINES", "SimulatedMigration", "check_engine", "check_whole_number", "simulate"]
-
-ENGINES = ("expected", "bitmap")
-"""The two models of RAM: expected values, and a page-exact bitmap."""
+__all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "simulate"]
 
 DOWNTIME_PARTS = {
     "downtime_stop_s": "VM stop and final sync",

@@ -1,29 +1,29 @@
-"""Many migrations: every combination of axis values, as one labelled Dataset."""
+"""Many migrations: every combination of axis values, as one labelled Dataset, in memory or on disk."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from migkit import results
+from migkit.description import Sweep
 from migkit.errors import ScenarioError
-from migkit.grid import Grid
+from migkit.layout import Layout
 from migkit.parameters import Outputs
-from migkit.simulate import check_engine, check_whole_number
+from migkit.scenario import Scenario
+from migkit.simulate import check_whole_number
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from migkit.scenario import Scenario
+    from distributed import Client
 
 __all__ = ["sweep"]
-
-REPLICATE = "replicate"
-"""The one axis that is no field of a scenario: repetitions with their own random draws."""
 
 BLOCK_ROWS = 65536  # rows handed to the kernel at once: a few ten MB of columns
 _FIRST_BLOCK_ROWS = 64
@@ -31,13 +31,15 @@ _SECONDS_A_BLOCK = 0.5  # with a progress bar, so that it moves
 
 
 def sweep(
-    scenario: Scenario,
-    axes: Mapping[str, Sequence[Any]],
+    scenario: Scenario | Sweep,
+    axes: Mapping[str, Any] | None = None,
     engine: str = "expected",
     seed: int = 0,
     threads: int | None = None,
     progress: bool = False,
     *,
+    store: str | Path | None = None,
+    dask: Client | str | None = None,
     names: Mapping[str, str] | None = None,
     block_rows: int | None = None,
 ) -> xr.Dataset:
@@ -45,11 +47,12 @@ def sweep(
 
     Parameters
     ----------
-    scenario : Scenario
-        What all migrations share.
-    axes : mapping of str to sequence
+    scenario : Scenario or Sweep
+        What all migrations share; or the whole description, and then neither `axes` nor `engine` nor `seed`.
+    axes : mapping
         Values by the dotted path of a field of the scenario, written as in a scenario: text with units
-        (``"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]``), plain numbers for counts, words for policies.
+        (``"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]``), plain numbers for counts, words for policies; rules for
+        values, and fields that move together, as :class:`migkit.Sweep` takes them.
         The path ``"replicate"`` takes whole numbers and repeats each migration with its own random draws.
     engine : {"expected", "bitmap"}, optional
         RAM as expected values or as a page-exact bitmap.
@@ -60,11 +63,18 @@ def sweep(
         Threads to compute on; by default all that Numba has.
     progress : bool, optional
         Show a progress bar with the time left.
+    store : str or path, optional
+        Write the results to this Zarr store, block by block, and go on with what is missing if it is there already.
+        Memory holds a few blocks at a time.
+    dask : distributed.Client or str, optional
+        Compute on this cluster (or that of the scheduler at this address), whose workers write to the `store`
+        themselves and must see it under the same path.
     names : mapping of str to str, optional
         Dimension by path. By default a dimension has the shortest tail of its path that tells the axes
         apart: ``count``, or ``devices_0_count`` beside ``devices_1_count``.
     block_rows : int, optional
-        Migrations handed to the kernel at once. Changes memory and nothing else.
+        Migrations handed to the kernel at once, or held by a chunk of a new store. Changes memory and the size of the
+        store's files, and nothing else.
 
     Returns
     -------
@@ -72,12 +82,13 @@ def sweep(
         The variables of :data:`migkit.results.VARIABLES` with one dimension per axis, in the order of
         `axes`; coordinates in SI units (``units`` in their attributes) or words. ``device_present`` tells
         which devices take part where an axis changes their number. Attributes say how it was made.
+        With a `store`, what :func:`migkit.open_sweep` gives.
 
     Raises
     ------
     ScenarioError
         If an axis is unknown, empty, has a value twice or one that the field refuses, if values do not go
-        together, or if `engine`, `seed`, `threads`, `names` or `block_rows` is none. Nothing is computed then.
+        together, if another argument makes no sense, or if the `store` holds another sweep. Nothing is computed then.
 
     Notes
     -----
@@ -92,47 +103,35 @@ def sweep(
     >>> ds["total_time_s"].dims
     ('max_bandwidth', 'qemu')
     """
-    check_engine(engine)
-    seed = check_whole_number("seed", seed)
+    if isinstance(scenario, Sweep):
+        if axes is not None:
+            raise ScenarioError("are part of the description: give a scenario and axes, or a description alone", "axes")
+        described = scenario
+    else:
+        if not isinstance(axes, Mapping) or not axes:
+            raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
+        described = Sweep(scenario=scenario, axes=axes, engine=engine, seed=seed)
     if block_rows is not None:
         block_rows = check_whole_number("block_rows", block_rows, least=1)
-    if not isinstance(axes, Mapping) or not axes:
-        raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
-    if not all(isinstance(path, str) for path in axes):
-        raise ScenarioError("must be text: the dotted path of a field", "axes", next(iter(axes)))
+    if dask is not None and store is None:
+        raise ScenarioError("is missing: the workers of a cluster write to it", "store")
     threads = _checked_threads(threads)
-    names = dict(names or {})
-    replicates = _replicates(axes.get(REPLICATE, [0]))
-    grid = Grid(scenario, {path: values for path, values in axes.items() if path != REPLICATE}, names)
-
-    outputs = _computed(grid, replicates, engine, seed, threads, progress, block_rows)
-    coords: dict[str, Any] = {REPLICATE: (replicates, {"units": "1", "long_name": "replicate"})}
-    coords |= {axis.dim: (axis.coordinate, axis.notes()) for axis in grid.axes}
-    notes = results.provenance(engine, seed, scenario.to_toml())
-    dataset = results.to_dataset(outputs, coords, grid.devices, notes)
-    if REPLICATE not in axes:
-        dataset = dataset.isel({REPLICATE: 0}, drop=True)
-    dims = {axis.path: axis.dim for axis in grid.axes}
-    order = [dims.get(path, path) for path in axes]
-    if (present := grid.present()) is not None:
-        shape = (*grid.shape, len(grid.devices))
-        dataset["device_present"] = (
-            (*(axis.dim for axis in grid.axes), "device"),
-            present.reshape(shape),
-            {"long_name": "the device takes part in the migration"},
-        )
-    return dataset.transpose(*order, "device")
+    layout = Layout(described, names)
+    if store is not None:
+        return _stored(layout, Path(store), threads, dask, progress, block_rows)
+    outputs = _computed(layout, threads, progress, block_rows)
+    return _labelled(layout, outputs)
 
 
-def _replicates(given: Any) -> np.ndarray:
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-        raise ScenarioError("is not a list of values: write range(n) for n repetitions", REPLICATE, given)
-    numbers = [check_whole_number(REPLICATE, number) for number in given]
-    if not numbers:
-        raise ScenarioError("has no values: an axis needs at least one", REPLICATE)
-    if len(set(numbers)) < len(numbers):
-        raise ScenarioError("has a value twice", REPLICATE, max(numbers, key=numbers.count))
-    return np.array(numbers, dtype=np.int64)
+def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
+    """Columns in memory as a Dataset."""
+    coords = layout.coordinates()
+    sizes = {dim: coords[dim][1:] for dim in layout.dims}
+    dataset = results.to_dataset(outputs, sizes, layout.devices, layout.notes())
+    dataset = dataset.assign_coords({name: entry for name, entry in coords.items() if name not in layout.dims})
+    if (present := layout.present()) is not None:
+        dataset["device_present"] = present
+    return dataset
 
 
 def _checked_threads(threads: int | None) -> int | None:
@@ -158,29 +157,18 @@ def _on_threads(threads: int | None) -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-def _computed(
-    grid: Grid,
-    replicates: np.ndarray,
-    engine: str,
-    seed: int,
-    threads: int | None,
-    progress: bool,
-    block_rows: int | None,
-) -> Outputs:
-    """All rows of the sweep, the replicates slowest, computed block by block."""
-    from migkit import kernels
-
-    total = grid.points * len(replicates)
+def _computed(layout: Layout, threads: int | None, progress: bool, block_rows: int | None) -> Outputs:
+    """All migrations of the sweep, computed block by block."""
+    total = layout.migrations
     whole: dict[str, np.ndarray] = {}
-    with _on_threads(threads), _bar(total, progress) as advance:
+    with _on_threads(threads), _bar(total, 0, progress) as advance:
         size = block_rows or (_FIRST_BLOCK_ROWS if progress else BLOCK_ROWS)
         start = 0
         while start < total:
             began = time.perf_counter()
             rows = np.arange(start, min(start + size, total))
-            points, repetition = rows % grid.points, replicates[rows // grid.points]
-            found = kernels.run(grid.columns(points), engine, seed, repetition, threads != 1)
-            for name, column in grid.aligned(found, points)._asdict().items():
+            found = layout.run(np.array(np.unravel_index(rows, layout.shape)), threads != 1)
+            for name, column in found._asdict().items():
                 if name not in whole:
                     whole[name] = np.empty((total, *column.shape[1:]), column.dtype)
                 whole[name][rows] = column
@@ -193,12 +181,51 @@ def _computed(
     return Outputs(**whole)
 
 
+def _stored(
+    layout: Layout,
+    path: Path,
+    threads: int | None,
+    dask: Client | str | None,
+    progress: bool,
+    block_rows: int | None,
+) -> xr.Dataset:
+    """Fill the store at `path` with what is missing, and open it."""
+    from numba import config
+
+    from migkit.store import Store, open_sweep
+    from migkit.workers import on_threads
+
+    filled = Store.at(path, layout, block_rows)
+    threads = threads or config.NUMBA_NUM_THREADS
+    client = None
+    if dask is not None:
+        from migkit import cluster
+
+        client = cluster.connected(dask) if isinstance(dask, str) else dask
+    who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
+    try:
+        with filled.session(who):
+            missing = filled.missing()
+            todo = sum(filled.chunks.size(block) for block in missing)
+            with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
+                if client is None:
+                    on_threads(filled, missing, threads, advance)
+                else:
+                    cluster.on_cluster(filled, missing, client, advance)
+    finally:
+        if isinstance(dask, str):
+            client.close()
+    return open_sweep(path)
+
+
 @contextlib.contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Any]:
+def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[int], Any]]:
     if not shown:
         yield lambda rows: None
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, unit="migration", unit_scale=True, desc="sweep") as bar:
+    # a log gets a line now and then, a person sees it move
+    often = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
+    with tqdm(total=total, initial=done, unit="migration", unit_scale=True, desc="sweep", mininterval=often) as bar:
         yield bar.update

@@ -100,7 +100,7 @@ def _from_pint(value: Any, kind: str) -> Fraction:
     return Fraction(amount)
 
 
-def _exact(value: Any, kind: str) -> Fraction:
+def exact_value(value: Any, kind: str) -> Fraction:
     """Read a quantity of one kind as an exact SI value."""
     wanted = f"write a {kind} such as {_EXAMPLES[kind]}"
     if isinstance(value, _KINDS[kind]):
@@ -118,7 +118,7 @@ def _exact(value: Any, kind: str) -> Fraction:
         if unit and found != kind:
             raise ScenarioError(f"is a {found}, but a {kind} is needed: {wanted}", value=value)
     elif isinstance(value, (Bytes, Rate, Seconds)):
-        raise ScenarioError(f"is a {_kind_of(value)}, but a {kind} is needed: {wanted}", value=str(value))
+        raise ScenarioError(f"is a {kind_name(value)}, but a {kind} is needed: {wanted}", value=str(value))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         if value != 0:
             raise ScenarioError(f"has no unit: {wanted}", value=value)
@@ -152,7 +152,7 @@ def parse_bytes(value: Any) -> int:
     ...
     migkit.errors.ScenarioError: "300 ms" is a time, but a size is needed: write a size such as "16 GiB" or "512 MB".
     """
-    exact = _exact(value, "size")
+    exact = exact_value(value, "size")
     if exact.denominator != 1:
         near = round(exact)
         # Pint computes in floats; anything else that is not whole was written that way.
@@ -206,7 +206,7 @@ def parse_time(value: Any) -> float:
 
 def _float(value: Any, kind: str) -> float:
     try:
-        return float(_exact(value, kind))
+        return float(exact_value(value, kind))
     except OverflowError:
         raise ScenarioError(f"is too large: write a {kind} such as {_EXAMPLES[kind]}", value=value) from None
 
@@ -309,10 +309,10 @@ class Seconds(float):
 
 
 _KINDS: dict[str, type] = {"size": Bytes, "rate": Rate, "time": Seconds}
-_FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
+FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
 
 
-def _kind_of(value: Any) -> str:
+def kind_name(value: Any) -> str:
     """Return "size", "rate" or "time"."""
     for kind, cls in _KINDS.items():
         if isinstance(value, cls):
@@ -325,11 +325,11 @@ def _kind_of(value: Any) -> str:
 def _ends(start: Any, stop: Any, num: int, multiple: Any) -> tuple[str, Fraction, Fraction, Fraction | None]:
     if isinstance(num, bool) or not isinstance(num, int) or num < 2:
         raise ScenarioError("is not a number of values: give a whole number of 2 or more", "num", num)
-    kind = _kind_of(stop)
-    step = None if multiple is None else _exact(multiple, kind)
+    kind = kind_name(stop)
+    step = None if multiple is None else exact_value(multiple, kind)
     if step == 0:
         raise ScenarioError(f"cannot be rounded to: give a {kind} above 0", "multiple", multiple)
-    return kind, _exact(start, kind), _exact(stop, kind), step
+    return kind, exact_value(start, kind), exact_value(stop, kind), step
 
 
 def _axis(kind: str, values: list[Fraction], step: Fraction | None) -> tuple[str, ...]:
@@ -340,7 +340,7 @@ def _axis(kind: str, values: list[Fraction], step: Fraction | None) -> tuple[str
         values = [Fraction(round(value)) for value in values]
     else:
         values = [Fraction(f"{float(value):.12g}") for value in values]
-    texts = tuple(_FORMATS[kind](value) for value in values)
+    texts = tuple(FORMATS[kind](value) for value in values)
     if len(set(texts)) < len(texts):
         raise ScenarioError(f"gives the value {show(max(texts, key=texts.count))} more than once: use fewer values")
     return texts

@@ -122,7 +122,8 @@ def test_devices_have_one_slot_whatever_their_place_in_the_list():
     labels = [device_labels(one) for one in written_out(scenario, axes)]
     assert set(grid.devices) == {"ram", "vfio0", "vfio1", "vfio2"}
     aligned = grid.aligned(fake_outputs(grid), np.arange(grid.points))
-    present = grid.present()
+    dims, present = grid.present()
+    assert dims == ("count",)
     for row, of_row in enumerate(labels):
         for slot, label in enumerate(grid.devices):
             assert present[row, slot] == (label in of_row)

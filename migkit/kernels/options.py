@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cache
-from pathlib import Path
-
 import numba
+
+from migkit.kernels.stamp import source_digest
 
 # Only other kernels call most kernels: wrappers for Python and C would cost a quarter of the compile time.
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
-
-
-@cache
-def _source_stamp() -> bytes:
-    """Digest of everything that is compiled."""
-    here = Path(__file__).parent
-    files = [*sorted(here.glob("*.py")), here.parent / "parameters.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).digest()
 
 
 def _compiled(function, **options):
@@ -28,7 +18,7 @@ def _compiled(function, **options):
     # an upgrade could run yesterday's loop.
     stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(stored, "_source_stamp"):
-        stored._source_stamp = _source_stamp()
+        stored._source_stamp = source_digest()
     return dispatcher
 
 

@@ -1,0 +1,342 @@
+"""Results of a sweep on disk: a Zarr store that is filled block by block and says what is missing.
+
+Every variable is an array whose chunks are the blocks of the sweep. A chunk is written to a file of another name and
+renamed, so that it is there as a whole or not at all, and the outcome of a block is written last: a block is finished
+when its outcome is there. Whatever kills the process, the next one computes only what is missing, and the arrays end
+as those of a run that was never interrupted, byte for byte. (A loss of power may take files that were still in memory.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit.chunks import Block, Chunks
+from migkit.description import Sweep, differences
+from migkit.errors import ScenarioError
+from migkit.kernels.stamp import source_digest
+from migkit.layout import Layout
+from migkit.parameters import Outputs
+from migkit.results import VARIABLES, attributes, provenance
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["CHUNK_ROWS", "Store", "is_store", "open_sweep", "stored_sweep"]
+
+CHUNK_ROWS = {"expected": 65536, "bitmap": 512}
+"""Migrations of a block, by engine: a second or less on one core."""
+NOT_YET = -1
+"""Outcome of what is not computed yet."""
+_LAST = "outcome"
+_SESSIONS = "sessions"
+_TIMES = {"scale_factor": 1e-9, "_FillValue": -1}
+"""Times are nanoseconds on disk and seconds for who reads them (CF conventions)."""
+
+
+def is_store(path: Path) -> bool:
+    """Whether there is a store of a sweep."""
+    return path.is_dir() and _root(path) is not None
+
+
+def _root(path: Path) -> dict[str, Any] | None:
+    """Attributes of the store's root; None if it is none of ours."""
+    import json
+
+    try:
+        notes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return notes if "sweep" in notes else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def stored_sweep(path: str | Path) -> Sweep:
+    """The description of the sweep in a store.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no store of a sweep.
+    """
+    notes = _root(Path(path))
+    if notes is None:
+        raise ScenarioError("is not a store that migkit has written", value=str(path))
+    return Sweep.from_toml(notes["sweep"])
+
+
+class Store:
+    """A store that is being filled.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+    layout : Layout
+        What it holds.
+    chunks : Chunks
+        Its blocks.
+    """
+
+    def __init__(self, path: Path, layout: Layout, chunks: Chunks) -> None:
+        self.path, self.layout, self.chunks = path, layout, chunks
+        self._arrays: dict[str, Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # open files stay here; a worker opens its own
+        return self.__dict__ | {"_arrays": None}
+
+    @classmethod
+    def at(cls, path: Path, layout: Layout, chunk_rows: int | None = None) -> Store:
+        """The store at `path`, made if there is none.
+
+        Raises
+        ------
+        ScenarioError
+            If something else is there: a folder that is no store, another sweep, or one computed by another model.
+        """
+        if not path.exists():
+            rows = chunk_rows or CHUNK_ROWS[layout.sweep.engine]
+            _create(path, layout, Chunks.of(layout.shape, rows))
+        notes = _root(path)
+        if notes is None:
+            raise ScenarioError("is there already and is not a store that migkit has written: give another name",
+                                value=str(path))  # fmt: skip
+        _refuse_another(path, notes, layout.sweep)
+        import zarr
+
+        chunks = zarr.open_array(path, path=_LAST, mode="r").chunks
+        return cls(path, layout, Chunks(layout.shape, tuple(chunks)))
+
+    def missing(self) -> list[Block]:
+        """Blocks that are not finished."""
+        folder = self.path / _LAST / "c"
+        return [block for block in self.chunks.blocks() if not folder.joinpath(*map(str, block)).exists()]
+
+    def write(self, block: Block, outputs: Outputs) -> None:
+        """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
+        if self._arrays is None:
+            import zarr
+
+            # nobody asks whether a chunk holds nothing but the fill value: looking costs more than writing it
+            every = {"write_empty_chunks": True}
+            self._arrays = {
+                variable.name: zarr.open_array(self.path, path=variable.name, mode="r+", config=every)
+                for variable in VARIABLES
+            }
+        lengths = self.chunks.lengths(block)
+        region = self.chunks.region(block)
+        for variable in sorted(VARIABLES, key=lambda each: each.name == _LAST):
+            column = getattr(outputs, variable.column)
+            values = column.reshape(*lengths, *column.shape[1:]).astype(_stored(variable), copy=False)
+            self._arrays[variable.name][(*region, ...)] = values
+
+    @contextlib.contextmanager
+    def session(self, workers: str) -> Iterator[None]:
+        """Fill the store alone, and note when, for how long and with what.
+
+        Raises
+        ------
+        ScenarioError
+            If another process is filling it.
+        """
+        with _alone(self.path):
+            _sweep_up(self.path)
+            notes = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
+            notes |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "workers": workers}
+            before = len(self.missing())
+            began = time.perf_counter()
+            number = self._note(None, notes | {"blocks_missing": before})
+            try:
+                yield
+            finally:
+                took = {"seconds": round(time.perf_counter() - began, 3), "blocks": before - len(self.missing())}
+                with contextlib.suppress(OSError):  # a full disk shall not hide what went wrong first
+                    self._note(number, notes | {"blocks_missing": before} | took)
+
+    def _note(self, number: int | None, notes: dict[str, Any]) -> int:
+        import zarr
+
+        group = zarr.open_group(self.path, path=_SESSIONS, mode="r+")
+        sessions = list(group.attrs[_SESSIONS])
+        if number is None:
+            number = len(sessions)
+            sessions.append(notes)
+        else:
+            sessions[number] = notes
+        group.attrs[_SESSIONS] = sessions
+        return number
+
+
+def _stored(variable) -> str:
+    return "int8" if variable.name == "outcome" else "int64"
+
+
+def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
+    """Make an empty store; it takes its name when it is whole."""
+    import xarray as xr
+    import zarr
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.new"):
+        if not _runs(left.name.split(".")[-2]):
+            shutil.rmtree(left, ignore_errors=True)
+    fresh = path.parent / f".{path.name}.{os.getpid()}.new"
+    labels = np.array(layout.devices, dtype=object)
+    dataset = xr.Dataset(coords=layout.coordinates() | {"device": ("device", labels, {"long_name": "device"})})
+    if (present := layout.present()) is not None:
+        dataset["device_present"] = present
+    notes = {name: value for name, value in layout.notes().items() if name not in _OF_A_SESSION}
+    dataset.attrs = notes | {"model_sha256": source_digest()}
+    dataset.to_zarr(fresh, consolidated=False)
+    group = zarr.open_group(fresh, mode="r+")
+    for variable in VARIABLES:
+        devices = (len(labels),) if variable.dims else ()
+        notes = attributes(variable) | (_TIMES if variable.unit == "s" else {})
+        group.create_array(
+            variable.name,
+            shape=(*chunks.shape, *devices),
+            chunks=(*chunks.chunk, *devices),
+            dtype=_stored(variable),
+            fill_value=NOT_YET,
+            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+            dimension_names=(*layout.dims, *variable.dims),
+            attributes=notes,
+        )
+    group.create_group(_SESSIONS, attributes={_SESSIONS: []})
+    try:
+        fresh.rename(path)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if not path.exists():
+            raise
+
+
+_OF_A_SESSION = ("git_commit", "python_version", "numpy_version", "numba_version")
+"""What may be another from one session to the next."""
+
+
+def _runs(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _refuse_another(path: Path, notes: dict[str, Any], sweep: Sweep) -> None:
+    """Refuse a store of another sweep, or of the same one computed by another model."""
+    import migkit
+
+    if notes["sweep_sha256"] != sweep.sha256:
+        try:
+            found = differences(sweep, Sweep.from_toml(notes["sweep"]))
+        except ScenarioError:
+            found = [f"it was written by migkit {notes['migkit_version']}"]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise ScenarioError(f"holds another sweep: {found[0]}{more}; give another name", value=str(path))
+    if notes["migkit_version"] != migkit.__version__:
+        raise ScenarioError(
+            f"was begun with migkit {notes['migkit_version']}, and this is {migkit.__version__}: finish it with that "
+            "version, or give another name",
+            value=str(path),
+        )
+    if notes["model_sha256"] != source_digest():
+        raise ScenarioError(
+            "was begun with other kernels than these: one store holds the results of one model, give another name",
+            value=str(path),
+        )
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the store's folder; the system lets go of it however the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ScenarioError("is being filled by another process: wait for it, or give another name",
+                                value=str(path)) from None  # fmt: skip
+        except OSError:  # a file system without locks, such as some network ones
+            pass
+        yield
+    finally:
+        os.close(folder)
+
+
+def _sweep_up(path: Path) -> None:
+    """Remove what a killed process had not renamed yet."""
+    for left in path.rglob("*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def open_sweep(path: str | Path) -> xr.Dataset:
+    """Open the results of a sweep, whole or in part; values are read when they are used.
+
+    Parameters
+    ----------
+    path : str or Path
+        A store that :func:`migkit.sweep` or ``migkit sweep`` has written. It may be one that is being filled.
+
+    Returns
+    -------
+    xarray.Dataset
+        As :func:`migkit.sweep` returns it. What is not computed yet has the outcome -1. Attributes say how it was made:
+        ``sessions`` (JSON) has an entry for each process that worked on it, with versions, start and duration;
+        ``seconds`` is their sum, ``migrations_missing`` what is not computed yet.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such store.
+
+    Examples
+    --------
+    >>> import migkit, tempfile
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dataset = migkit.sweep(scenario, {"link.bandwidth": ["1 Gbit/s"]}, store=f"{folder}/result.zarr")
+    ...     int(migkit.open_sweep(f"{folder}/result.zarr").attrs["migrations_missing"])
+    0
+    """
+    import json
+
+    import xarray as xr
+    import zarr
+
+    path = Path(path)
+    if not is_store(path):
+        raise ScenarioError("is not a store that migkit has written", value=str(path))
+    dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    names = [variable.name for variable in VARIABLES]
+    dataset = dataset[names + [name for name in dataset.data_vars if name not in names]]
+    for variable in dataset.variables.values():  # text of any length as objects, as a sweep in memory has it
+        if variable.dtype.kind == "T":
+            variable.values = variable.values.astype(object)
+    chunks = Chunks(dataset["outcome"].shape, zarr.open_array(path, path=_LAST, mode="r").chunks)
+    folder = path / _LAST / "c"
+    missing = sum(
+        chunks.size(block) for block in chunks.blocks() if not folder.joinpath(*map(str, block)).exists()
+    )
+    sessions = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])
+    last = {name: sessions[-1][name] for name in _OF_A_SESSION if name in sessions[-1]} if sessions else {}
+    dataset.attrs |= last | {
+        "sessions": json.dumps(sessions),
+        "seconds": float(sum(session.get("seconds", 0.0) for session in sessions)),
+        "migrations_missing": missing,
+    }
+    return dataset
