@@ -28,6 +28,8 @@ _HOMES = {
     "Sweep": "description",
     "Design": "spacing",
     "open_sweep": "store",
+    "export": "export",
+    "Unfinished": "errors",
 }
 
 __all__ = [
@@ -42,8 +44,10 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Sweep",
+    "Unfinished",
     "Vfio",
     "__version__",
+    "export",
     "open_sweep",
     "simulate",
     "sweep",

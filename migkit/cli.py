@@ -27,13 +27,16 @@ class Engine(enum.StrEnum):
 
 @contextlib.contextmanager
 def told_in_one_sentence() -> Iterator[None]:
-    """End with one sentence on stderr and exit status 2 where the user can put something right."""
-    from migkit.errors import ScenarioError
+    """End with one sentence on stderr: exit status 2 where the user can put something right, 1 for what ended early."""
+    from migkit.errors import ScenarioError, Unfinished
 
     try:
         yield
     except ScenarioError as error:
         typer.echo(f"migkit: {error}", err=True)
+    except Unfinished as error:
+        typer.echo(f"migkit: {error}", err=True)
+        raise typer.Exit(1) from None
     except OSError as error:
         typer.echo(f"migkit: {error.filename or 'a file'}: {error.strerror or error}.", err=True)
     else:
@@ -85,6 +88,66 @@ def run(
             else:
                 migration.timeline.to_parquet(timeline, index=False)
         typer.echo(json.dumps(migration.to_dict(), indent=2) if as_json else migration.summary())
+
+
+@app.command()
+def sweep(
+    description: Annotated[Path, typer.Argument(help="Description of the sweep in TOML.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Zarr store; by default the description's name with .zarr.",
+                     show_default=False),
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Compute on the cluster of this scheduler.", show_default=False)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; by default all.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per migration.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Simulate every migration of a description into a store; go on with what is missing."""
+    with told_in_one_sentence(), _told_what_is_kept():
+        import sys
+
+        from migkit.description import Sweep
+        from migkit.export import write_json_lines
+        from migkit.sweep import sweep as fill
+
+        described = Sweep.from_toml(description)
+        output = output or Path(description.with_suffix(".zarr").name)
+        dataset = fill(described, store=output, dask=dask, threads=threads, progress=not quiet)
+        if as_json:
+            write_json_lines(dataset, sys.stdout)
+        else:
+            typer.echo(_counted(dataset, output))
+
+
+def _counted(dataset, output: Path) -> str:
+    """How many migrations ended how, and where they are."""
+    import numpy as np
+
+    from migkit.results import Outcome
+
+    outcomes = dataset["outcome"].values
+    counts = {outcome.label: int((outcomes == outcome).sum()) for outcome in Outcome}
+    lines = [f"{outcomes.size} migrations are in {output}:"]
+    lines += [f"  {count:>10}  {label}" for label, count in counts.items() if count]
+    seconds = np.round(dataset.attrs["seconds"], 1)
+    return "\n".join([*lines, f"Computed in {seconds} s; migkit.open_sweep({str(output)!r}) opens them."])
+
+
+@app.command()
+def export(
+    store: Annotated[Path, typer.Argument(help="Zarr store of a sweep.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File: .parquet, .csv, .jsonl or .nc.",
+                                         show_default=False)],
+    devices: Annotated[bool, typer.Option(help="One row per migration and device.")] = False,
+) -> None:
+    """Write the results of a sweep as a table or as netCDF."""
+    with told_in_one_sentence():
+        from migkit.export import export as write
+
+        typer.echo(str(write(store, output, devices)))
 
 
 @app.command()
@@ -172,6 +235,16 @@ def figures(
             datasets[experiment.name] = stored
         for path in atlas.write_all(datasets, output):
             typer.echo(str(path))
+
+
+@contextlib.contextmanager
+def _told_what_is_kept() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", [])
+        typer.echo(f"migkit: interrupted; {notes[0] if notes else 'nothing was begun'}.", err=True)
+        raise typer.Exit(130) from None
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from migkit.chunks import Block
-from migkit.errors import ScenarioError
+from migkit.errors import ClusterLost, ScenarioError
 from migkit.store import Store
 from migkit.workers import compute_block
 
@@ -59,8 +59,16 @@ def on_cluster(store: Store, blocks: list[Block], client: Any, advance: Callable
         The cluster.
     advance : callable
         Told the number of migrations of each block that is finished.
+
+    Raises
+    ------
+    ScenarioError
+        If there are no workers.
+    ClusterLost
+        If they are lost on the way.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
     threads = sum(client.nthreads().values())
     if not threads:
@@ -72,12 +80,17 @@ def on_cluster(store: Store, blocks: list[Block], client: Any, advance: Callable
         return client.submit(compute_block, everywhere, block, pure=False, retries=2)
 
     running = as_completed([])
-    for _, block in zip(range(BLOCKS_A_WORKER * threads), waiting, strict=False):
-        running.add(submitted(block))
     try:
+        for _, block in zip(range(BLOCKS_A_WORKER * threads), waiting, strict=False):
+            running.add(submitted(block))
         for future in running:
+            if future.status == "cancelled":
+                raise ClusterLost("the scheduler is gone")
             advance(future.result())
             if (block := next(waiting, None)) is not None:
                 running.add(submitted(block))
+    except (KilledWorker, CommClosedError) as error:
+        raise ClusterLost(f"the cluster lost too many workers ({type(error).__name__})") from error
     finally:
-        client.cancel(list(running.futures), force=True)
+        if client.status == "running":
+            client.cancel(list(running.futures), force=True)

@@ -53,6 +53,14 @@ class ScenarioError(ValueError):
         return ScenarioError, (self.problem, self.field, *given)
 
 
+class ClusterLost(RuntimeError):
+    """The workers or the scheduler of a cluster are gone; the message says so in a few words."""
+
+
+class Unfinished(RuntimeError):
+    """A computation that had to stop on the way; the message is one sentence on what is kept and how to go on."""
+
+
 def show(value: object) -> str:
     """Write a value as it would be typed, cut to a length that fits a sentence.
 

@@ -324,9 +324,11 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     names = [variable.name for variable in VARIABLES]
     dataset = dataset[names + [name for name in dataset.data_vars if name not in names]]
-    for variable in dataset.variables.values():  # text of any length as objects, as a sweep in memory has it
-        if variable.dtype.kind == "T":
-            variable.values = variable.values.astype(object)
+    # text of any length as objects, as a sweep in memory has it
+    words = {name: array for name, array in dataset.coords.items() if array.dtype.kind == "T"}
+    dataset = dataset.assign_coords(
+        {name: (array.dims, array.values.astype(object), array.attrs) for name, array in words.items()}
+    )
     chunks = Chunks(dataset["outcome"].shape, zarr.open_array(path, path=_LAST, mode="r").chunks)
     folder = path / _LAST / "c"
     missing = sum(

@@ -13,7 +13,7 @@ import numpy as np
 
 from migkit import results
 from migkit.description import Sweep
-from migkit.errors import ScenarioError
+from migkit.errors import ClusterLost, ScenarioError, Unfinished
 from migkit.layout import Layout
 from migkit.parameters import Outputs
 from migkit.scenario import Scenario
@@ -22,6 +22,8 @@ from migkit.simulate import check_whole_number
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
+
+    from migkit.store import Store
 
 __all__ = ["sweep"]
 
@@ -89,6 +91,8 @@ def sweep(
     ScenarioError
         If an axis is unknown, empty, has a value twice or one that the field refuses, if values do not go
         together, if another argument makes no sense, or if the `store` holds another sweep. Nothing is computed then.
+    Unfinished
+        If the disk is full or the cluster is lost; says what the `store` keeps. So does a KeyboardInterrupt's note.
 
     Notes
     -----
@@ -204,7 +208,7 @@ def _stored(
         client = cluster.connected(dask) if isinstance(dask, str) else dask
     who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
     try:
-        with filled.session(who):
+        with filled.session(who), _told_what_is_kept(filled):
             missing = filled.missing()
             todo = sum(filled.chunks.size(block) for block in missing)
             with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
@@ -216,6 +220,26 @@ def _stored(
         if isinstance(dask, str):
             client.close()
     return open_sweep(path)
+
+
+@contextlib.contextmanager
+def _told_what_is_kept(store: Store) -> Iterator[None]:
+    """Say, when the work ends early, what is finished and how to go on."""
+
+    def kept() -> str:
+        count = store.chunks.count
+        done = count - len(store.missing())
+        return f"{done} of {count} blocks are finished and kept, the same call goes on from there"
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"{store.path}: {kept()}")
+        raise
+    except OSError as error:
+        raise Unfinished(f"{store.path}: {error.strerror or error}; {kept()}.") from error
+    except ClusterLost as error:
+        raise Unfinished(f"{store.path}: {error}; {kept()}.") from error
 
 
 @contextlib.contextmanager
