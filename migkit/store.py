@@ -189,7 +189,8 @@ def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
             shutil.rmtree(left, ignore_errors=True)
     fresh = path.parent / f".{path.name}.{os.getpid()}.new"
     labels = np.array(layout.devices, dtype=object)
-    dataset = xr.Dataset(coords=layout.coordinates() | {"device": ("device", labels, {"long_name": "device"})})
+    device = {"device": ("device", labels, {"long_name": "device, in list order"})}
+    dataset = xr.Dataset(coords=layout.coordinates() | device)
     if (present := layout.present()) is not None:
         dataset["device_present"] = present
     notes = {name: value for name, value in layout.notes().items() if name not in _OF_A_SESSION}

@@ -208,7 +208,7 @@ def _stored(
         client = cluster.connected(dask) if isinstance(dask, str) else dask
     who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
     try:
-        with filled.session(who), _told_what_is_kept(filled):
+        with _told_what_is_kept(filled), filled.session(who):
             missing = filled.missing()
             todo = sum(filled.chunks.size(block) for block in missing)
             with _bar(layout.migrations, layout.migrations - todo, progress) as advance:

@@ -1,0 +1,75 @@
+"""Fill a store in processes that are killed at random moments, until one ends by itself.
+
+    python killed_sweep.py STORE SEED
+
+Prints how many blocks were finished after each death.
+
+A process of its own, because it forks: the children begin with compiled kernels and live for milliseconds.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from migkit.description import Sweep
+from migkit.layout import Layout
+from migkit.sweep import sweep
+
+DESCRIPTION = """
+[axes]
+policy = ["serialized", "unserialized"]
+"devices.0.count" = [1, 3]
+"guest.regions.0.write_rate" = { geomspace = ["10 MB/s", "50 GB/s", 12] }
+"link.bandwidth" = { geomspace = ["1 Gbit/s", "100 Gbit/s", 11] }
+
+[scenario]
+time_limit = "20 s"
+guest = { ram = "1 GiB", regions = [ { size = "64 MiB", write_rate = "20 MB/s" } ] }
+devices = [ { kind = "vfio", initial_bytes = "4 MiB", stop_copy_bytes = "1 MiB" } ]
+link = { bandwidth = "10 Gbit/s" }
+migration = { max_bandwidth = 0, switchover_ack = true, return_path = true }
+"""
+BLOCK_ROWS = 12
+
+
+def fill(store, progress=False):
+    return sweep(Sweep.from_toml(DESCRIPTION), store=store, block_rows=BLOCK_ROWS, threads=2, progress=progress)
+
+
+def finished(store):
+    return sum(1 for path in Path(store, "outcome", "c").rglob("*") if path.is_file())
+
+
+def main(store, seed):
+    import xarray  # noqa: F401
+    import zarr  # noqa: F401
+
+    import migkit.store
+    import migkit.workers  # noqa: F401
+
+    layout = Layout(Sweep.from_toml(DESCRIPTION))
+    layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64), parallel=False)  # compiled before the first fork
+    draw = random.Random(seed)
+    states = []  # finished blocks after each death
+    while True:
+        child = os.fork()
+        if child == 0:
+            fill(store)
+            os._exit(0)
+        time.sleep(draw.uniform(0.0, 0.5) * 1.1 ** len(states))  # longer lives, lest a slow machine never ends
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0, status
+            break
+        states.append(finished(store))
+    print(*states)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

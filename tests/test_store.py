@@ -1,0 +1,285 @@
+"""A store holds the migrations of its description, whatever happened on the way."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from killed_sweep import BLOCK_ROWS, DESCRIPTION, fill
+
+import migkit
+from migkit.description import Sweep
+from migkit.errors import ScenarioError, Unfinished
+from migkit.layout import Layout
+from migkit.store import Store, open_sweep, stored_sweep
+from migkit.sweep import sweep
+
+HERE = Path(__file__).parent
+SWEEP = Sweep.from_toml(DESCRIPTION)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+ABOUT_THE_WAY = ("sessions", "seconds", "migrations_missing", "model_sha256")
+
+
+def files(store):
+    """Every file of a store but the notes on who filled it when."""
+    return {
+        str(path.relative_to(store)): path.read_bytes()
+        for path in sorted(store.rglob("*"))
+        if path.is_file() and "sessions" not in path.parts
+    }
+
+
+def assert_same_results(one, other):
+    one, other = (each.drop_attrs(deep=False).load() for each in (one, other))
+    xr.testing.assert_identical(one, other)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    store = tmp_path_factory.mktemp("store") / "undisturbed.zarr"
+    fill(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def in_memory():
+    return sweep(SWEEP)
+
+
+def test_store_holds_what_a_sweep_in_memory_gives(undisturbed, in_memory):
+    stored = open_sweep(undisturbed)
+    assert_same_results(stored, in_memory)
+    for name in ("description", "engine", "seed", "sweep", "sweep_sha256", "numba_version", "git_commit"):
+        assert stored.attrs.get(name) == in_memory.attrs.get(name), name
+    assert stored.attrs["migrations_missing"] == 0
+    assert stored_sweep(undisturbed) == SWEEP
+
+
+def test_sessions_say_when_how_long_and_with_what(undisturbed):
+    (session,) = json.loads(open_sweep(undisturbed).attrs["sessions"])
+    assert session["workers"] == "2 threads"
+    assert session["started"].endswith("Z")
+    assert session["seconds"] > 0
+    assert session["blocks"] == session["blocks_missing"] > 40
+    assert session["numba_version"]
+
+
+@pytest.mark.parametrize(("block_rows", "threads"), [(1000, 1), (1000, 2), (7, 2)])
+def test_block_size_and_threads_change_no_value(tmp_path, in_memory, block_rows, threads):
+    made = sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=block_rows, threads=threads)
+    assert_same_results(made, in_memory)
+
+
+def test_the_bitmap_engine_draws_the_same_whatever_the_blocks(tmp_path):
+    described = Sweep(
+        scenario=SWEEP.scenario.replace("time_limit", "2 s"),
+        axes={"policy": ["serialized", "unserialized"], "link.bandwidth": ["2 Gbit/s", "20 Gbit/s"]},
+        replicates=3,
+        engine="bitmap",
+        seed=5,
+    )
+    assert_same_results(sweep(described, store=tmp_path / "r.zarr", block_rows=5), sweep(described))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, undisturbed, seed):
+    store = tmp_path / "killed.zarr"
+    command = [sys.executable, str(HERE / "killed_sweep.py"), str(store), str(seed)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    after_each_death = list(map(int, done.stdout.split()))
+    assert after_each_death == sorted(after_each_death)
+    assert len({blocks for blocks in after_each_death if blocks > 0}) >= 2, after_each_death
+    assert files(store) == files(undisturbed)
+    sessions = json.loads(open_sweep(store).attrs["sessions"])
+    assert sum("seconds" not in session for session in sessions) >= 2  # the killed ones have a beginning only
+
+
+def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
+    import shutil
+
+    store = tmp_path / "r.zarr"
+    shutil.copytree(undisturbed, store)
+    lost = store / "outcome" / "c" / "1" / "0" / "3" / "0"
+    lost.unlink()
+    assert open_sweep(store).attrs["migrations_missing"] == Store.at(store, Layout(SWEEP)).chunks.size((1, 0, 3, 0))
+    computed = []
+    run = Layout.run
+
+
+    def noted(self, places, parallel):
+        computed.append(places)
+        return run(self, places, parallel)
+
+    monkeypatch.setattr(Layout, "run", noted)
+    fill(store)
+    places = np.concatenate(computed, axis=1)
+    assert set(places[0]) == {1}
+    assert set(places[2]) == {3}
+    assert places.shape[1] <= BLOCK_ROWS
+    assert files(store) == files(undisturbed)
+
+
+def test_a_partial_store_can_be_read(tmp_path):
+    layout = Layout(SWEEP)
+    store = Store.at(tmp_path / "r.zarr", layout, 50)
+    assert open_sweep(store.path).attrs["migrations_missing"] == layout.migrations
+    block = store.missing()[2]
+    store.write(block, layout.run(store.chunks.places(block), False))
+    part = open_sweep(store.path)
+    done = part["outcome"].values >= 0
+    assert done.sum() == store.chunks.size(block)
+    assert np.isnan(part["total_time_s"].values[~done]).all()
+    assert np.isfinite(part["total_time_s"].values[done]).all()
+
+
+def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(tmp_path, undisturbed):
+    (tmp_path / "sweep.toml").write_text(DESCRIPTION.replace("12]", "120]").replace("11]", "110]"))
+    code = "from migkit.cli import app; app()"
+    command = [sys.executable, "-c", code, "sweep", "sweep.toml", "-o", "r.zarr", "--threads", "1"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not any((tmp_path / "r.zarr" / "outcome").rglob("0")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "blocks are finished and kept" in said
+    assert "goes on from there" in said
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path, undisturbed):
+    from zarr.storage import _local
+
+    put, written = _local._put, []
+
+    def full(path, value, exclusive=False):
+        if len(written) > 300:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written.append(path)
+        return put(path, value, exclusive)
+
+    store = tmp_path / "r.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_local, "_put", full)
+        with pytest.raises(Unfinished, match=r"No space left on device; \d+ of \d+ blocks are finished and kept"):
+            fill(store)
+    fill(store)
+    assert files(store) == files(undisturbed)
+
+
+def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undisturbed):
+    # the system itself cuts the write: no file of this process may grow beyond 2000 bytes
+    store = tmp_path / "r.zarr"
+    code = (
+        "import resource, signal, sys; sys.path.insert(0, sys.argv[2]);"
+        "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.layout import Layout;"
+        "from migkit.store import Store; from migkit.description import Sweep; from pathlib import Path;"
+        "layout = Layout(Sweep.from_toml(DESCRIPTION)); store = Store.at(Path(sys.argv[1]), layout, 264);"
+        "layout.run(store.chunks.places(store.missing()[0])[:, :1], False);"  # compiled, and in the cache
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1));"
+        "\ntry: fill(sys.argv[1])\nexcept migkit.Unfinished as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store), str(HERE)],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert "File too large; 0 of 2 blocks are finished" in done.stdout, done.stdout + done.stderr
+    assert not list(store.rglob("*.partial"))
+    fill(store)
+    whole = tmp_path / "whole.zarr"
+    sweep(SWEEP, store=whole, block_rows=264)
+    assert files(store) == files(whole)
+
+
+def test_two_processes_do_not_fill_one_store(tmp_path):
+    layout = Layout(SWEEP)
+    store = Store.at(tmp_path / "r.zarr", layout, BLOCK_ROWS)
+    with store.session("one"), pytest.raises(ScenarioError, match="is being filled by another process"):
+        fill(store.path)
+
+
+COUNT = '"devices.0.count" = [1, 3]\n'
+OTHERS = {
+    "seed": (lambda t: "seed = 3\n" + t, "seed is 0 there and 3 here"),
+    "engine": (lambda t: 'engine = "bitmap"\n' + t, 'engine is "expected" there and "bitmap" here'),
+    "axis length": (lambda t: t.replace("12]", "14]"), "write_rate has 12 values there and 14 here"),
+    "axis value": (lambda t: t.replace('"50 GB/s"', '"49 GB/s"'), "value 2 of axes.guest.regions.0.write_rate is"),
+    "scenario": (lambda t: t.replace("64 MiB", "32 MiB"), 'size is "64 MiB" there and "32 MiB" here'),
+    "replicates": (lambda t: "replicates = 2\n" + t, "replicates is not given there and 2 here"),
+    "order": (
+        lambda t: t.replace(COUNT, "").replace("[scenario]", COUNT + "[scenario]"),
+        "the axes are in the order policy, devices.0.count",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "words"), OTHERS.values(), ids=OTHERS)
+def test_another_sweep_is_refused_and_the_difference_named(undisturbed, change, words):
+    before = files(undisturbed)
+    with pytest.raises(ScenarioError) as caught:
+        sweep(Sweep.from_toml(change(DESCRIPTION)), store=undisturbed)
+    assert words in str(caught.value)
+    assert str(caught.value).count("\n") == 0
+    assert files(undisturbed) == before
+
+
+def test_the_same_sweep_written_otherwise_is_the_same(undisturbed):
+    text = DESCRIPTION.replace('"10 MB/s"', '"80 Mbit/s"').replace("[1, 3]", "{ linspace = [1, 3, 2] }")
+    assert sweep(Sweep.from_toml(text), store=undisturbed).attrs["migrations_missing"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("migkit_version", "0.0.9", "was begun with migkit 0.0.9"), ("model_sha256", "0", "other kernels")],
+)
+def test_results_of_two_models_do_not_mix(tmp_path, name, value, words):
+    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
+    root = json.loads((store.path / "zarr.json").read_text())
+    root["attributes"][name] = value
+    (store.path / "zarr.json").write_text(json.dumps(root))
+    with pytest.raises(ScenarioError, match=words):
+        fill(store.path)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
+def test_something_else_is_not_overwritten(tmp_path, make):
+    make(tmp_path / "r.zarr")
+    with pytest.raises(ScenarioError, match="is not a store that migkit has written"):
+        fill(tmp_path / "r.zarr")
+    with pytest.raises(ScenarioError, match="is not a store"):
+        open_sweep(tmp_path / "r.zarr")
+
+
+def test_memory_is_that_of_the_blocks(tmp_path):
+    """Eight times the migrations, the same peak."""
+    code = """
+import resource, sys
+from migkit import Guest, Link, Region, Scenario, Sweep, sweep
+scenario = Scenario(guest=Guest(ram="64 MiB", regions=[Region(size="1 MiB")]), link=Link(bandwidth="10 Gbit/s"))
+rates = {"linspace": ["1 MB/s", "2 MB/s", 100]}
+links = {"linspace": ["1 Gbit/s", "9 Gbit/s", int(sys.argv[2])]}
+sweep(Sweep(scenario=scenario, axes={"link.bandwidth": links, "guest.regions.0.write_rate": rates}), store=sys.argv[1],
+      block_rows=8192)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    peaks = []
+    for count in (400, 3200):
+        command = [sys.executable, "-c", code, str(tmp_path / f"{count}.zarr"), str(count)]
+        peaks.append(int(subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] < 1.15 * peaks[0]
+    assert peaks[1] < 1 << 20  # kilobytes: 1 GiB
+
+
+def test_migkit_gives_it_at_its_top():
+    assert migkit.open_sweep is open_sweep
