@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -73,16 +74,17 @@ def on_cluster(store: Store, blocks: list[Block], client: Any, advance: Callable
     threads = sum(client.nthreads().values())
     if not threads:
         raise ScenarioError("has no workers: start some with dask worker", "the cluster", client.scheduler.address)
+    if not blocks:
+        return
     everywhere = client.scatter(store, broadcast=True, hash=False)
     waiting = iter(blocks)
 
     def submitted(block: Block) -> Any:
         return client.submit(compute_block, everywhere, block, pure=False, retries=2)
 
-    running = as_completed([])
+    first = [submitted(block) for block in itertools.islice(waiting, BLOCKS_A_WORKER * threads)]
+    running = as_completed(first, loop=client.loop)
     try:
-        for _, block in zip(range(BLOCKS_A_WORKER * threads), waiting, strict=False):
-            running.add(submitted(block))
         for future in running:
             if future.status == "cancelled":
                 raise ClusterLost("the scheduler is gone")

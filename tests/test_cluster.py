@@ -1,0 +1,75 @@
+"""A sweep on a Dask cluster: two worker processes, one of which is killed on the way."""
+
+import os
+import signal
+
+import pytest
+from killed_sweep import BLOCK_ROWS, DESCRIPTION
+from test_store import files
+
+from migkit.cluster import connected
+from migkit.description import Sweep
+from migkit.errors import ScenarioError
+from migkit.layout import Layout
+from migkit.store import Store
+from migkit.sweep import sweep
+
+distributed = pytest.importorskip("distributed")
+SWEEP = Sweep.from_toml(DESCRIPTION)
+
+
+@pytest.fixture
+def cluster():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as running:
+        yield running
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of the worker that is killed
+def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
+    alone = tmp_path / "alone.zarr"
+    sweep(SWEEP, store=alone, block_rows=BLOCK_ROWS)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        workers = client.run(os.getpid)
+        assert len(set(workers.values())) == 2
+        finished = []
+
+        def after_some_blocks(rows):
+            finished.append(rows)
+            if len(finished) == 5:
+                os.kill(next(iter(workers.values())), signal.SIGKILL)
+
+        from migkit.cluster import on_cluster
+
+        store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
+        missing = store.missing()
+        with store.session("test"):
+            on_cluster(store, missing, client, after_some_blocks)
+    assert len(finished) == len(missing) > 20
+    assert sum(finished) == Layout(SWEEP).migrations
+    assert files(store.path) == files(alone)
+
+
+def test_a_sweep_takes_a_client_or_an_address(tmp_path, cluster):
+    alone = tmp_path / "alone.zarr"
+    sweep(SWEEP, store=alone, block_rows=100)
+    with distributed.Client(cluster, set_as_default=False) as client:
+        sweep(SWEEP, store=tmp_path / "client.zarr", dask=client, block_rows=100)
+    sweep(SWEEP, store=tmp_path / "address.zarr", dask=cluster.scheduler_address, block_rows=100)
+    assert files(tmp_path / "client.zarr") == files(tmp_path / "address.zarr") == files(alone)
+
+
+def test_nobody_at_the_address():
+    with pytest.raises(ScenarioError, match="is not the address of a Dask scheduler that answers"):
+        connected("tcp://127.0.0.1:1")
+
+
+def test_no_address():
+    with pytest.raises(ScenarioError, match="is not the address of a Dask scheduler that answers"):
+        connected("over there")
+
+
+def test_a_cluster_needs_a_store():
+    with pytest.raises(ScenarioError, match="store is missing: the workers of a cluster write to it"):
+        sweep(SWEEP, dask="tcp://127.0.0.1:1")
