@@ -54,8 +54,7 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
         itself says about a miss, ``slow_link_ms`` and ``late_end_ms``.
     """
     measured = runs(path)
-    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
-    numbers = results.values(kernels.run(parameters, engine, stops_early=False))
+    parameters, numbers = _computed(measured, path, engine)
     out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
     out["held"] = [is_held(run) for _, run in measured.iterrows()]
     completed = numbers["outcome"] == results.Outcome.COMPLETED
@@ -86,6 +85,12 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
     end = measured["downtime_end_ms"] - measured["non_iterable_saved_ms"]
     out["late_end_ms"] = end.where(end > LATE_END_MS)
     return out
+
+
+def _computed(measured, path, engine):
+    """Columns of the measured runs, and what the engine makes of them."""
+    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
+    return parameters, results.values(kernels.run(parameters, engine, stops_early=False))
 
 
 def _slow_link_ms(measured, path):
@@ -128,8 +133,7 @@ def device_times(path=None) -> pd.DataFrame:
 
     measured = runs(path)
     measured = measured[measured["ndev"] > 0]
-    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
-    numbers = results.values(kernels.run(parameters, stops_early=False))
+    parameters, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
     rows = measured.index.get_indexer(found["run"])
