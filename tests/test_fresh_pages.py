@@ -124,4 +124,3 @@ def test_a_stop_copy_that_fits_only_at_the_full_rate_is_no_verdict():
     assert early.ram_pages_sent[0] > 1000
     never = {**c, "fresh_after_pages": 1 << 40, "link_ns_per_byte": HALF["fresh_ns_per_byte"]}
     assert migrate("expected", never).outcome[0] != COMPLETED
-

@@ -99,7 +99,7 @@ def test_turn_by_turn(run):
 
 
 def test_turns_of_a_run_that_the_slower_first_pass_decides():
-    # the clock ends a slice before the budget does only while the link is below its pace, and only then the device sends
+    # only while the link is below its pace does the clock end a slice before the budget does, and the device send
     found = agreement(compare_turns("B3__link200_bw110_dev1_init8__unser__r0"))
     assert found["turns_predicted"] == found["turns_measured"]
     assert found["device_bytes_predicted"] == found["device_bytes_measured"] == 8 * 2**20

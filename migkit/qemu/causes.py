@@ -13,7 +13,7 @@ EDGE = (
     "took 51 to 58 ms, the clock ended them, and eight calls are enough"
 )
 FOUND = {
-    "B3__link200_bw110_dev1_init8__unser__r1": "on this busy host every other slice sent as little as 450 to 2750 pages",
+    "B3__link200_bw110_dev1_init8__unser__r1": "on a busy host every other slice sent as little as 450 to 2750 pages",
     "B9__link200_bw100": EDGE.format(used="45.2", late="47.8"),
     "B9__link200_bw104": EDGE.format(used="47.0", late="50.4"),
     "B3__lo_bw512": "slow slices late in the first pass (4300 to 6700 pages in 51 to 54 ms, before 13000 in 33 to "
