@@ -22,6 +22,7 @@ _FLOATS = {
     "device_dirty_rate",
     "device_read_ns_per_byte",
     "link_ns_per_byte",
+    "fresh_ns_per_byte",
     "downtime_limit_ms",
     "page_cost_ns",
     "zero_cost_ns",
@@ -88,8 +89,13 @@ def _scalars(scenario: Scenario) -> tuple[Any, ...]:
         scenario.profile,
     )
     ns_per_byte = 1e9 / link.bandwidth
+    ram_pages = guest.ram // guest.page_size
+    fresh_ns_per_byte, fresh_after = ns_per_byte, ram_pages
+    if link.fresh_bandwidth:
+        fresh_ns_per_byte = 1e9 / link.fresh_bandwidth
+        fresh_after = min(ram_pages, link.fresh_after // guest.page_size)
     row = {
-        "ram_pages": guest.ram // guest.page_size,
+        "ram_pages": ram_pages,
         "page_size": guest.page_size,
         "chunk_pages": 1 << migration.x_clear_bitmap_shift,
         "lazy_clear": guest.accel == "kvm",
@@ -98,6 +104,9 @@ def _scalars(scenario: Scenario) -> tuple[Any, ...]:
         "device_count": len(device_list(scenario)),
         "link_ns_per_byte": ns_per_byte,
         "send_slack_ns": int(link.send_buffer * ns_per_byte),
+        "fresh_ns_per_byte": fresh_ns_per_byte,
+        "fresh_slack_ns": int(link.send_buffer * fresh_ns_per_byte),
+        "fresh_after_pages": fresh_after,
         "rtt_ns": _ns(link.rtt),
         "max_bandwidth": round(migration.max_bandwidth),
         "downtime_limit_ms": _ns(migration.downtime_limit) / 1e6,

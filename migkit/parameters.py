@@ -46,6 +46,9 @@ class Parameters(NamedTuple):
     # link
     link_ns_per_byte: np.ndarray  # float64
     send_slack_ns: np.ndarray  # int64, time the link needs for a full send buffer
+    fresh_ns_per_byte: np.ndarray  # float64, >= link_ns_per_byte: RAM pages that the destination writes the first time
+    fresh_slack_ns: np.ndarray  # int64, time the link then needs for a full send buffer
+    fresh_after_pages: np.ndarray  # int64, pages of the first pass that are sent at full speed; ram_pages: all
     rtt_ns: np.ndarray  # int64
     # migration parameters and capabilities
     max_bandwidth: np.ndarray  # int64, bytes/s, 0 = no limit

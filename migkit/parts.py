@@ -236,16 +236,42 @@ class Link(Part):
         Round trip, 0 to 1 h; an acknowledgement takes one.
     send_buffer : bytes, default 0 B
         What the socket takes before the sender waits for the wire.
+    fresh_bandwidth : bytes/s, default 0 B/s
+        What the link carries of RAM pages that the destination writes for the first time, 0 = `bandwidth`, else from
+        1 kB/s to `bandwidth`. In the first pass the destination faults in each page that it is sent
+        (``migration/ram.c:ram_load_precopy`` copies into memory that was never touched) and may take less than the wire
+        brings; later passes and the data of devices go at `bandwidth`.
+    fresh_after : bytes, default 0 B
+        RAM that is sent at `bandwidth` before that begins, 0 to 1024 TiB, rounded down to whole pages: a host may have
+        faster memory to give out at first, such as free huge pages. Needs `fresh_bandwidth`.
 
     Examples
     --------
     >>> Link(bandwidth="25 Gbit/s", rtt="50 us").bandwidth / 1e9
     3.125
+    >>> Link(bandwidth="25 Gbit/s", fresh_bandwidth="1 GB/s", fresh_after="4 GiB").fresh_bandwidth
+    1 GB/s
     """
 
     bandwidth: SpeedAboveZero
     rtt: Cost = Seconds(1e-4)
     send_buffer: Size = Bytes(0)
+    fresh_bandwidth: quantity(Rate, "1 kB/s", "1 TB/s", or_zero=True) = Rate(0)
+    fresh_after: Size = Bytes(0)
+
+    @model_validator(mode="after")
+    def _fresh_is_slower(self) -> Link:
+        if self.fresh_bandwidth > self.bandwidth:
+            raise ScenarioError(
+                f"is above bandwidth ({self.bandwidth}): it must be 0 or up to that",
+                "fresh_bandwidth",
+                str(self.fresh_bandwidth),
+            )
+        if self.fresh_after and not self.fresh_bandwidth:
+            raise ScenarioError(
+                "needs fresh_bandwidth above 0: the bandwidth from there on", "fresh_after", str(self.fresh_after)
+            )
+        return self
 
 
 class Migration(Part):

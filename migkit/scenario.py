@@ -157,11 +157,11 @@ class Scenario(Part):
             reads += size / device.read_rate
         if reads > _YEAR_S:
             raise ScenarioError("need more than a year to be read once: raise their read_rate", "devices")
-        if sent / self.link.bandwidth > _YEAR_S:
+        slowest = "fresh_bandwidth" if self.link.fresh_bandwidth else "bandwidth"
+        bandwidth = getattr(self.link, slowest)
+        if sent / bandwidth > _YEAR_S:
             raise ScenarioError(
-                "needs more than a year to carry RAM and devices once: raise it",
-                "link.bandwidth",
-                str(self.link.bandwidth),
+                "needs more than a year to carry RAM and devices once: raise it", f"link.{slowest}", str(bandwidth)
             )
         return self
 

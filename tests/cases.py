@@ -80,6 +80,9 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "device_count": len(devices),
         "link_ns_per_byte": 1e9 / (2000 * 4104),
         "send_slack_ns": 0,
+        "fresh_ns_per_byte": 0.0,
+        "fresh_slack_ns": 0,
+        "fresh_after_pages": 1 << 40,
         "rtt_ns": 0,
         "max_bandwidth": 0,
         "downtime_limit_ms": 300.0,
@@ -166,6 +169,16 @@ def random_vfio(rng, link_bytes_per_s):
     )
 
 
+def random_fresh(rng, of):
+    """A link that is slower in the first pass, from some page on."""
+    factor = log_uniform(rng, 1.01, 8)
+    return {
+        "fresh_ns_per_byte": of["link_ns_per_byte"] * factor,
+        "fresh_slack_ns": int(of["send_slack_ns"] * factor),
+        "fresh_after_pages": rng.choice([0, rng.randint(0, of["ram_pages"])]),
+    }
+
+
 def random_case(rng: random.Random) -> dict:
     """A valid case of any kind that the naive loop computes in a fraction of a second."""
     profile = rng.choice(list(PROFILES))
@@ -199,7 +212,7 @@ def random_case(rng: random.Random) -> dict:
     else:
         duration_ns = min(duration_ns, max(storm_turns * (turn_ns + sync_ns), 300 * MS))
 
-    return case(
+    found = case(
         profile,
         regions=regions,
         devices=devices,
@@ -236,3 +249,4 @@ def random_case(rng: random.Random) -> dict:
         destination_load_ns=rng.randint(0, 50 * MS),
         time_limit_ns=duration_ns,
     )
+    return found | maybe(rng, 0.5, lambda: random_fresh(rng, found), {})

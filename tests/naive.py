@@ -255,6 +255,13 @@ class Ram:
 
     # -- sending
 
+    def link_for_next_page(self):
+        """(ns per byte, ns of a full send buffer) for the page that is sent next."""
+        m = self.m
+        if m.fresh_after_pages <= self.pages_sent < self.pages:
+            return m.fresh_ns_per_byte, m.fresh_slack_ns
+        return m.link_ns_per_byte, m.send_slack_ns
+
     def find_dirty_page(self):
         """The next dirty page from the circular cursor, or None."""
         if self.dirty_pages == 0:
@@ -281,8 +288,9 @@ class Ram:
     def ram_save_iterate(self):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
+        link = self.link_for_next_page()  # for the whole call
         normal = zero = 0
-        elapsed = 0
+        elapsed, _ = m.after_put(0, 0, link)  # above 0 if what waits left the link slower
         done = 0
         while not m.block_bulk():
             if m.exceeded():
@@ -297,7 +305,7 @@ class Ram:
                 zero += 1
             else:
                 normal += 1
-            elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero))
+            elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero), link)
             if m.flush_pages == 1:
                 m.counted = counted + self.wire_bytes(normal, zero)
             elif normal % 32 == 0 and not self.is_zero[page]:
@@ -309,7 +317,7 @@ class Ram:
                 break
 
         sent_bytes = self.wire_bytes(normal, zero)
-        m.put_bytes(sent_bytes, self.cpu_ns(normal, zero))
+        m.put_bytes(sent_bytes, self.cpu_ns(normal, zero), link)
         m.put += sent_bytes + SECTION_BYTES
         m.counted = counted + buffered + sent_bytes + SECTION_BYTES
         m.buffered = 0
@@ -328,17 +336,26 @@ class Ram:
 
     def complete(self):
         normal = zero = 0
-        for page in range(self.pages):
-            if self.bmap[page]:
-                self.take(page)
-                if self.is_zero[page]:
-                    zero += 1
-                else:
-                    normal += 1
-        sent_bytes = self.wire_bytes(normal, zero)
-        self.m.put_bytes(sent_bytes, self.cpu_ns(normal, zero))
+        sent_bytes = 0
+        link = self.link_for_next_page()
+        while (page := self.find_dirty_page()) is not None:
+            if self.link_for_next_page() != link:
+                sent_bytes += self.put_pages(normal, zero, link)
+                normal = zero = 0
+                link = self.link_for_next_page()
+            self.take(page)
+            if self.is_zero[page]:
+                zero += 1
+            else:
+                normal += 1
+        sent_bytes += self.put_pages(normal, zero, link)
         self.m.put += sent_bytes
         self.bytes += sent_bytes
+        return sent_bytes
+
+    def put_pages(self, normal, zero, link):
+        sent_bytes = self.wire_bytes(normal, zero)
+        self.m.put_bytes(sent_bytes, self.cpu_ns(normal, zero), link)
         return sent_bytes
 
 
@@ -559,16 +576,17 @@ class Migration:
 
     # -- section 1: the link
 
-    def after_put(self, b, cpu):
-        """(elapsed, drained_at) if ``b`` bytes were put now."""
+    def after_put(self, b, cpu, link):
+        """(elapsed, drained_at) if ``b`` bytes were put now on a link of (ns per byte, ns of a full send buffer)."""
+        ns_per_byte, slack_ns = link
         backlog = max(self.drained_at - self.t, 0)
-        wire = int(b * self.link_ns_per_byte)
-        elapsed = max(cpu, backlog + wire - self.send_slack_ns, 0)
+        wire = int(b * ns_per_byte)
+        elapsed = max(cpu, backlog + wire - slack_ns, 0)
         drained_at = max(max(self.drained_at, self.t) + wire, self.t + elapsed)
         return elapsed, drained_at
 
-    def put_bytes(self, b, cpu):
-        elapsed, self.drained_at = self.after_put(b, cpu)
+    def put_bytes(self, b, cpu, link=None):
+        elapsed, self.drained_at = self.after_put(b, cpu, link or (self.link_ns_per_byte, self.send_slack_ns))
         self.t += elapsed
 
     # -- section 1: counting

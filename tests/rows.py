@@ -11,6 +11,7 @@ FLOATS = {
     "device_dirty_rate",
     "device_read_ns_per_byte",
     "link_ns_per_byte",
+    "fresh_ns_per_byte",
     "downtime_limit_ms",
     "page_cost_ns",
     "zero_cost_ns",

@@ -33,7 +33,9 @@ FULL = Scenario(
             load_time="7 ms",
         ),
     ],
-    link=Link(bandwidth="10 Gbit/s", rtt="0.2 ms", send_buffer="512 KiB"),
+    link=Link(
+        bandwidth="10 Gbit/s", rtt="0.2 ms", send_buffer="512 KiB", fresh_bandwidth="5 Gbit/s", fresh_after="1 GiB"
+    ),
     migration=Migration(max_bandwidth="100 Mbit/s", downtime_limit="570 ms", x_clear_bitmap_shift=6, return_path=True),
     costs=HostCosts(bitmap_sync="1 ms", bitmap_sync_per_gib="2 ms", page="1.8 us"),
     qemu="8.2",
@@ -69,6 +71,9 @@ def test_numbers():
         "device_load_ns": [0, 0, 7_000_000, 7_000_000],
         "link_ns_per_byte": 0.8,
         "send_slack_ns": int(2**19 * 0.8),
+        "fresh_ns_per_byte": 1.6,
+        "fresh_slack_ns": int(2**19 * 1.6),
+        "fresh_after_pages": 2**18,
         "rtt_ns": 200_000,
         "max_bandwidth": 12_500_000,
         "downtime_limit_ms": 570.0,

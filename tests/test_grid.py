@@ -40,6 +40,14 @@ GRIDS = {
     "policy of the version": {"policy": ["unserialized", None], "qemu": ["8.2", "9.0", "11.1"]},
     "version before its policy": {"qemu": ["9.0", "8.2"], "policy": [None, "serialized", "unserialized"]},
     "device count": {"devices.0.count": np.array([1, 4, 0, 2]), "devices.0.initial_bytes": ["1 MiB", "1 GiB"]},
+    "slower first pass": {
+        "guest.ram": ["4 GiB", "8 GiB"],
+        "link.fresh_bandwidth": ["0 B/s", "1 GB/s", "2 GB/s"],
+        "link.bandwidth": ["20 Gbit/s", "40 Gbit/s"],
+    },
+    "slower from some place on": {
+        "link.fresh_bandwidth": ["1 GB/s"], "link.fresh_after": ["0 B", "6 GiB"], "guest.ram": ["4 GiB", "8 GiB"],
+    },
     "four axes": {
         "migration.max_bandwidth": [0, "1 GiB/s"],
         "devices.0.count": [1, 3],

@@ -78,6 +78,14 @@ def jumps(outputs):
     return int((outputs.turns - outputs.steps).sum())
 
 
+def fresh(k):
+    """Every other link is slower in the first pass."""
+    rng = random.Random(f"fresh {k}")
+    if rng.random() < 0.5:
+        return {}
+    return {"fresh_bandwidth": Rate(rng.choice([1e8, 2e7])), "fresh_after": Bytes(rng.choice([0, 700 * MIB]))}
+
+
 def limited(k):
     """A large guest under a low limit: many windows are alike."""
     rng = random.Random(f"limited {k}")
@@ -103,7 +111,9 @@ def limited(k):
             zero_share=rng.choice([0.0, 0.0, 0.3]),
         ),
         devices=devices,
-        link=Link(bandwidth=Rate(rng.choice([1.25e8, 1.25e9])), send_buffer=Bytes(rng.choice([0, 4 * MIB]))),
+        link=Link(
+            bandwidth=Rate(rng.choice([1.25e8, 1.25e9])), send_buffer=Bytes(rng.choice([0, 4 * MIB])), **fresh(k)
+        ),
         migration=Migration(
             max_bandwidth=Rate(rng.choice([0, 32 * MIB, 128 * MIB])),
             switchover_ack=bool(devices) and rng.random() < 0.5,
@@ -152,7 +162,7 @@ def study_like(count):
                     ],
                 ),
                 devices=devices,
-                link=Link(bandwidth=Rate(link)),
+                link=Link(bandwidth=Rate(link), **fresh(k)),
                 migration=Migration(
                     max_bandwidth=Rate(rng.choice([0, 0, 128 * MIB, int(link * rng.uniform(0.2, 1.2))])),
                     downtime_limit=Seconds(rng.choice([0.3, 0.3, 0.05, 1.0])),

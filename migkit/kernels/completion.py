@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from migkit.kernels.devices import vfio_dirty
-from migkit.kernels.link import guest_ns, put_bytes
+from migkit.kernels.link import guest_ns, pages_at_one_rate, put_bytes, set_page_rate
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import kernel
-from migkit.kernels.ram import page_bytes, page_cpu, zeros_of
+from migkit.kernels.ram import page_bytes, put_pages, zeros_of
 from migkit.parameters import RAM, VFIO
 
 
 @kernel
 def save_ram(ram, case, regions, state, live, report, stop_t):
     """All dirty pages, without a rate limit (migration/ram.c:ram_save_complete); the bytes."""
-    normal, zero = 0, 0
+    normal, zero, size = 0, 0, 0
+    set_page_rate(case, state, report.ram_pages_sent)
+    most = pages_at_one_rate(case, report.ram_pages_sent)
     while remaining(ram) > 0:
+        if normal + zero == most:
+            size += put_pages(case, state, normal, zero)
+            normal, zero = 0, 0
+            set_page_rate(case, state, report.ram_pages_sent)
+            most = pages_at_one_rate(case, report.ram_pages_sent)
         pages, share = stretch(ram, case, regions, guest_ns(state, stop_t))
+        pages = min(pages, most - normal - zero)
         zeros = zeros_of(pages, share)
         take(ram, case, pages)
         normal += pages - zeros
         zero += zeros
-    size = page_bytes(case, normal, zero)
-    report.ram_pages_sent += normal + zero
-    report.ram_zero_pages += zero
-    put_bytes(case, state, size, page_cpu(case, normal, zero))
-    return size
+        report.ram_pages_sent += pages
+        report.ram_zero_pages += zeros
+    return size + put_pages(case, state, normal, zero)
 
 
 @kernel
@@ -74,6 +80,8 @@ def clear_records(case, state, live, report):
     state.buffered = 0
     state.drained_at = 0
     state.threshold = 0
+    state.page_ns_per_byte = case.link_ns_per_byte
+    state.page_slack_ns = case.send_slack_ns
     state.tau0 = 0
     state.throttle = 0
     state.syncs = 0

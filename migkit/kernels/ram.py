@@ -5,7 +5,7 @@ Computed, not iterated page by page: the first of budget, the 51 ms rule at its 
 
 from __future__ import annotations
 
-from migkit.kernels.link import WINDOWS_PER_S, elapsed_ns, guest_ns, put_bytes
+from migkit.kernels.link import WINDOWS_PER_S, elapsed_ns, guest_ns, put, set_page_rate
 from migkit.kernels.memory import remaining, stretch, take
 from migkit.kernels.options import kernel
 
@@ -30,9 +30,18 @@ def page_cpu(case, normal, zero):
 
 
 @kernel
-def pages_elapsed(case, backlog, normal, zero):
+def pages_elapsed(case, state, backlog, normal, zero):
     """Nanoseconds since the start of the call when these pages have been put."""
-    return elapsed_ns(case, backlog, page_bytes(case, normal, zero), page_cpu(case, normal, zero))
+    size, cpu = page_bytes(case, normal, zero), page_cpu(case, normal, zero)
+    return elapsed_ns(state.page_ns_per_byte, state.page_slack_ns, backlog, size, cpu)
+
+
+@kernel
+def put_pages(case, state, normal, zero):
+    """Put pages on the link; their bytes."""
+    size = page_bytes(case, normal, zero)
+    put(state, state.page_ns_per_byte, state.page_slack_ns, size, page_cpu(case, normal, zero))
+    return size
 
 
 @kernel
@@ -77,7 +86,7 @@ def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
 
 
 @kernel
-def pages_until_check(case, backlog, normal, zero, share, most):
+def pages_until_check(case, state, backlog, normal, zero, share, most):
     """Pages of this stretch after which a check of the clock ends the call; more than ``most`` if none does.
 
     The elapsed time is the larger of two lines, the thread's and the wire's; the first of them to reach 51 ms gives a
@@ -86,28 +95,28 @@ def pages_until_check(case, backlog, normal, zero, share, most):
     done = normal + zero
     per_page_cpu = case.page_cost_ns * (1.0 - share) + case.zero_cost_ns * share
     wire_bytes = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
-    per_page_wire = wire_bytes * case.link_ns_per_byte
+    per_page_wire = wire_bytes * state.page_ns_per_byte
     guess = float(most)
     if per_page_cpu > 0.0:
         guess = min(guess, (SLICE_NS - page_cpu(case, normal, zero)) / per_page_cpu)
     if per_page_wire > 0.0:
-        ready = backlog + page_bytes(case, normal, zero) * case.link_ns_per_byte - case.send_slack_ns
+        ready = backlog + page_bytes(case, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
         guess = min(guess, (SLICE_NS - ready) / per_page_wire)
     first = (done + CHECK_PAGES - 1) // CHECK_PAGES  # first check after page 64 k + 1 > done
     k = max(first, (done + int(guess) - 1) // CHECK_PAGES)
-    while k > first and check_stops(case, backlog, normal, zero, share, k - 1):
+    while k > first and check_stops(case, state, backlog, normal, zero, share, k - 1):
         k -= 1
-    while k * CHECK_PAGES + 1 - done <= most and not check_stops(case, backlog, normal, zero, share, k):
+    while k * CHECK_PAGES + 1 - done <= most and not check_stops(case, state, backlog, normal, zero, share, k):
         k += 1
     return k * CHECK_PAGES + 1 - done
 
 
 @kernel
-def check_stops(case, backlog, normal, zero, share, k):
+def check_stops(case, state, backlog, normal, zero, share, k):
     """Whether check ``k`` of the call, after page ``64 k + 1``, finds 51 ms gone."""
     pages = k * CHECK_PAGES + 1 - normal - zero
     zeros = zeros_of(pages, share)
-    return pages_elapsed(case, backlog, normal + pages - zeros, zero + zeros) >= SLICE_NS
+    return pages_elapsed(case, state, backlog, normal + pages - zeros, zero + zeros) >= SLICE_NS
 
 
 @kernel
@@ -140,6 +149,7 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
         release_flags(case, state, live, devices, state.t, state.drained_at)
         finish_section(case, state, report, 0, 0)
         return 0
+    set_page_rate(case, state, report.ram_pages_sent)
     backlog = max(state.drained_at - state.t, 0)
     limited = case.max_bandwidth > 0
     room = case.max_bandwidth // WINDOWS_PER_S - (state.counted - state.mark)
@@ -154,14 +164,14 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
             break
         if remaining(ram) == 0:
             break
-        start = state.t + pages_elapsed(case, backlog, normal, zero)
+        start = state.t + pages_elapsed(case, state, backlog, normal, zero)
         pages, share = stretch(ram, case, regions, guest_ns(state, start))
         level = int(share * 1e15)
         if level != state.zero_level:
             # pages of another cost: the next window will not be like the last one
             state.zero_level = level
             state.events += 1
-        stop = pages_until_check(case, backlog, normal, zero, share, pages)
+        stop = pages_until_check(case, state, backlog, normal, zero, share, pages)
         over = pages + 1
         if limited:
             over = pages_until_exceeded(case, room, state.buffered, normal, zero, share, pages)
@@ -171,8 +181,8 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
             ahead = FLAG_PAGES - normal - zero
             ahead_zero = zeros_of(ahead, share)
             n, z = normal + ahead - ahead_zero, zero + ahead_zero
-            flag_t = state.t + pages_elapsed(case, backlog, n, z)
-            wire = int(page_bytes(case, n, z) * case.link_ns_per_byte)
+            flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
+            wire = int(page_bytes(case, n, z) * state.page_ns_per_byte)
             flag_drained = max(state.t + backlog + wire, flag_t)
         take(ram, case, count)
         if (normal + count - zeros) // case.flush_pages > normal // case.flush_pages:
@@ -185,8 +195,7 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
         if count == stop:
             returned = 0
             break
-    size = page_bytes(case, normal, zero)
-    put_bytes(case, state, size, page_cpu(case, normal, zero))
+    size = put_pages(case, state, normal, zero)
     if state.flags_buffered > 0:
         if flag_t < 0:
             flag_t, flag_drained = state.t, state.drained_at

@@ -10,8 +10,10 @@ import numpy as np
 
 from migkit.parameters import Outputs, Parameters
 
-_FLOAT_CASE = {"idle_zero_share", "link_ns_per_byte", "downtime_limit_ms", "page_cost_ns", "zero_cost_ns"}
-_FLOAT_STATE = {"sync_fraction"}
+_FLOAT_CASE = {
+    "idle_zero_share", "link_ns_per_byte", "fresh_ns_per_byte", "downtime_limit_ms", "page_cost_ns", "zero_cost_ns",
+}  # fmt: skip
+_FLOAT_STATE = {"sync_fraction", "page_ns_per_byte"}
 _FLOAT_REGION = {"writes_per_s", "zero_share"}
 _FLOAT_DEVICE = {"dirty_rate", "read_ns_per_byte"}
 
@@ -52,6 +54,8 @@ STATE = _dtype(
     [
         # clock and rate-limit window
         "t", "win_t", "mark", "counted", "buffered", "drained_at", "threshold",
+        # what the link and a full send buffer take for RAM pages
+        "page_ns_per_byte", "page_slack_ns",
         # guest time: tau0 at t0, slower while the vCPUs are throttled
         "t0", "tau0", "throttle",
         # sync and throttle bookkeeping

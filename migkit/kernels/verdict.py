@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S
+from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.memory import fraction, remaining
 from migkit.kernels.options import kernel
 from migkit.kernels.ram import PAGE_HEADER, SECTION_BYTES
@@ -169,6 +169,8 @@ def lap_end(case, state, live, report, lap):
         or state.flags_missing != lap.flags_missing
         or state.throttle != lap.throttle
         or (state.flags_missing == 0 and state.ack_t > state.t)
+        # a link that is slow in the first pass gives higher thresholds later
+        or pages_at_one_rate(case, lap.began_pages) <= case.ram_pages
     ):
         lap.count = 0
     else:

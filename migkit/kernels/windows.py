@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.devices import block_pending, vfio_estimate
-from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S
+from migkit.kernels.link import FAR, WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.memory import alike, remaining, take
 from migkit.kernels.options import kernel
 from migkit.parameters import BLOCK, RAM, VFIO
@@ -22,7 +22,6 @@ FIELDS = 13
 T, COUNTED, PAGES, ZERO, BYTES, CALLS, TURNS, EVENTS, SYNCS, BACKLOG, BUFFERED, WALK, DONE = range(FIELDS)
 DEVICE_FIELDS = 8
 INITIAL, INITIAL_CACHED, DIRTY_CACHED, STOP_CACHED, LEFT, CALLED, STARVED, SENT = range(DEVICE_FIELDS)
-_FAR = np.int64(1) << 60
 
 
 @kernel
@@ -85,16 +84,16 @@ def same_phase(state, scalars):
 def device_windows(case, device, own, row):
     """Windows for which a device goes on as in the last one."""
     if own.called == row[CALLED]:
-        return _FAR
+        return FAR
     if device.kind == BLOCK:
         used = row[LEFT] - own.left
-        return (own.left - (16 << 20)) // used if used > 0 else _FAR
+        return (own.left - (16 << 20)) // used if used > 0 else FAR
     if own.initial > 0:
         used = row[INITIAL] - own.initial
         if used != (own.called - row[CALLED]) * device.chunk_bytes:
             return np.int64(0)
         return (own.initial - 1) // used
-    return _FAR if device.dirty_rate == 0.0 and own.initial == row[INITIAL] else np.int64(0)
+    return FAR if device.dirty_rate == 0.0 and own.initial == row[INITIAL] else np.int64(0)
 
 
 @kernel
@@ -108,6 +107,8 @@ def jump_windows(ram, case, regions, devices, state, live, report, scalars, rows
         # zero pages are rounded call by call, and pages of another cost make another window
         return
     count = min((remaining(ram) - 1) // pages, (pages_alike - 1) // pages)
+    # the first call after a change of the rate has another time: no window that is jumped over may reach it
+    count = min(count, (pages_at_one_rate(case, scalars[PAGES]) - 1) // pages - 1)
     count = min(count, repeats(ram, case, devices, state, live, report, scalars, rows))
     if count < 1:
         return

@@ -50,7 +50,8 @@ def measured_costs(path=None) -> pd.DataFrame:
 
     data = _Data(path)
     rows = []
-    for measure in (_setup, _windows, _syncs, _downtime, _turns, _pages, _devices, _ack, _paced_link):
+    measures = _setup, _windows, _syncs, _downtime, _turns, _pages, _devices, _ack, _paced_link, _paced_first_pass
+    for measure in measures:
         for cost, case, unit, values in measure(data):
             values = np.asarray(values, float)
             values = values[np.isfinite(values)]
@@ -274,3 +275,43 @@ def _paced_link(data) -> Measured:
     ram = calls[(calls["section"] == "ram") & (calls["bw_mib_s"] == 0) & (calls["us"] > 50_900)]
     for link, part in ram.groupby("link"):
         yield "RAM slice", f"{link}, no limit", "ms", part["us"] / 1e3
+
+
+def _slows_down_at(sent, speed):
+    """Where one mean speed gives way to another: the two levels with the least squares.
+
+    Parameters
+    ----------
+    sent, speed : array
+        Bytes sent when each window began, and its speed.
+
+    Returns
+    -------
+    float
+        One of `sent`.
+    """
+    left_over = [speed[:i].var() * i + speed[i:].var() * (len(speed) - i) for i in range(1, len(speed))]
+    return sent[1 + int(np.argmin(left_over))]
+
+
+def _paced_first_pass(data) -> Measured:
+    """Where the paced link falls below its pace while the destination's RAM is written for the first time."""
+    windows = data.table("windows")
+    windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
+    windows["end"] = windows.groupby("run")["bytes"].cumsum()
+    windows["begin"] = windows["end"] - windows["bytes"]
+    # without the window that fills the send buffer
+    windows = windows[(windows["begin"] > 0) & (windows["end"] <= windows["ram_mib"] * MIB)]
+    at = [
+        _slows_down_at(part["begin"].to_numpy(), (part["bytes"] / part["ms"]).to_numpy())
+        for _, part in windows.groupby("run")
+        if len(part) > 8
+    ]
+    yield "first pass slows down", "paced at 200 MiB/s", "MiB", np.array(at) / MIB
+    for case, late in (("until it slows down", False), ("from there on", True)):
+        part = windows[(windows["begin"] >= np.median(at)) == late].groupby("run")[["bytes", "ms"]].sum()
+        part["speed"] = part["bytes"] / part["ms"] * 1e3 / MIB
+        yield "link", f"paced at 200 MiB/s, first pass {case}", "MiB/s", part["speed"]
+    # slow and ordinary windows take turns: bytes over time keeps what they cost together, a median does not
+    pooled = part["bytes"].sum() / part["ms"].sum() * 1e3 / MIB
+    yield "link", "paced at 200 MiB/s, first pass from there on, all runs together", "MiB/s", [pooled]

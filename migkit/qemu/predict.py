@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from migkit.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
-from migkit.qemu.costs import MIB, measured_costs
+from migkit.qemu.costs import FAST_FIRST_PASS_BYTES, MIB, NORMAL_PAGE_WIRE_BYTES, PHASES, measured_costs
 from migkit.scenario import Scenario
 from migkit.units import Bytes, Rate, Seconds
 
@@ -94,7 +94,10 @@ def link_of(run: pd.Series, path=None) -> Link:
     """Link of one run.
 
     A paced link has the imposed pace. Loopback held back by max-bandwidth has no wire to wait for: the thread itself
-    copies, and its time is in the cost of a page. Loopback not held back has the speed of the run's own first pass.
+    copies, and its time is in the cost of a page. Loopback not held back carries what the thread copies, in later
+    passes. In the first pass the destination faults in what it writes: the paced link then falls below its pace, and
+    held loopback takes longer for a page, both from a place in RAM on that is the same for all runs; loopback not held
+    back has the speed of the run's own first pass.
 
     Parameters
     ----------
@@ -107,16 +110,28 @@ def link_of(run: pd.Series, path=None) -> Link:
     -------
     Link
     """
+    median = _medians(path)
+    load = "max" if run["writes_max"] else "quiet"
+    fresh_after = 0
     if run["link_mib_s"]:
         bandwidth = run["link_imposed_bytes_per_s"]
+        fresh = median["link", "paced at 200 MiB/s, first pass from there on, all runs together"] * MIB
+        fresh_after = int(median["first pass slows down", "paced at 200 MiB/s"] * MIB)
     elif is_held(run):
         bandwidth = NO_WIRE_BYTES_PER_S
+        fresh = NORMAL_PAGE_WIRE_BYTES / (median["page", f"tcp {load}, {PHASES[1]}"] * 1e-6)
+        fresh_after = FAST_FIRST_PASS_BYTES
     else:
-        bandwidth = run["link_first_pass_bytes_per_s"]
-        if bandwidth != bandwidth:  # not traced
-            bandwidth = PAGE / (_medians(path)["page", "tcp quiet, later passes"] * 1e-6)
-    buffer = _medians(path)["send buffer", "paced, first window against the others"]
-    return Link(bandwidth=Rate(bandwidth), rtt=Seconds(RTT_S), send_buffer=Bytes(int(buffer)))
+        bandwidth = NORMAL_PAGE_WIRE_BYTES / (median["page", f"tcp {load}, {PHASES[2]}"] * 1e-6)
+        own = run["link_first_pass_bytes_per_s"]
+        fresh = min(own, bandwidth) if own == own else bandwidth  # three runs were not traced
+    return Link(
+        bandwidth=Rate(bandwidth),
+        rtt=Seconds(RTT_S),
+        send_buffer=Bytes(int(median["send buffer", "paced, first window against the others"])),
+        fresh_bandwidth=Rate(fresh),
+        fresh_after=Bytes(fresh_after),
+    )
 
 
 def scenario_of(run: pd.Series, path=None) -> Scenario:

@@ -191,8 +191,9 @@ def markdown(runs_table: pd.DataFrame, path=None) -> str:
             "",
             "Written by `migkit validate -o DIR` from the measured migrations in `data/qemu-traces`. Every run is "
             "predicted from its configuration, from how fast a guest at full speed wrote before the migration, and "
-            "from medians over all runs of what the host costs; unpaced runs are also told the speed of their own "
-            "first pass. Nothing is fitted to a run.",
+            "from what the host costs over all quiet runs: medians, and the mean speed of the paced link late in the "
+            "first pass, while the destination faults in the memory that it writes. Unpaced runs are also told the "
+            "speed of their own first pass. Nothing is fitted to a run.",
             "",
             summary(runs_table),
             "",

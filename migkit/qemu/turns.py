@@ -131,7 +131,7 @@ def _predicted(timeline: Timeline, parameters: Parameters, labels: list[str]) ->
 def _slices_ms(timeline: Timeline, parameters: Parameters) -> np.ndarray:
     """Time inside RAM's calls, replayed: docs/model.md, section 1, with what each call put."""
     one = {name: getattr(parameters, name)[0] for name in Parameters._fields}
-    drained = 0.0
+    drained, sent = 0.0, 0
     slices = np.zeros(len(timeline.t_ns))
     for turn, t in enumerate(timeline.t_ns.astype(float)):
         t += one["sync_ns"] * timeline.synced[turn]
@@ -141,9 +141,12 @@ def _slices_ms(timeline: Timeline, parameters: Parameters) -> np.ndarray:
             pages = timeline.ram_pages[turn] if kind == RAM else 0
             put = pages * (PAGE + PAGE_HEADER) if kind == RAM else max(0, size)
             t += 0 if kind == RAM else put * read
-            wire = put * one["link_ns_per_byte"]
+            fresh = kind == RAM and one["fresh_after_pages"] <= sent < one["ram_pages"]
+            wire = put * one["fresh_ns_per_byte" if fresh else "link_ns_per_byte"]
+            slack = one["fresh_slack_ns" if fresh else "send_slack_ns"]
             backlog = max(drained - t, 0.0)
-            took = max(pages * one["page_cost_ns"], backlog + wire - one["send_slack_ns"], 0.0)
+            took = max(pages * one["page_cost_ns"], backlog + wire - slack, 0.0)
+            sent += pages
             drained = max(max(drained, t) + wire, t + took)
             t += took
             if kind == RAM:

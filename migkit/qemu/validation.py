@@ -12,7 +12,7 @@ import numpy as np
 
 from migkit import kernels, results
 from migkit.columns import columns
-from migkit.qemu.costs import LATE_END_MS
+from migkit.qemu.costs import LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
 from migkit.qemu.traces import runs, table
 
@@ -51,11 +51,10 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
         initial data had left, since the migrate command), each ``_predicted`` and ``_measured``; ``verdict`` (why the
         prediction does not complete); ``right`` (the outcome); ``total_error`` and ``bytes_error`` (relative),
         ``downtime_error_ms``, ``syncs_error``, ``initial_error_ms``, missing unless both complete; and what a run
-        itself says about a miss, ``slow_link_ms`` and ``late_end_ms``.
+        itself says about a miss, ``slow_link_ms`` (the paced link, beyond what is predicted) and ``late_end_ms``.
     """
     measured = runs(path)
-    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
-    numbers = results.values(kernels.run(parameters, engine, stops_early=False))
+    parameters, numbers = _computed(measured, path, engine)
     out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
     out["held"] = [is_held(run) for _, run in measured.iterrows()]
     completed = numbers["outcome"] == results.Outcome.COMPLETED
@@ -82,10 +81,18 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
     out["syncs_error"] = (out["syncs_predicted"] - out["syncs_measured"]).where(both)
     out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
     out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
-    out["slow_link_ms"] = _slow_link_ms(measured, path)
+    foreseen = (parameters.ram_pages - parameters.fresh_after_pages) * NORMAL_PAGE_WIRE_BYTES
+    foreseen = foreseen * (parameters.fresh_ns_per_byte - parameters.link_ns_per_byte) * 1e-6
+    out["slow_link_ms"] = _slow_link_ms(measured, path) - foreseen
     end = measured["downtime_end_ms"] - measured["non_iterable_saved_ms"]
     out["late_end_ms"] = end.where(end > LATE_END_MS)
     return out
+
+
+def _computed(measured, path, engine):
+    """Columns of the measured runs, and what the engine makes of them."""
+    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
+    return parameters, results.values(kernels.run(parameters, engine, stops_early=False))
 
 
 def _slow_link_ms(measured, path):
@@ -128,8 +135,7 @@ def device_times(path=None) -> pd.DataFrame:
 
     measured = runs(path)
     measured = measured[measured["ndev"] > 0]
-    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
-    numbers = results.values(kernels.run(parameters, stops_early=False))
+    parameters, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
     rows = measured.index.get_indexer(found["run"])
