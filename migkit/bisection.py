@@ -96,7 +96,7 @@ def bisected(
     Parameters
     ----------
     shape : sequence of int
-        Cases along each dimension; they are numbered with the last one fastest.
+        Cases along each dimension, none for a single case; they are numbered with the last one fastest.
     nodes : int
         Nodes of the lattice, 2 or more.
     scan : int
@@ -124,6 +124,7 @@ def bisected(
     >>> flips.case.tolist(), flips.below.tolist(), computed
     ([0, 0, 1, 1], [30, 59, 31, 59], 27)
     """
+    shape = tuple(shape) or (1,)
     known = _Known(nodes, wanted, compute)
     first = np.unique(np.linspace(0, nodes - 1, scan).round().astype(np.int64))
     cases = int(np.prod(shape, dtype=np.int64))

@@ -30,6 +30,8 @@ BLOCK_ROWS = {"expected": 65536, "bitmap": 2048}  # handed to the kernel at once
 REPLICATES = 20
 
 _NO_FLIP = -1
+_OWN = {"flip", "critical", "below", "above", "flips", "sample", "share"}
+"""Names that a frontier uses itself; all others of its own have an underscore and are no field's."""
 
 
 def frontier(
@@ -130,8 +132,8 @@ def frontier(
             (:func:`migkit.intervals.order_statistics`). More replicates make it narrower; ``NaN`` for fewer than
             6 of them (at 95 %).
 
-        Attributes: how it was made, ``axis``, ``between``, ``outcome``, ``tolerance``, ``nodes`` of the lattice, ``migrations`` that
-        were computed and ``migrations_of_a_grid``: what a sweep over all nodes would have taken.
+        Attributes: how it was made, ``axis``, ``between``, ``outcome``, ``tolerance``, ``nodes`` of the lattice,
+        ``migrations`` that were computed and ``migrations_of_a_grid``: what a sweep over all nodes would have taken.
 
     Raises
     ------
@@ -181,6 +183,8 @@ def frontier(
         return Layout(Sweep(scenario=scenario, axes=every, engine=engine, seed=seed, replicates=replicates))
 
     ends = laid_out(_two(between))
+    if taken := _OWN & set(ends.dims):
+        raise ScenarioError("cannot be the name of a dimension: choose another word", min(taken))
     _, coordinate, notes = ends.coordinates()[_coordinate(ends, axis)]
     page = scenario.guest.page_size if axis.startswith("guest.") else 1
     lattice = spaced(axis, coordinate, notes.get("units", ""), tolerance, multiple, page)
@@ -269,7 +273,7 @@ def _computed(
         found = np.empty(len(cases), np.int8)
         for start in range(0, len(cases), block):
             rows = slice(start, start + block)
-            where = np.unravel_index(cases[rows], shape) if shape else ()
+            where = np.unravel_index(cases[rows], shape or (1,))[: len(shape)]
             found[rows] = layout.run(np.array([*where[:place], nodes[rows], *where[place:]]), threads != 1).outcome
             bar.update(len(found[rows]))
         return found
