@@ -25,6 +25,7 @@ _HOMES = {
     "ScenarioError": "errors",
     "simulate": "simulate",
     "sweep": "sweep",
+    "frontier": "frontier",
     "Sweep": "description",
     "Design": "spacing",
     "open_sweep": "store",
@@ -48,16 +49,18 @@ __all__ = [
     "Vfio",
     "__version__",
     "export",
+    "frontier",
     "open_sweep",
     "simulate",
     "sweep",
+    "uncertainty",
     "units",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "units":
-        return importlib.import_module("migkit.units")
+    if name in ("units", "uncertainty"):
+        return importlib.import_module(f"migkit.{name}")
     if name in _HOMES:
         value = getattr(importlib.import_module(f"migkit.{_HOMES[name]}"), name)
         globals()[name] = value
