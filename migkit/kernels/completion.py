@@ -106,7 +106,6 @@ def clear_records(case, state, live, report):
         own.left = 0
         own.flag = 0
         own.called = 0
-        own.starving = 0
         own.starved = 0
         own.progress_sync = 0
         own.bytes = 0

@@ -33,7 +33,7 @@ def expected_rows(
     timeline, sent,
 ):  # fmt: skip
     """Migrate rows ``first`` to ``last`` (exclusive) with the expected engine, one after the other."""
-    ram = ExpectedRam(segments, head)
+    ram = ExpectedRam(segments, head[0])
     scratch = scratch_for(devices.shape[1], lap, stops_early)
     for i in range(first, last):
         migrate(

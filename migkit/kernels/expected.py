@@ -42,7 +42,7 @@ class ExpectedRam(NamedTuple):
     """Memory of the expected engine for one running migration, independent of the size of the guest."""
 
     segments: np.ndarray  # records SEGMENT, in address order
-    head: np.ndarray  # one record EXPECTED_HEAD
+    head: np.record  # EXPECTED_HEAD
 
 
 SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, besides regions and chunks
@@ -51,7 +51,7 @@ SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, be
 @kernel
 def append_segment(ram, start, stop, region, chunk, waits):
     """Add a fully dirty range; consecutive calls build the address space."""
-    n = ram.head[0].count
+    n = ram.head.count
     ram.segments[n].start = start
     ram.segments[n].length = stop - start
     ram.segments[n].dirty = 1.0
@@ -60,7 +60,7 @@ def append_segment(ram, start, stop, region, chunk, waits):
     ram.segments[n].chunk = chunk
     ram.segments[n].waits = waits
     ram.segments[n].clear_tau = 0
-    ram.head[0].count = n + 1
+    ram.head.count = n + 1
 
 
 @kernel
@@ -82,12 +82,12 @@ def next_written_chunk(case, regions, chunk):
 @kernel
 def expected_reset(ram, case, regions):
     """Setup: every page dirty; one segment per range that is alike, cut at the chunks that are written."""
-    ram.head[0].count = 0
-    ram.head[0].cursor = 0
-    ram.head[0].sync_tau = 0
-    ram.head[0].used = 0.0
-    ram.head[0].fraction = 0.0
-    ram.head[0].offset = 0.0
+    ram.head.count = 0
+    ram.head.cursor = 0
+    ram.head.sync_tau = 0
+    ram.head.used = 0.0
+    ram.head.fraction = 0.0
+    ram.head.offset = 0.0
     page = 0
     while page < case.ram_pages:
         stop = case.ram_pages
@@ -110,19 +110,19 @@ def expected_reset(ram, case, regions):
                 stop = min(stop, touched * case.chunk_pages)
             append_segment(ram, page, stop, inside, -1, 0)
         page = stop
-    ram.head[0].remaining = case.ram_pages
+    ram.head.remaining = case.ram_pages
 
 
 @kernel
 def expected_remaining(ram):
     """Dirty pages, a whole number; the fraction left over is carried to the next sync."""
-    return ram.head[0].remaining
+    return ram.head.remaining
 
 
 @kernel
 def expected_fraction(ram):
     """What the whole dirty pages left of the last sync's sum."""
-    return ram.head[0].fraction
+    return ram.head.fraction
 
 
 @kernel
@@ -132,12 +132,23 @@ def zero_share_at(case, regions, region):
 
 
 @kernel
-def clear_chunk(ram, chunk, tau):
-    """Re-protect a chunk of the log: all its segments start to log anew."""
-    for n in range(ram.head[0].count):
-        if ram.segments[n].chunk == chunk:
-            ram.segments[n].waits = 0
-            ram.segments[n].clear_tau = tau
+def following(ram, n):
+    """The segment behind ``n``; behind the last one comes the first."""
+    return n + 1 if n + 1 < ram.head.count else 0
+
+
+@kernel
+def clear_chunk(ram, here, tau):
+    """Re-protect the chunk that segment ``here`` is in: its segments, side by side, start to log anew."""
+    chunk = ram.segments[here].chunk
+    first = here
+    while first > 0 and ram.segments[first - 1].chunk == chunk:
+        first -= 1
+    n = first
+    while n < ram.head.count and ram.segments[n].chunk == chunk:
+        ram.segments[n].waits = 0
+        ram.segments[n].clear_tau = tau
+        n += 1
 
 
 @kernel
@@ -150,31 +161,31 @@ def expected_stretch(ram, case, regions, tau):
         Dirty pages up to the next chunk that waits or the next change of the zero share.
     zero_share : float
     """
-    count = ram.head[0].count
-    here = ram.head[0].cursor
+    count = ram.head.count
+    here = ram.head.cursor
     # find the segment the next page is in
     steps = 0
-    while steps <= count and ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used < 1e-6:
-        if ram.head[0].used > 0.0:
+    while steps <= count and ram.segments[here].length * ram.segments[here].dirty - ram.head.used < 1e-6:
+        if ram.head.used > 0.0:
             # all of it was sent but for the rounding of the last page
             ram.segments[here].dirty = 0.0
-            ram.head[0].used = 0.0
-        here = here + 1 if here + 1 < count else 0
+            ram.head.used = 0.0
+        here = following(ram, here)
         steps += 1
-    ram.head[0].cursor = here
+    ram.head.cursor = here
     if ram.segments[here].waits == 1:
-        clear_chunk(ram, ram.segments[here].chunk, tau)
+        clear_chunk(ram, here, tau)
     share = zero_share_at(case, regions, ram.segments[here].region)
-    pages = ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used
+    pages = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
     n = here
     for _ in range(count - 1):
-        n = n + 1 if n + 1 < count else 0
+        n = following(ram, n)
         if ram.segments[n].length * ram.segments[n].dirty <= 0.0:
             continue
         if ram.segments[n].waits == 1 or zero_share_at(case, regions, ram.segments[n].region) != share:
-            return min(ram.head[0].remaining, max(1, int(pages + 0.5))), share
+            return min(ram.head.remaining, max(1, int(pages + 0.5))), share
         pages += ram.segments[n].length * ram.segments[n].dirty
-    return ram.head[0].remaining, share
+    return ram.head.remaining, share
 
 
 @kernel
@@ -194,62 +205,62 @@ def copy_segment(ram, source, target):
 @kernel
 def cut(ram, n, pages):
     """Cut segment ``n`` after ``pages`` pages; the second piece is ``n + 1``, the cursor stays where it is."""
-    for k in range(ram.head[0].count - 1, n - 1, -1):
+    for k in range(ram.head.count - 1, n - 1, -1):
         copy_segment(ram, k, k + 1)
-    ram.head[0].count += 1
+    ram.head.count += 1
     first, second = ram.segments[n], ram.segments[n + 1]
     second.length = first.length - pages
     second.start = first.start + pages
     first.length = pages
-    if ram.head[0].cursor > n:
-        ram.head[0].cursor += 1
+    if ram.head.cursor > n:
+        ram.head.cursor += 1
 
 
 @kernel
 def expected_take(ram, count):
     """Send ``count`` pages from the cursor on."""
-    ram.head[0].remaining -= count
-    if ram.head[0].remaining == 0:
+    ram.head.remaining -= count
+    if ram.head.remaining == 0:
         # all sent: the fraction of a page that the whole numbers leave is carried to the next sync
         # the cursor stands behind the last dirty page: with density d, (1 - d) / d pages before its segment's end
-        n = ram.head[0].cursor
+        n = ram.head.cursor
         last, density = n, 1.0
-        for _ in range(ram.head[0].count):
+        for _ in range(ram.head.count):
             if ram.segments[n].dirty > 0.0:
                 last, density = n, ram.segments[n].dirty
                 ram.segments[n].dirty = 0.0
-            n = n + 1 if n + 1 < ram.head[0].count else 0
-        ram.head[0].used = 0.0
+            n = following(ram, n)
+        ram.head.used = 0.0
         behind = (1.0 - density) / density
         # it matters where the region goes on in another chunk: the next page sent may clear this one
         alone = last == 0 or ram.segments[last - 1].region != ram.segments[last].region
-        if not alone and 0.0 < behind < ram.segments[last].length and ram.head[0].count < ram.segments.shape[0]:
+        if not alone and 0.0 < behind < ram.segments[last].length and ram.head.count < ram.segments.shape[0]:
             cut(ram, last, ram.segments[last].length - behind)
-        ram.head[0].cursor = last + 1 if last + 1 < ram.head[0].count else 0
-        ram.head[0].offset = ram.head[0].fraction
+        ram.head.cursor = following(ram, last)
+        ram.head.offset = ram.head.fraction
         return
     left = float(count)
-    here = ram.head[0].cursor
-    for _ in range(2 * ram.head[0].count):
-        available = ram.segments[here].length * ram.segments[here].dirty - ram.head[0].used
+    here = ram.head.cursor
+    for _ in range(2 * ram.head.count):
+        available = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
         if left < available:
-            ram.head[0].used += left
+            ram.head.used += left
             break
         left -= max(available, 0.0)
         ram.segments[here].dirty = 0.0
-        ram.head[0].used = 0.0
-        here = here + 1 if here + 1 < ram.head[0].count else 0
+        ram.head.used = 0.0
+        here = following(ram, here)
         if left <= 0.0:
             break
-    ram.head[0].cursor = here
+    ram.head.cursor = here
 
 
 @kernel
 def expected_alike(ram, case, regions):
     """Dirty pages ahead with nothing in between and one cost, and their zero share; 0 if a chunk waits first."""
-    count = ram.head[0].count
-    n = ram.head[0].cursor
-    pages = -ram.head[0].used
+    count = ram.head.count
+    n = ram.head.cursor
+    pages = -ram.head.used
     share = -1.0
     for _ in range(count):
         dirty = ram.segments[n].length * ram.segments[n].dirty
@@ -259,5 +270,5 @@ def expected_alike(ram, case, regions):
                 return max(0, int(pages)), share
             share = here
             pages += dirty
-        n = n + 1 if n + 1 < count else 0
-    return min(ram.head[0].remaining, int(pages)), share
+        n = following(ram, n)
+    return min(ram.head.remaining, int(pages)), share

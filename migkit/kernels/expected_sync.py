@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.expected import copy_segment, cut
+from migkit.kernels.expected import copy_segment, cut, following
 from migkit.kernels.link import guest_ns
 from migkit.kernels.options import kernel
 
@@ -12,20 +12,20 @@ from migkit.kernels.options import kernel
 @kernel
 def cut_at_cursor(ram):
     """Split the cursor's segment in the part that was sent and the part that was not."""
-    here = ram.head[0].cursor
-    used = ram.head[0].used
-    ram.head[0].used = 0.0
+    here = ram.head.cursor
+    used = ram.head.used
+    ram.head.used = 0.0
     if used <= 0.0:
         return
     segment = ram.segments[here]
     share = used / (segment.length * segment.dirty)
     if share >= 1.0:
         segment.dirty = 0.0
-        ram.head[0].cursor = here + 1 if here + 1 < ram.head[0].count else 0
+        ram.head.cursor = following(ram, here)
         return
     cut(ram, here, segment.length * share)
     segment.dirty = 0.0
-    ram.head[0].cursor = here + 1
+    ram.head.cursor = here + 1
 
 
 @kernel
@@ -43,39 +43,50 @@ def join(ram, n, m):
 def neighbours(ram, n, m):
     """Whether segment ``m`` follows ``n`` in the same region and chunk, and the cursor does not stand between them."""
     first, second = ram.segments[n], ram.segments[m]
-    return first.region == second.region and first.chunk == second.chunk and m != ram.head[0].cursor
+    return first.region == second.region and first.chunk == second.chunk and m != ram.head.cursor
+
+
+@kernel
+def same_state(ram, regions, n, m):
+    """Whether the pages of two segments of a region are alike, or both sent."""
+    first, second = ram.segments[n], ram.segments[m]
+    if first.dirty == second.dirty and first.known == second.known:
+        return True
+    if first.region < 0 or regions[first.region].sequential == 1:
+        return False
+    return first.dirty == 0.0 and second.dirty == 0.0
 
 
 @kernel
 def join_alike(ram, regions):
-    """Join neighbours that are alike, or both sent by a cursor that has passed."""
+    """Join neighbours that are alike, or both sent by a cursor that has passed; leave out what stays clean."""
     kept = 0
-    cursor = ram.head[0].cursor
-    for n in range(1, ram.head[0].count):
-        first, second = ram.segments[kept], ram.segments[n]
-        same = first.region == second.region and first.chunk == second.chunk and n != cursor
-        if same:
-            same = first.dirty == second.dirty and first.known == second.known
-            if not same and second.region >= 0 and regions[second.region].sequential == 0:
-                same = first.dirty == 0.0 and second.dirty == 0.0
-        if same:
-            join(ram, kept, n)
+    cursor = ram.head.cursor
+    for n in range(ram.head.count):
+        if n == cursor:
+            ram.head.cursor = kept
+        if ram.segments[n].region < 0 and ram.segments[n].dirty == 0.0:
+            # outside the regions nothing is written: once sent, it is clean for good
+            continue
+        if kept != n:
+            copy_segment(ram, n, kept)
+        if kept > 0 and neighbours(ram, kept - 1, kept) and same_state(ram, regions, kept - 1, kept):
+            join(ram, kept - 1, kept)
         else:
             kept += 1
-            if kept != n:
-                copy_segment(ram, n, kept)
-            if n == cursor:
-                ram.head[0].cursor = kept
-    ram.head[0].count = kept + 1
+    # the cursor has to stand somewhere
+    ram.head.count = max(1, kept)
+    if ram.head.cursor >= kept:
+        ram.head.cursor = 0
 
 
 @kernel
 def make_room(ram, spare):
     """Join the two neighbours that differ least until ``spare`` segments can be added."""
-    while ram.head[0].count + spare > ram.segments.shape[0]:
+    while ram.head.count + spare > ram.segments.shape[0]:
         best = -1
         least = np.inf
-        for n in range(ram.head[0].count - 1):
+        for n in range(ram.head.count - 1):
             if neighbours(ram, n, n + 1):
                 first, second = ram.segments[n], ram.segments[n + 1]
                 loss = abs(first.dirty - second.dirty) * min(first.length, second.length)
@@ -84,11 +95,11 @@ def make_room(ram, spare):
         if best < 0:
             return
         join(ram, best, best + 1)
-        for k in range(best + 1, ram.head[0].count - 1):
+        for k in range(best + 1, ram.head.count - 1):
             copy_segment(ram, k + 1, k)
-        ram.head[0].count -= 1
-        if ram.head[0].cursor > best:
-            ram.head[0].cursor -= 1
+        ram.head.count -= 1
+        if ram.head.cursor > best:
+            ram.head.cursor -= 1
 
 
 @kernel
@@ -107,7 +118,7 @@ def cut_at_writer(ram, regions, r, since, tau, chunk):
         return
     for edge in (first % region.pages, (first + count) % region.pages):
         page = float(region.start + edge)
-        for n in range(ram.head[0].count):
+        for n in range(ram.head.count):
             if ram.segments[n].region == r and (chunk < 0 or ram.segments[n].chunk == chunk):
                 inside = page - ram.segments[n].start
                 if 0.0 < inside < ram.segments[n].length:
@@ -147,7 +158,7 @@ def expected_sync(ram, case, regions, state, t):
         Pages that went from clean to dirty.
     """
     tau = guest_ns(state, t)
-    before = ram.head[0].sync_tau
+    before = ram.head.sync_tau
     lazy = case.lazy_clear == 1
     cut_at_cursor(ram)
     join_alike(ram, regions)
@@ -158,16 +169,16 @@ def expected_sync(ram, case, regions, state, t):
             if lazy:
                 done = -1
                 n = 0
-                while n < ram.head[0].count:
+                while n < ram.head.count:
                     if ram.segments[n].region == r and ram.segments[n].chunk != done and ram.segments[n].waits == 0:
                         done = ram.segments[n].chunk
                         make_room(ram, 8)
                         cut_at_writer(ram, regions, r, ram.segments[n].clear_tau, tau, done)
                     n += 1
     total = 0.0
-    region_seen, clear_seen = -1, -1
+    region_seen, clear_seen = -1, np.int64(-1)
     since_sync, since_clear = 0.0, 0.0
-    for n in range(ram.head[0].count):
+    for n in range(ram.head.count):
         segment = ram.segments[n]
         r = segment.region
         if segment.chunk >= 0 and lazy:
@@ -179,8 +190,8 @@ def expected_sync(ram, case, regions, state, t):
             region = regions[r]
             if r != region_seen or region.sequential == 1:
                 since_sync = written_share(region, segment.start, segment.length, before, tau)
-                region_seen, clear_seen = r, -1
-            if cleared and (clear_tau != clear_seen or region.sequential == 1):
+                region_seen, clear_seen, since_clear = r, before, since_sync
+            if cleared and clear_tau != clear_seen:
                 clear_seen = clear_tau
                 since_clear = written_share(region, segment.start, segment.length, clear_seen, tau)
             sent = segment.dirty == 0.0
@@ -193,10 +204,10 @@ def expected_sync(ram, case, regions, state, t):
                 segment.known += (1.0 - segment.known) * since_sync
         total += segment.length * segment.dirty
     make_room(ram, 8)
-    total += ram.head[0].offset
+    total += ram.head.offset
     remaining = int(total + 1e-9)
-    new = remaining - ram.head[0].remaining
-    ram.head[0].remaining = remaining
-    ram.head[0].fraction = max(0.0, total - remaining)
-    ram.head[0].sync_tau = tau
+    new = remaining - ram.head.remaining
+    ram.head.remaining = remaining
+    ram.head.fraction = max(0.0, total - remaining)
+    ram.head.sync_tau = tau
     return new

@@ -40,6 +40,7 @@ def setup(ram, case, regions, devices, state, live, seed, replicate):
     state.win_t = case.setup_ns
     state.last_eval = case.setup_ns
     state.walk_t = case.setup_ns
+    state.walk_end = case.device_count
     state.sync_count = 1
     state.stop_copy = 0
     state.timer_due = case.setup_ns + case.throttle_timer_ns
@@ -127,19 +128,17 @@ def pending_exact(ram, case, regions, devices, state, live, report):
     syncs = case.ram_exact_always == 1 or remaining(ram) * case.page_size < state.threshold
     if syncs:
         state.t += case.sync_ns
+    total = 0
     for d in range(case.device_count):
         if devices[d].kind == VFIO:
             vfio_refresh(case, devices[d], live[d], state.t)
-    if syncs:
-        migration_bitmap_sync(ram, case, regions, state, report)
-        state.sync_count += 1
-    total = remaining(ram) * case.page_size
-    for d in range(case.device_count):
-        if devices[d].kind == VFIO:
             total += vfio_exact(case, live[d])
         elif devices[d].kind == BLOCK:
             total += block_pending(live[d])
-    return total
+    if syncs:
+        migration_bitmap_sync(ram, case, regions, state, report)
+        state.sync_count += 1
+    return total + remaining(ram) * case.page_size
 
 
 @inlined_kernel
@@ -157,11 +156,11 @@ def can_complete(case, state):
 
 @inlined_kernel
 def account_starvation(case, devices, state, live, until):
-    """The devices the last walk left out have waited from its start until now."""
-    for d in range(case.device_count):
-        if live[d].starving == 1:
+    """The devices the last walk left out, and that have initial data, have waited from its start until now."""
+    for d in range(state.walk_end, case.device_count):
+        if devices[d].kind == VFIO and live[d].initial > 0:
             live[d].starved += until - state.walk_t
-            live[d].starving = 0
+    state.walk_end = case.device_count
 
 
 @inlined_kernel
@@ -169,19 +168,17 @@ def savevm_state_iterate(ram, case, regions, devices, state, live, report):
     """One walk of the device list (migration/savevm.c:qemu_savevm_state_iterate)."""
     state.ram_returned = -1
     state.ram_pages = 0
-    for d in range(case.device_count):
-        live[d].sent = -1
-        if devices[d].kind == VFIO and live[d].initial > 0:
-            live[d].starving = 1
+    state.walk_end = 0
     for d in range(case.device_count):
         if exceeded(case, state):
             return
+        state.walk_end = d + 1
         own = live[d]
         if own.first_t < 0:
             own.first_t = state.t
-        own.starving = 0
         kind = devices[d].kind
         if kind == RAM:
+            own.sent = -1
             returned = ram_save_iterate(ram, case, regions, devices, state, live, report)
             state.ram_returned = returned
             report.ram_calls_done += returned
@@ -233,7 +230,7 @@ def record_turn(ram, case, state, live, timeline, sent, row):
     turn.remaining_pages = remaining(ram)
     turn.sync_count = state.sync_count
     for d in range(case.device_count):
-        sent[row, d] = live[d].sent
+        sent[row, d] = live[d].sent if d < state.walk_end else -1
 
 
 @kernel

@@ -103,7 +103,7 @@ def pages_until_check(case, state, backlog, normal, zero, share, most):
         ready = backlog + page_bytes(case, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
         guess = min(guess, (SLICE_NS - ready) / per_page_wire)
     first = (done + CHECK_PAGES - 1) // CHECK_PAGES  # first check after page 64 k + 1 > done
-    k = max(first, (done + int(guess) - 1) // CHECK_PAGES)
+    k = max(first, (done + int(guess) - 1) // CHECK_PAGES + 1)
     while k > first and check_stops(case, state, backlog, normal, zero, share, k - 1):
         k -= 1
     while k * CHECK_PAGES + 1 - done <= most and not check_stops(case, state, backlog, normal, zero, share, k):

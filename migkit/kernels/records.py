@@ -65,7 +65,9 @@ STATE = _dtype(
         # what the last RAM call did, for the walk and the timeline
         "ram_pages", "ram_returned", "bulk", "zero_level",
         # decision of the turn
-        "estimate", "exact", "pending", "walk_t", "synced", "sync_fraction",
+        "estimate", "exact", "pending", "synced", "sync_fraction",
+        # the last walk: when its turn began, how many devices it called
+        "walk_t", "walk_end",
         # events that break a repeating pattern of windows
         "events",
         # bytes that only the switchover can send
@@ -78,7 +80,7 @@ STATE = _dtype(
 LIVE = _dtype(
     [
         "initial", "dirty", "dirty_t", "initial_cached", "dirty_cached", "stop_cached", "left",
-        "flag", "called", "starving", "progress_sync", "sent", "ack_t", "initial_sent_t", "first_t", "starved", "bytes",
+        "flag", "called", "progress_sync", "sent", "ack_t", "initial_sent_t", "first_t", "starved", "bytes",
     ],
     set(),
 )  # fmt: skip
