@@ -1,5 +1,8 @@
 """The frontier is where a grid of the same resolution has it, and where the closed forms have it."""
 
+import sys
+from itertools import pairwise
+
 import numba
 import numpy as np
 import pytest
@@ -72,7 +75,7 @@ def test_every_flip_is_true_and_every_gap_of_the_scan_is_closed(wanted):
             true = true_flips(row, wanted)
             assert set(found) <= set(true)
             assert (flips.ordinal[flips.case == case] == np.arange(len(found))).all()
-            for first, last in zip(looked_at[:-1], looked_at[1:], strict=True):
+            for first, last in pairwise(looked_at):
                 inside = true[(true >= first) & (true < last)]
                 seen = found[(found >= first) & (found < last)]
                 assert len(seen) == len(inside) % 2  # the scan sees odd numbers, of which one is found
@@ -183,7 +186,7 @@ def test_flips_are_those_of_a_dense_grid(outcome, scan):
         assert bool(point["converges_at_high"]) == (row[-1] == 0)
         true = true_flips(row, wanted)
         assert set(below) <= set(true)
-        for first, last in zip(looked_at[:-1], looked_at[1:], strict=True):
+        for first, last in pairwise(looked_at):
             inside = true[(true >= first) & (true < last)]
             if len(inside) % 2:
                 assert np.isin(below, inside).any()
@@ -322,8 +325,6 @@ def test_threads_and_blocks_change_no_bit(engine, monkeypatch):
     one = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, threads=1, **arguments)
     assert numba.get_num_threads() == before
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
-    import sys
-
     monkeypatch.setattr(sys.modules["migkit.frontier"], "BLOCK_ROWS", {"expected": 7, "bitmap": 7})
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
 
