@@ -124,7 +124,7 @@ class Part(BaseModel):
         --------
         >>> from migkit import Link
         >>> Link(bandwidth="10 Gbit/s").changed(rtt="1 ms")
-        Link(bandwidth='10 Gbit/s', rtt='1 ms', send_buffer='0 B')
+        Link(bandwidth='10 Gbit/s', rtt='1 ms', send_buffer='0 B', fresh_bandwidth='0 B/s', fresh_after='0 B')
         """
         return type(self)(**{**self.__dict__, **changes})
 

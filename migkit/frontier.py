@@ -18,8 +18,8 @@ from migkit.layout import Layout
 from migkit.results import Outcome
 from migkit.scenario import Scenario
 from migkit.simulate import check_whole_number
-from migkit.sweep import _checked_threads as checked_threads
-from migkit.sweep import _on_threads as on_threads
+from migkit.sweep import checked_threads as checked_threads
+from migkit.sweep import on_numba_threads as on_threads
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -119,7 +119,7 @@ def sweep(
         block_rows = check_whole_number("block_rows", block_rows, least=1)
     if dask is not None and store is None:
         raise ScenarioError("is missing: the workers of a cluster write to it", "store")
-    threads = _checked_threads(threads)
+    threads = checked_threads(threads)
     layout = Layout(described, names)
     if store is not None:
         return _stored(layout, Path(store), threads, dask, progress, block_rows)
@@ -138,7 +138,7 @@ def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
     return dataset
 
 
-def _checked_threads(threads: int | None) -> int | None:
+def checked_threads(threads: int | None) -> int | None:
     if threads is None:
         return None
     from numba import config
@@ -149,7 +149,7 @@ def _checked_threads(threads: int | None) -> int | None:
 
 
 @contextlib.contextmanager
-def _on_threads(threads: int | None) -> Iterator[None]:
+def on_numba_threads(threads: int | None) -> Iterator[None]:
     """Compute on this many threads, and leave Numba as it was."""
     import numba
 
@@ -165,7 +165,7 @@ def _computed(layout: Layout, threads: int | None, progress: bool, block_rows: i
     """All migrations of the sweep, computed block by block."""
     total = layout.migrations
     whole: dict[str, np.ndarray] = {}
-    with _on_threads(threads), _bar(total, 0, progress) as advance:
+    with on_numba_threads(threads), _bar(total, 0, progress) as advance:
         size = block_rows or (_FIRST_BLOCK_ROWS if progress else BLOCK_ROWS)
         start = 0
         while start < total:
