@@ -18,8 +18,7 @@ from migkit.layout import Layout
 from migkit.results import Outcome
 from migkit.scenario import Scenario
 from migkit.simulate import check_whole_number
-from migkit.sweep import checked_threads as checked_threads
-from migkit.sweep import on_numba_threads as on_threads
+from migkit.sweep import checked_threads, on_numba_threads
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -279,7 +278,7 @@ def _computed(
         return found
 
     with (
-        on_threads(threads),
+        on_numba_threads(threads),
         tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar,
     ):
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)
