@@ -16,6 +16,7 @@ import numpy as np
 
 from migkit.axes import Dimension, dimensions
 from migkit.errors import ScenarioError
+from migkit.kernels import records
 from migkit.parameters import Outputs, Parameters
 from migkit.scenario import Scenario, columns, device_labels
 
@@ -37,6 +38,13 @@ class _Table(NamedTuple):
     columns: Parameters
     labels: list[tuple[str, ...]]
     """Device labels of every row."""
+
+
+class _Part(NamedTuple):
+    """One part of the records of a grid: rows of a table, by its number, or the one row of the corner (-1)."""
+
+    table: int
+    rows: np.ndarray
 
 
 def _scenarios(corner: Scenario, along: Sequence[Dimension], indices: Sequence[Iterable[int]]) -> Iterator[Scenario]:
@@ -67,7 +75,11 @@ def _evaluated(scenarios: Iterable[Scenario], members: Sequence[int] = ()) -> _T
 
 def _widened(column: np.ndarray, width: int) -> np.ndarray:
     """Pad a two-dimensional column with zeros on the right."""
-    return column if column.ndim == 1 else np.pad(column, ((0, 0), (0, width - column.shape[1])))
+    return (
+        column
+        if column.ndim == 1 or column.shape[1] == width
+        else np.pad(column, ((0, 0), (0, width - column.shape[1])))
+    )
 
 
 def _changed(table: _Table) -> set[tuple[str, int]]:
@@ -107,6 +119,7 @@ class Grid:
         alone = [_evaluated(line, [index]) for index, line in enumerate(scenarios)]
         self._tables = self._grouped(corner, alone)
         self._cells = [_changed(table) for table in self._tables]
+        self._parts, self._moved = self._as_records()
         self._place_devices()
 
     # --- groups
@@ -210,6 +223,44 @@ class Grid:
         """The kernel columns of points by their place along every dimension (dimensions, points)."""
         return self._assembled(self._tables, self._cells, places)
 
+    def _as_records(self) -> tuple[list[_Part], list[tuple[int, int, str, int, np.ndarray]]]:
+        """How the records of points are made.
+
+        Returns
+        -------
+        parts : list of _Part
+            Cases, regions, devices: the table that changes most of each, as records; its rows are taken whole.
+        moved : list of tuple
+            What the other tables change: table, part, field, slot, values by row.
+        """
+        tables = [self._origin, *self._tables]
+        widths = [max(table.columns[field].shape[-1] for table in tables) for field in range(len(Parameters._fields))]
+        packed = [records.pack(Parameters(*map(_widened, table.columns, widths))) for table in tables]
+        cells = [set(), *(changed - {_LABELS} for changed in self._cells)]
+        parts = []
+        for part in range(len(records.Packed._fields)):
+            changes = [sum(records.place_of(name)[0] == part for name, _ in changed) for changed in cells]
+            most = int(np.argmax(changes))
+            parts.append(_Part(most - 1, packed[most][part].view(np.ndarray)))
+        moved = []
+        for number, (table, changed) in enumerate(zip(self._tables, cells[1:], strict=True)):
+            for name, slot in sorted(changed):
+                part, field = records.place_of(name)
+                if parts[part].table != number:
+                    column = getattr(table.columns, name)
+                    moved.append((number, part, field, slot, column if column.ndim == 1 else column[:, slot]))
+        return parts, moved
+
+    def records_at(self, places: np.ndarray) -> records.Packed:
+        """What :meth:`columns_at` gives, laid out as the kernels take it."""
+        rows = [self._row(table, places) for table in self._tables]
+        none = np.zeros(places.shape[1], dtype=np.int64)  # the corner has one row
+        made = [part.rows[none if part.table < 0 else rows[part.table]] for part in self._parts]
+        for table, part, field, slot, values in self._moved:
+            column = made[part][field]
+            (column if column.ndim == 1 else column[:, slot])[:] = values[rows[table]]
+        return records.Packed(*(part.view(np.recarray) for part in made))
+
     # --- devices
 
     def _place_devices(self) -> None:
@@ -229,23 +280,35 @@ class Grid:
         return self._list_of_row[self._row(self._placing, places)]
 
     def aligned(self, outputs: Outputs, points: np.ndarray) -> Outputs:
-        """Move the device columns of these points to the slots of :attr:`devices`; absent: 0, times -1."""
+        """Move the device columns of these points to the slots of :attr:`devices`; absent: 0, times -1.
+
+        The columns of `outputs` may be changed.
+        """
         return self.aligned_at(outputs, self.places(points))
 
     def aligned_at(self, outputs: Outputs, places: np.ndarray) -> Outputs:
         """As :meth:`aligned`, for points by their place along every dimension."""
         lists = self._lists(places)
         rows_of = [np.flatnonzero(lists == number) for number in range(len(self._slots))]
+        in_place = all(np.array_equal(slots, np.arange(len(slots))) for slots in self._slots)
         table = outputs._asdict()
         for name, column in table.items():
-            if name.startswith("device_"):
-                moved = np.full((len(lists), len(self.devices)), -1 if name.endswith("_ns") else 0, column.dtype)
+            if not name.startswith("device_"):
+                continue
+            absent = -1 if name.endswith("_ns") else 0
+            if in_place:
+                # every list is the beginning of the longest one: only what a shorter list leaves is to be filled
+                moved = column[:, : len(self.devices)]
                 for rows, slots in zip(rows_of, self._slots, strict=True):
-                    if len(rows) == len(lists):
-                        moved[:, slots] = column[:, : len(slots)]
-                    else:
-                        moved[rows[:, None], slots] = column[rows, : len(slots)]
-                table[name] = moved
+                    if len(slots) < len(self.devices) and len(rows):
+                        moved[rows, len(slots) :] = absent
+            else:
+                moved = np.full((len(lists), len(self.devices)), absent, column.dtype)
+                for rows, slots in zip(rows_of, self._slots, strict=True):
+                    moved[rows[:, None], slots] = column[rows, : len(slots)]
+            table[name] = moved
+        if in_place:
+            return Outputs(**table)
         culprit = table["culprit"].copy()
         for rows, slots in zip(rows_of, self._slots, strict=True):
             blamed = rows[culprit[rows] >= 0]

@@ -125,9 +125,8 @@ class Layout:
         replicates: Any = 0
         if self._repeated:
             replicates = self._replicates[places[self.dims.index(REPLICATE)]]
-        found = kernels.run(
-            self._grid.columns_at(grid_places), self.sweep.engine, self.sweep.seed, replicates, parallel
-        )
+        rows = self._grid.records_at(grid_places)
+        found = kernels.run(rows, self.sweep.engine, self.sweep.seed, replicates, parallel)
         return self._grid.aligned_at(found, grid_places)
 
     def notes(self) -> dict[str, str | int]:

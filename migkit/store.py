@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from migkit.chunk_file import UNFINISHED, compressor, write_chunk
 from migkit.chunks import Block, Chunks
 from migkit.description import Sweep, differences
 from migkit.errors import ScenarioError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK_ROWS", "Store", "is_store", "open_sweep", "stored_sweep"]
 
-CHUNK_ROWS = {"expected": 65536, "bitmap": 512}
+CHUNK_ROWS = {"expected": 131072, "bitmap": 512}
 """Migrations of a block, by engine: a second or less on one core."""
 NOT_YET = -1
 """Outcome of what is not computed yet."""
@@ -86,11 +87,6 @@ class Store:
 
     def __init__(self, path: Path, layout: Layout, chunks: Chunks) -> None:
         self.path, self.layout, self.chunks = path, layout, chunks
-        self._arrays: dict[str, Any] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # open files stay here; a worker opens its own
-        return self.__dict__ | {"_arrays": None}
 
     @classmethod
     def at(cls, path: Path, layout: Layout, chunk_rows: int | None = None) -> Store:
@@ -121,21 +117,13 @@ class Store:
 
     def write(self, block: Block, outputs: Outputs) -> None:
         """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
-        if self._arrays is None:
-            import zarr
-
-            # nobody asks whether a chunk holds nothing but the fill value: looking costs more than writing it
-            every = {"write_empty_chunks": True}
-            self._arrays = {
-                variable.name: zarr.open_array(self.path, path=variable.name, mode="r+", config=every)
-                for variable in VARIABLES
-            }
         lengths = self.chunks.lengths(block)
-        region = self.chunks.region(block)
         for variable in sorted(VARIABLES, key=lambda each: each.name == _LAST):
             column = getattr(outputs, variable.column)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored(variable), copy=False)
-            self._arrays[variable.name][(*region, ...)] = values
+            shape = (*self.chunks.chunk, *column.shape[1:])
+            number = (*block, *(0 for _ in column.shape[1:]))
+            write_chunk(self.path / variable.name, number, values, shape, NOT_YET)
 
     @contextlib.contextmanager
     def session(self, workers: str) -> Iterator[None]:
@@ -206,7 +194,7 @@ def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
             chunks=(*chunks.chunk, *devices),
             dtype=_stored(variable),
             fill_value=NOT_YET,
-            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+            compressors=compressor(),
             dimension_names=(*layout.dims, *variable.dims),
             attributes=notes,
         )
@@ -281,7 +269,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _sweep_up(path: Path) -> None:
     """Remove what a killed process had not renamed yet."""
-    for left in path.rglob("*.partial"):
+    for left in path.rglob(f"*{UNFINISHED}"):
         left.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ __all__ = ["compute_block", "on_threads"]
 
 PIECES = 16
 """Parts of a block that threads take at a time, so that all are busy to the end."""
-BLOCKS_IN_FLIGHT = 2
+BLOCKS_IN_FLIGHT = 1
 """Blocks being computed while one is written: memory holds no more."""
 
 
@@ -46,7 +46,7 @@ def on_threads(store: Store, blocks: list[Block], threads: int, advance: Callabl
     def finish() -> None:
         block, pieces = running.popleft()
         parts = [piece.result() for piece in pieces]
-        outputs = Outputs(*map(np.concatenate, zip(*parts, strict=True)))
+        outputs = Outputs(*map(np.concatenate, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
         store.write(block, outputs)
         advance(len(outputs.outcome))
 

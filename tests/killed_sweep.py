@@ -34,7 +34,7 @@ devices = [ { kind = "vfio", initial_bytes = "4 MiB", stop_copy_bytes = "1 MiB" 
 link = { bandwidth = "10 Gbit/s" }
 migration = { max_bandwidth = 0, switchover_ack = true, return_path = true }
 """
-BLOCK_ROWS = 12
+BLOCK_ROWS = 4
 
 
 def fill(store, progress=False):
@@ -61,7 +61,7 @@ def main(store, seed):
         if child == 0:
             fill(store)
             os._exit(0)
-        time.sleep(draw.uniform(0.0, 0.5) * 1.1 ** len(states))  # longer lives, lest a slow machine never ends
+        time.sleep(draw.uniform(0.0, 0.25) * 1.1 ** len(states))  # longer lives, lest a slow machine never ends
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):

@@ -10,6 +10,7 @@ import pytest
 from migkit.columns import columns, device_labels
 from migkit.errors import ScenarioError
 from migkit.grid import Grid
+from migkit.kernels.records import pack
 from migkit.parameters import Outputs
 from migkit.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio
 
@@ -85,6 +86,15 @@ def test_columns_are_those_of_the_scenarios(axes):
     true = columns(written_out(BASE, axes))
     assert grid.points == len(true.ram_pages)
     assert_same_columns(grid.columns(np.arange(grid.points)), true)
+
+
+@pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
+def test_records_are_the_packed_columns(axes):
+    grid = Grid(BASE, axes, {})
+    places = grid.places(np.arange(grid.points))
+    for made, true in zip(grid.records_at(places), pack(grid.columns_at(places)), strict=True):
+        assert made.dtype == true.dtype
+        np.testing.assert_array_equal(made, true)
 
 
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)

@@ -83,7 +83,7 @@ def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, paralle
 
 
 def run(
-    parameters: Parameters,
+    parameters: Parameters | records.Packed,
     engine: str = "expected",
     seed: int = 0,
     replicate: int | np.ndarray = 0,
@@ -94,8 +94,8 @@ def run(
 
     Parameters
     ----------
-    parameters : Parameters
-        Columns, one row a migration.
+    parameters : Parameters or Packed
+        Columns, one row a migration; or records, as :meth:`migkit.grid.Grid.records_at` lays them out.
     engine : {"expected", "bitmap"}
         Model of RAM.
     seed : int
@@ -119,11 +119,12 @@ def run(
     >>> int(run(columns([scenario])).outcome[0])
     0
     """
-    rows = parameters.ram_pages.shape[0]
+    packed = parameters if isinstance(parameters, records.Packed) else records.pack(parameters)
+    rows = packed.cases.shape[0]
     replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: kernels are compiled for writable
     timeline = np.zeros(0, records.TURN).view(np.recarray)
     sent = np.zeros((0, 1), np.int64)
-    return _rows(engine, records.pack(parameters), int(stops_early), seed, replicates, timeline, sent, parallel)
+    return _rows(engine, packed, int(stops_early), seed, replicates, timeline, sent, parallel)
 
 
 def record(

@@ -6,6 +6,8 @@ passes a record as one pointer, so the small functions of the loop share it with
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from migkit.parameters import Outputs, Parameters
@@ -87,8 +89,24 @@ LIVE = _dtype(
 """State of one device: hardware, caches, flag (0 none, 1 in the stream buffer, 2 left)."""
 
 
-def pack(parameters: Parameters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lay columns out as records: cases (rows), regions and devices (rows, width)."""
+class Packed(NamedTuple):
+    """Migrations as records: cases (rows), regions and devices (rows, width)."""
+
+    cases: np.ndarray
+    regions: np.ndarray
+    devices: np.ndarray
+
+
+def place_of(column: str) -> tuple[int, str]:
+    """Which part of :class:`Packed` holds a column of Parameters, and the name of its field there."""
+    if column in CASE_FIELDS:
+        return 0, column
+    part, _, name = column.partition("_")
+    return (1 if part == "region" else 2), name
+
+
+def pack(parameters: Parameters) -> Packed:
+    """Lay columns out as records."""
     rows = parameters.ram_pages.shape[0]
     cases = np.zeros(rows, CASE)
     for name in CASE_FIELDS:
@@ -99,7 +117,7 @@ def pack(parameters: Parameters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     devices = np.zeros(parameters.device_kind.shape, DEVICE)
     for name in DEVICE_FIELDS:
         devices[name] = getattr(parameters, "device_" + name)
-    return cases.view(np.recarray), regions.view(np.recarray), devices.view(np.recarray)
+    return Packed(cases.view(np.recarray), regions.view(np.recarray), devices.view(np.recarray))
 
 
 def unpack(reports: np.ndarray, device_reports: np.ndarray) -> Outputs:

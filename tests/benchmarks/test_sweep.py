@@ -1,0 +1,108 @@
+"""Sweeps into a store: a million migrations, what the store costs beside the kernels, Dask workers, and memory."""
+
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+
+from migkit import kernels, study
+from migkit.description import Sweep
+from migkit.layout import Layout
+from migkit.store import Store
+from migkit.sweep import sweep
+from migkit.workers import PIECES
+
+POINTS = 236  # on each of the plane's two axes: 9 x 2 x 236 x 236 = 1,002,528 migrations
+THREADS = min(2, numba.config.NUMBA_NUM_THREADS)
+ROUNDS = 3
+
+
+def described(points=POINTS):
+    experiment = study.experiments(points)["convergence"]
+    return Sweep(scenario=experiment.scenario, axes=experiment.axes)
+
+
+def seconds(function, *arguments, **options):
+    began = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - began
+
+
+def kernels_alone(layout, store):
+    """Seconds of the kernels for the same migrations, on as many threads, records ready and results dropped."""
+    def migrate(piece):
+        kernels.run(piece, parallel=False)
+
+    total = 0.0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for block in store.chunks.blocks():
+            places = store.chunks.places(block)[layout._of_grid]
+            pieces = [layout._grid.records_at(piece) for piece in np.array_split(places, PIECES, axis=1)]
+            total += seconds(lambda pieces=pieces: list(pool.map(migrate, pieces)))
+    return total
+
+
+def test_a_million_migrations_into_a_store(benchmark, tmp_path):
+    whole = described()
+    layout = Layout(whole)
+    sweep(described(3), store=tmp_path / "warm.zarr")
+    store = Store.at(tmp_path / "layout.zarr", layout)
+    alone, stored = [], []
+    for number in range(ROUNDS):  # in turn, so that both meet the same machine
+        alone.append(kernels_alone(layout, store))
+        stored.append(seconds(sweep, whole, store=tmp_path / f"{number}.zarr", threads=THREADS, progress=True))
+        shutil.rmtree(tmp_path / f"{number}.zarr")
+    benchmark.pedantic(sweep, (whole,), {"store": tmp_path / "last.zarr", "threads": THREADS}, rounds=1)
+    size = sum(path.stat().st_size for path in (tmp_path / "last.zarr").rglob("*") if path.is_file())
+    benchmark.extra_info["migrations"] = layout.migrations
+    benchmark.extra_info["seconds"] = min(stored)
+    benchmark.extra_info["seconds_of_the_kernels"] = min(alone)
+    benchmark.extra_info["overhead"] = min(stored) / min(alone) - 1.0
+    benchmark.extra_info["bytes_a_migration_on_disk"] = size / layout.migrations
+
+
+def test_two_dask_workers_against_one(benchmark, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    whole = described(160)
+    took = {}
+    for workers in (1, 2):
+        with (
+            distributed.LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            ) as cluster,
+            distributed.Client(cluster, set_as_default=False) as client,
+        ):
+            # every worker has its kernels and the client's modules before the clock starts
+            sweep(described(8), store=tmp_path / f"warm{workers}.zarr", dask=client, block_rows=64)
+            took[workers] = min(
+                seconds(sweep, whole, store=tmp_path / f"{workers}-{i}.zarr", dask=client, block_rows=16384)
+                for i in range(ROUNDS)
+            )
+    benchmark.pedantic(lambda: None, rounds=1)
+    benchmark.extra_info["seconds"] = took
+    benchmark.extra_info["times_faster_than_one_worker"] = took[1] / took[2]
+
+
+def test_memory_of_ten_million_migrations(benchmark, tmp_path):
+    code = f"""
+import resource, sys
+sys.path.insert(0, {str(study.__file__).removesuffix("/migkit/study.py")!r})
+from migkit import Sweep, study, sweep
+experiment = study.experiments(746)["convergence"]
+dataset = sweep(Sweep(scenario=experiment.scenario, axes=experiment.axes), store=sys.argv[1])
+print(dataset["outcome"].size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "r.zarr")]
+    done = benchmark.pedantic(
+        subprocess.run, (command,), {"capture_output": True, "text": True, "check": True}, rounds=1
+    )
+    migrations, peak = map(int, done.stdout.split())
+    benchmark.extra_info["migrations"] = migrations
+    benchmark.extra_info["peak_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >= peak
