@@ -67,8 +67,10 @@ class Spacing(Part):
             raise ScenarioError("rounds quantities only, not plain numbers", "multiple", self.multiple)
         if self.geomspace:
             return tuple(np.geomspace(start, stop, num).tolist())
-        whole = all(isinstance(end, int) for end in (start, stop)) and (stop - start) % (num - 1) == 0
-        return tuple(np.linspace(start, stop, num, dtype=int if whole else float).tolist())
+        values = np.linspace(start, stop, num).tolist()
+        if all(isinstance(end, int) for end in (start, stop)):
+            values = [int(value) if value.is_integer() else value for value in values]
+        return tuple(values)
 
 
 class Range(Part):

@@ -122,3 +122,81 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+SWEEP = """
+[axes]
+policy = ["serialized", "unserialized"]
+"link.bandwidth" = { geomspace = ["1 Gbit/s", "10 Gbit/s", 3] }
+"""
+
+
+@pytest.fixture
+def described(tmp_path, path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(f'scenario = "{path.name}"\n{SWEEP}')
+    return file
+
+
+def test_sweep_fills_a_store_and_says_what_is_in_it(described, tmp_path):
+    store = tmp_path / "r.zarr"
+    result = run("sweep", described, "-o", store)
+    assert result.exit_code == 0
+    assert f"6 migrations are in {store}:" in result.stdout
+    assert "completed" in result.stdout
+    assert run("sweep", described, "-o", store, "--quiet").exit_code == 0  # nothing is missing
+
+
+def test_sweep_prints_json_lines(described, tmp_path):
+    result = run("sweep", described, "-o", tmp_path / "r.zarr", "--json", "--quiet")
+    assert [json.loads(line)["policy"] for line in result.stdout.splitlines()] == ["serialized"] * 3 + [
+        "unserialized"
+    ] * 3
+
+
+def test_another_sweep_in_the_store_is_status_2(described, tmp_path):
+    store = tmp_path / "r.zarr"
+    run("sweep", described, "-o", store, "--quiet")
+    described.write_text(described.read_text().replace("3]", "4]"))
+    result = run("sweep", described, "-o", store)
+    assert result.exit_code == 2
+    assert "axes.link.bandwidth has 3 values there and 4 here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([("bandwidth", "bandwith")], 'did you mean "bandwidth"?'),
+        ([("1 Gbit/s", "1 GiB")], "a rate is needed"),
+        ([("[axes]", "[axis]")], 'did you mean "axes"?'),
+        ([("policy =", "policy")], "is not valid TOML"),
+        ([("scenario.toml", "other.toml")], "is not a file that exists"),
+    ],
+)
+def test_bad_descriptions_are_one_sentence(described, tmp_path, words, said):
+    for old, new in words:
+        described.write_text(described.read_text().replace(old, new))
+    result = run("sweep", described, "-o", tmp_path / "r.zarr")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "r.zarr").exists()
+
+
+def test_a_full_disk_is_status_1(described, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("migkit.store.Store.write", full)
+    result = run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
+    assert result.exit_code == 1
+    assert "No space left on device; 0 of 1 blocks are finished and kept" in result.stderr
+
+
+def test_export(described, tmp_path):
+    run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
+    result = run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.parquet")
+    assert result.stdout.strip() == str(tmp_path / "t.parquet")
+    assert len(pd.read_parquet(tmp_path / "t.parquet")) == 6
+    assert run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.xlsx").exit_code == 2
+    assert run("export", tmp_path / "nothing.zarr", "-o", tmp_path / "t.csv").exit_code == 2

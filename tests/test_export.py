@@ -1,0 +1,98 @@
+"""Tables and netCDF hold the numbers of the store, and how they were made."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import xarray as xr
+from killed_sweep import fill
+
+from migkit.errors import ScenarioError
+from migkit.export import export, frames, write_json_lines
+from migkit.results import to_frame
+from migkit.store import open_sweep
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "r.zarr"
+    fill(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(store):
+    return to_frame(open_sweep(store).load())
+
+
+def assert_says_how(notes):
+    assert {"migkit_version", "numba_version", "numpy_version", "seed", "sweep", "sessions", "seconds"} <= set(notes)
+
+
+@pytest.mark.parametrize("devices", [False, True])
+def test_parquet(store, tmp_path, devices):
+    path = export(store, tmp_path / "t.parquet", devices)
+    expected = to_frame(open_sweep(store).load(), devices)
+    read = pd.read_parquet(path)
+    assert read.columns.tolist() == expected.columns.tolist()
+    for name in expected:
+        pd.testing.assert_series_equal(read[name].astype(object), expected[name].astype(object))
+    assert_says_how(json.loads(pq.read_schema(path).metadata[b"migkit"]))
+
+
+def test_parquet_in_parts_is_the_same(store, tmp_path, monkeypatch):
+    whole = pd.read_parquet(export(store, tmp_path / "whole.parquet"))
+    monkeypatch.setattr(sys.modules["migkit.export"], "ROWS", 7)
+    assert len(list(frames(open_sweep(store)))) > 10
+    parts = pd.read_parquet(export(store, tmp_path / "parts.parquet"))
+    for name in whole:
+        pd.testing.assert_series_equal(whole[name].astype(object), parts[name].astype(object))
+
+
+def test_csv(store, tmp_path, table):
+    read = pd.read_csv(export(store, tmp_path / "t.csv"))
+    assert read["total_time_s"].tolist() == pytest.approx(table["total_time_s"].tolist(), rel=1e-15)
+    assert read["outcome"].tolist() == table["outcome"].tolist()
+    assert_says_how(json.loads((tmp_path / "t.csv.provenance.json").read_text()))
+
+
+def test_json_lines(store, tmp_path, table):
+    lines = export(store, tmp_path / "t.jsonl").read_text().splitlines()
+    assert len(lines) == len(table)
+    first = json.loads(lines[0])
+    assert first["policy"] == "serialized"
+    assert first["bytes_sent"] == table["bytes_sent"][0]
+    assert [json.loads(line)["total_time_s"] for line in lines] == pytest.approx(table["total_time_s"], rel=1e-14)
+    never = next(json.loads(line) for line in lines if "starved" in line)
+    assert never["downtime_s"] is None
+    assert_says_how(json.loads((tmp_path / "t.jsonl.provenance.json").read_text()))
+
+
+def test_json_lines_on_a_stream(store, table):
+    stream = io.StringIO()
+    write_json_lines(open_sweep(store), stream)
+    assert stream.getvalue().count("\n") == len(table)
+
+
+def test_netcdf(store, tmp_path):
+    pytest.importorskip("h5netcdf")
+    with xr.open_dataset(export(store, tmp_path / "t.nc"), engine="h5netcdf") as read:
+        stored = open_sweep(store).load()
+        for name in stored.data_vars:
+            np.testing.assert_array_equal(read[name], stored[name], name)
+        assert_says_how(read.attrs)
+        assert read["total_time_s"].attrs["units"] == "s"
+
+
+def test_bad_names(store, tmp_path):
+    with pytest.raises(ScenarioError, match=r'must end in "\.parquet"'):
+        export(store, tmp_path / "t.xlsx")
+    with pytest.raises(ScenarioError, match="is not a store"):
+        export(tmp_path / "nothing.zarr", tmp_path / "t.csv")
+    with pytest.raises(ScenarioError, match="netCDF has a dimension for the devices"):
+        export(store, tmp_path / "t.nc", devices=True)
+    assert not list(tmp_path.iterdir())
