@@ -58,6 +58,12 @@ def test_citation_has_the_version():
     assert f"version: {migkit.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
+def test_the_description_in_the_readme_is_one():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
+    assert len(migkit.Sweep.from_toml(block).axes["link.bandwidth"]) == 200
+
+
 def test_the_example_of_the_readme_runs(capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
