@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: study test lint bench notebooks figures clean
+.PHONY: study test lint bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -35,6 +35,10 @@ notebooks: $(DEV)
 		$(BIN)/jupyter nbconvert --to notebook --execute --inplace "$$notebook" || exit 1; \
 	done
 
+# Warnings are errors: a broken reference or docstring fails.
+docs: $(DEV)
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -47,5 +51,5 @@ $(DEV): pyproject.toml | $(BIN)/python
 	touch $(CORE) $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
+	rm -rf .venv build dist docs/_build docs/generated docs/notebooks .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
