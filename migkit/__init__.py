@@ -23,6 +23,7 @@ _HOMES = {
     "Migration": "parts",
     "HostCosts": "parts",
     "ScenarioError": "errors",
+    "explore": "explore",
     "simulate": "simulate",
     "sweep": "sweep",
     "frontier": "frontier",
@@ -48,6 +49,7 @@ __all__ = [
     "Unfinished",
     "Vfio",
     "__version__",
+    "explore",
     "export",
     "frontier",
     "open_sweep",
@@ -73,7 +75,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """The package itself, in which ``simulate`` and ``sweep`` stay functions.
+    """The package itself, in which ``simulate``, ``sweep``, ``export`` and ``explore`` stay functions.
 
     Importing the submodule ``migkit.simulate`` binds the module to that name in the package; the function
     of the same name is what users mean, whichever was imported first.

@@ -1,0 +1,127 @@
+"""What can be moved: which field of the scenario, and the values it can take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from migkit.parts import Region, Vfio
+from migkit.scenario import POLICIES, PROFILES, Scenario
+from migkit.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
+
+MIB = 2**20
+# About twenty steps a decade, with what links, defaults and people use among them; four steps a doubling
+_DECIMAL = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.25, 2.5, 2.8, 3, 3.2, 3.6, 4, 4.5, 5, 5.6, 6.4, 7.2, 8, 9)
+_BINARY = (1, 1.25, 1.5, 1.75)
+_MOST_HOT_MIB = 8192
+
+
+@dataclass(frozen=True)
+class Control:
+    """One field of the scenario and the values it can be moved to.
+
+    Attributes
+    ----------
+    path : str
+        The field's dotted path.
+    options : tuple of (str, object)
+        Labels and values, numbers in rising order; the scenario's own value is among them.
+    start : object
+        The scenario's own value.
+    is_scale : bool
+        Whether the values are numbers, for a slider, or names, for a menu.
+    """
+
+    path: str
+    options: tuple[tuple[str, Any], ...]
+    start: Any
+    is_scale: bool = True
+
+
+def movable(scenario: Scenario) -> Scenario:
+    """The same migration, with a region and a VFIO entry for the sliders to move.
+
+    A region that nobody writes to is like RAM outside all regions, and an entry of 0 devices is like none.
+    """
+    guest = scenario.guest
+    if not guest.regions:
+        pages = max(1, min(256 * MIB, guest.ram) // guest.page_size)
+        scenario = scenario.replace("guest.regions", [Region(size=f"{pages * guest.page_size} B")])
+    if not any(isinstance(device, Vfio) for device in scenario.devices):
+        scenario = scenario.replace("devices", [*scenario.devices, Vfio(count=0, initial_bytes="16 MiB")])
+    return scenario
+
+
+def controls_of(scenario: Scenario) -> dict[str, Control]:
+    """The controls of a scenario that is :func:`movable`, by name, in the order they are shown.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link
+    >>> link = controls_of(movable(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="26 Gbit/s"))))["link"]
+    >>> [label for label, _ in link.options[27:31]]
+    ['22.5 Gbit/s', '25 Gbit/s', '26 Gbit/s', '28 Gbit/s']
+    """
+    guest = scenario.guest
+    region = guest.regions[0]
+    place = next(i for i, device in enumerate(scenario.devices) if isinstance(device, Vfio))
+    rates = [0, *_series(_DECIMAL, 10, 0.01, 20)]
+    room = min(_MOST_HOT_MIB, (guest.ram - region.start) / MIB)
+    sizes = [size for size in _series(_BINARY, 2, min(4, room / 64), room) if round(size * MIB) % guest.page_size == 0]
+    scales = {
+        "dirty rate": ("guest.regions.0.write_rate", region.write_rate, _quantities(rates, "GB/s")),
+        "hot set": ("guest.regions.0.size", region.size, _quantities(sizes, "MiB")),
+        "link": ("link.bandwidth", scenario.link.bandwidth, _quantities(_series(_DECIMAL, 10, 1, 100), "Gbit/s")),
+        "max-bandwidth": (
+            "migration.max_bandwidth",
+            scenario.migration.max_bandwidth,
+            [*_quantities(_series(_BINARY, 2, 16, 16384), "MiB/s"), ("no limit", Rate(0))],
+        ),
+        "downtime-limit": (
+            "migration.downtime_limit",
+            scenario.migration.downtime_limit,
+            _quantities(_series(_DECIMAL, 10, 10, 10_000), "ms"),
+        ),
+        "devices": (f"devices.{place}.count", scenario.devices[place].count, [(str(n), n) for n in range(9)]),
+        "initial data": (
+            f"devices.{place}.initial_bytes",
+            scenario.devices[place].initial_bytes,
+            _quantities([0, *_series(_BINARY, 2, 1, 4096)], "MiB"),
+        ),
+    }
+    controls = {name: _scale(*scale) for name, scale in scales.items()}
+    controls["profile"] = Control("qemu", tuple((name, name) for name in PROFILES), scenario.qemu, is_scale=False)
+    policies = (("the profile's own", None), *((name, name) for name in POLICIES))
+    controls["policy"] = Control("policy", policies, scenario.policy, is_scale=False)
+    return controls
+
+
+def _series(mantissas: Sequence[float], base: int, low: float, high: float) -> Iterator[float]:
+    """Preferred numbers from `low` to `high`: mantissas times powers of the base."""
+    power = 1.0
+    while power > low:
+        power /= base
+    while power <= high:
+        yield from (power * mantissa for mantissa in mantissas if low <= power * mantissa <= high)
+        power *= base
+
+
+_READ = {"GB/s": (Rate, parse_rate), "Gbit/s": (Rate, parse_rate), "MiB/s": (Rate, parse_rate)}
+_READ |= {"MiB": (Bytes, parse_bytes), "ms": (Seconds, parse_time)}
+
+
+def _quantities(numbers: Sequence[float] | Iterator[float], unit: str) -> list[tuple[str, Any]]:
+    """Labels in one unit, and the values a scenario holds for them."""
+    kind, read = _READ[unit]
+    labels = [f"{number:.6g} {unit}" for number in numbers]
+    return [(label, kind(read(label))) for label in labels]
+
+
+def _scale(path: str, own: Any, options: list[tuple[str, Any]]) -> Control:
+    """A slider; the scenario's own value is put in its place if it is not among the options."""
+    if all(value != own for _, value in options):
+        above = next((i for i, (_, value) in enumerate(options) if value > own or value == 0 < i), len(options))
+        options = [*options[:above], (str(own), own), *options[above:]]
+    start = next(value for _, value in options if value == own)
+    return Control(path, tuple(options), start)

@@ -1,0 +1,162 @@
+"""The widget: controls, sentences, pictures and printed text, kept together by one scenario."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+from typing import Any
+
+import ipywidgets as widgets
+
+from migkit.axes import starting_point
+from migkit.errors import ScenarioError
+from migkit.explore.controls import Control, controls_of, movable
+from migkit.explore.pictures import Map, Timelines
+from migkit.explore.plane import levels, plane_key
+from migkit.explore.printed import as_python
+from migkit.scenario import POLICIES, Scenario
+from migkit.simulate import SimulatedMigration, simulate
+
+_NAME_WIDTH = "110px"
+_PALE_AFTER_S = 0.15  # a map that is computed sooner than that replaces the old one without a flash
+_REDRAWN_EVERY_S = 0.1  # finer maps that follow closer are left out
+
+
+class Explorer(widgets.VBox):
+    """Sliders over one scenario, and what both policies make of it; made by :func:`migkit.explore`.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        Where to start.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What is shown: the last values that fit together.
+    migrations : dict of str to SimulatedMigration
+        Its migration under each policy.
+    controls : dict of str to widget
+        By name; setting ``label`` or ``value`` of one moves it.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = movable(scenario)
+        self.migrations: dict[str, SimulatedMigration] = {}
+        self._control_of = controls_of(self.scenario)
+        self.controls = {name: _widget(name, control) for name, control in self._control_of.items()}
+        self._timelines = Timelines()
+        self._map = Map(_span(self._control_of["dirty rate"]), _span(self._control_of["link"]))
+        self._map_is_of: Scenario | None = None
+        self._refining: asyncio.Task[None] | None = None
+
+        self._sentences = widgets.HTML()
+        self._trouble = widgets.HTML(layout={"min_height": "28px"})
+        self._map_image = widgets.Image(format="png", layout={"object_fit": "contain", "align_self": "flex-start"})
+        self._timelines_image = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
+        button = widgets.Button(description="Print the scenario", tooltip="As Python and as TOML, to copy")
+        button.on_click(self._print)
+        self._python, self._toml = (_text_area(name) for name in ("Python", "TOML"))
+        self._texts = widgets.HBox([self._python, self._toml], layout={"display": "none"})
+        for control in self.controls.values():
+            control.observe(self._moved, names="value")
+        sliders = widgets.VBox([*self.controls.values(), self._trouble], layout={"width": "455px"})
+        super().__init__(
+            [widgets.HBox([sliders, self._map_image]), self._sentences, self._timelines_image, button, self._texts]
+        )
+        self.add_class("migkit-explorer")
+        self._show()
+
+    def _moved(self, _change: Any) -> None:
+        values = {control.path: self.controls[name].value for name, control in self._control_of.items()}
+        try:
+            self.scenario = starting_point(self.scenario, values)
+            self._show()
+        except ScenarioError as error:
+            self._trouble.value = f'<span style="color: var(--jp-error-color1, #b00)">{html.escape(str(error))}</span>'
+        else:
+            self._trouble.value = ""
+
+    def _show(self) -> None:
+        self.migrations = {policy: simulate(self.scenario.replace("policy", policy)) for policy in POLICIES}
+        self._timelines_image.value = self._timelines.draw(self.migrations)
+        self._sentences.value = "".join(
+            _sentence(policy, migration, policy == self.scenario.walk_policy)
+            for policy, migration in self.migrations.items()
+        )
+        self._point()
+        self._python.value, self._toml.value = as_python(self.scenario), self.scenario.to_toml()
+        key = plane_key(self.scenario)
+        if key != self._map_is_of:
+            self._map_is_of = key
+            self._refine(key)
+
+    def _print(self, _button: widgets.Button) -> None:
+        self._texts.layout.display = ""
+
+    # --- the map, computed between moves
+
+    def _point(self, pale: bool = False) -> None:
+        rate, link = self.scenario.guest.regions[0].write_rate, self.scenario.link.bandwidth
+        self._map_image.value = self._map.draw(rate, link, pale)
+
+    def _refine(self, key: Scenario) -> None:
+        """Begin the map of another scenario; without a running event loop, as in a script, compute it now."""
+        if self._refining is not None:
+            self._refining.cancel()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(self._refined(key))
+        else:
+            self._refining = loop.create_task(self._refined(key))
+
+    async def _refined(self, key: Scenario) -> None:
+        """Draw the map finer and finer; between two pieces of work a slider that moved is heard, and ends this."""
+        began, drawn, pale, latest = time.perf_counter(), None, False, None
+        for categories in levels(key, self._map.rates, self._map.links):
+            await asyncio.sleep(0)
+            now = time.perf_counter()
+            if categories is not None:
+                latest = categories
+                if drawn is None or now - drawn > _REDRAWN_EVERY_S:
+                    self._map.redraw(categories)
+                    self._point()
+                    drawn, latest = time.perf_counter(), None
+            elif drawn is None and not pale and now - began > _PALE_AFTER_S:
+                self._point(pale=True)
+                pale = True
+        if latest is not None:
+            self._map.redraw(latest)
+            self._point()
+
+
+def _widget(name: str, control: Control) -> widgets.Widget:
+    kind = widgets.SelectionSlider if control.is_scale and len(control.options) > 1 else widgets.Dropdown
+    layout = {"width": "445px" if kind is widgets.SelectionSlider else "300px"}
+    return kind(
+        options=control.options,
+        value=control.start,
+        description=name,
+        style={"description_width": _NAME_WIDTH},
+        layout=layout,
+    )
+
+
+def _span(control: Control) -> tuple[float, float]:
+    """Ends of a scale, without the 0 that has no place on a logarithmic one."""
+    numbers = [float(value) for _, value in control.options if value]
+    return min(numbers), max(numbers)
+
+
+def _sentence(policy: str, migration: SimulatedMigration, in_force: bool) -> str:
+    weight = "bold" if in_force else "normal"
+    which = f"{policy} (the scenario's)" if in_force else policy
+    return f'<div style="font-weight: {weight}">{which}: {html.escape(migration.sentence)}</div>'
+
+
+def _text_area(name: str) -> widgets.Textarea:
+    return widgets.Textarea(
+        description=name, rows=14, layout={"width": "50%"}, style={"description_width": "60px"}, continuous_update=False
+    )
