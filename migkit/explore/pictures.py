@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from migkit.derivation import CATEGORIES
 from migkit.figures.planes import category_legend, category_plane
@@ -50,6 +51,10 @@ class Timelines:
             self._canvas = FigureCanvasAgg(self._figure)
             self._axes = self._figure.subplots(2, len(POLICIES), sharex=True, sharey="row")
             self._figure.subplots_adjust(left=0.085, right=0.985, top=0.94, bottom=0.175, wspace=0.06, hspace=0.1)
+        # Fixed places: to find them Matplotlib would lay out all tick labels twice at each drawing.
+        for ax in self._axes.flat:
+            ax.xaxis.set_label_coords(0.5, -0.16)
+            ax.yaxis.set_label_coords(-0.13, 0.5)
 
     def draw(self, migrations: Mapping[str, SimulatedMigration]) -> bytes:
         """Draw one migration a policy; the PNG."""
@@ -63,7 +68,8 @@ class Timelines:
                 timeline = thinned(_few_devices(migration.timeline))
                 pending_over_time(timeline, upper)
                 given_over_time(timeline, lower)
-                upper.set_title(f"{policy}: {migration.outcome.label.replace('_', ' ')}")
+                upper.set_title(f"{policy}: {migration.outcome.label.replace('_', ' ')}", y=1.0)
+                upper.yaxis.set_minor_locator(NullLocator())
                 upper.set_xlabel("")
                 if column:
                     upper.set_ylabel("")

@@ -153,7 +153,7 @@ def _span(control: Control) -> tuple[float, float]:
 def _sentence(policy: str, migration: SimulatedMigration, in_force: bool) -> str:
     weight = "bold" if in_force else "normal"
     which = f"{policy} (the scenario's)" if in_force else policy
-    return f'<div style="font-weight: {weight}">{which}: {html.escape(migration.sentence)}</div>'
+    return f'<div class="migkit-sentence" style="font-weight: {weight}">{which}: {html.escape(migration.sentence)}</div>'
 
 
 def _text_area(name: str) -> widgets.Textarea:
