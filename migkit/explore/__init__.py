@@ -46,7 +46,7 @@ def explore(scenario: Scenario) -> Explorer:
     ...     guest=Guest(ram="1 GiB", regions=[Region(size="64 MiB", write_rate="100 MB/s")]),
     ...     link=Link(bandwidth="10 Gbit/s"),
     ... ))
-    >>> explorer.controls["link"].label = "25 Gbit/s"
+    >>> explorer.controls["link"].value = "25 Gbit/s"
     >>> explorer.scenario.link.bandwidth
     25 Gbit/s
     """

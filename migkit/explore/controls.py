@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ MIB = 2**20
 _DECIMAL = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.25, 2.5, 2.8, 3, 3.2, 3.6, 4, 4.5, 5, 5.6, 6.4, 7.2, 8, 9)
 _BINARY = (1, 1.25, 1.5, 1.75)
 _MOST_HOT_MIB = 8192
+PROFILES_OWN = "the profile's own"
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,17 @@ class Control:
     ----------
     path : str
         The field's dotted path.
-    options : tuple of (str, object)
-        Labels and values, numbers in rising order; the scenario's own value is among them.
-    start : object
-        The scenario's own value.
+    values : dict of str to object
+        Values of the field by label, numbers in rising order; the scenario's own is among them.
+    start : str
+        The label of the scenario's own value.
     is_scale : bool
         Whether the values are numbers, for a slider, or names, for a menu.
     """
 
     path: str
-    options: tuple[tuple[str, Any], ...]
-    start: Any
+    values: Mapping[str, Any]
+    start: str
     is_scale: bool = True
 
 
@@ -60,7 +61,7 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     --------
     >>> from migkit import Guest, Link
     >>> link = controls_of(movable(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="26 Gbit/s"))))["link"]
-    >>> [label for label, _ in link.options[27:31]]
+    >>> list(link.values)[27:31]
     ['22.5 Gbit/s', '25 Gbit/s', '26 Gbit/s', '28 Gbit/s']
     """
     guest = scenario.guest
@@ -91,9 +92,9 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
         ),
     }
     controls = {name: _scale(*scale) for name, scale in scales.items()}
-    controls["profile"] = Control("qemu", tuple((name, name) for name in PROFILES), scenario.qemu, is_scale=False)
-    policies = (("the profile's own", None), *((name, name) for name in POLICIES))
-    controls["policy"] = Control("policy", policies, scenario.policy, is_scale=False)
+    controls["profile"] = Control("qemu", {name: name for name in PROFILES}, scenario.qemu, is_scale=False)
+    policies = {PROFILES_OWN: None} | {name: name for name in POLICIES}
+    controls["policy"] = Control("policy", policies, scenario.policy or PROFILES_OWN, is_scale=False)
     return controls
 
 
@@ -111,7 +112,7 @@ _READ = {"GB/s": (Rate, parse_rate), "Gbit/s": (Rate, parse_rate), "MiB/s": (Rat
 _READ |= {"MiB": (Bytes, parse_bytes), "ms": (Seconds, parse_time)}
 
 
-def _quantities(numbers: Sequence[float] | Iterator[float], unit: str) -> list[tuple[str, Any]]:
+def _quantities(numbers: Iterable[float], unit: str) -> list[tuple[str, Any]]:
     """Labels in one unit, and the values a scenario holds for them."""
     kind, read = _READ[unit]
     labels = [f"{number:.6g} {unit}" for number in numbers]
@@ -123,5 +124,5 @@ def _scale(path: str, own: Any, options: list[tuple[str, Any]]) -> Control:
     if all(value != own for _, value in options):
         above = next((i for i, (_, value) in enumerate(options) if value > own or value == 0 < i), len(options))
         options = [*options[:above], (str(own), own), *options[above:]]
-    start = next(value for _, value in options if value == own)
-    return Control(path, tuple(options), start)
+    start = next(label for label, value in options if value == own)
+    return Control(path, dict(options), start)

@@ -38,7 +38,7 @@ class Explorer(widgets.VBox):
     migrations : dict of str to SimulatedMigration
         Its migration under each policy.
     controls : dict of str to widget
-        By name; setting ``label`` or ``value`` of one moves it.
+        By name; the ``value`` of one is the label of what it stands at, and setting it moves it.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -58,18 +58,23 @@ class Explorer(widgets.VBox):
         button = widgets.Button(description="Print the scenario", tooltip="As Python and as TOML, to copy")
         button.on_click(self._print)
         self._python, self._toml = (_text_area(name) for name in ("Python", "TOML"))
-        self._texts = widgets.HBox([self._python, self._toml], layout={"display": "none"})
+        self._texts = widgets.VBox([self._python, self._toml], layout={"display": "none"})
         for control in self.controls.values():
             control.observe(self._moved, names="value")
-        sliders = widgets.VBox([*self.controls.values(), self._trouble], layout={"width": "455px"})
+        sliders = widgets.VBox([*self.controls.values(), self._trouble, self._sentences], layout={"width": "455px"})
         super().__init__(
-            [widgets.HBox([sliders, self._map_image]), self._sentences, self._timelines_image, button, self._texts]
+            [
+                widgets.HBox([sliders, self._map_image], layout={"flex_flow": "row wrap"}),
+                self._timelines_image,
+                button,
+                self._texts,
+            ]
         )
         self.add_class("migkit-explorer")
         self._show()
 
     def _moved(self, _change: Any) -> None:
-        values = {control.path: self.controls[name].value for name, control in self._control_of.items()}
+        values = {control.path: control.values[self.controls[name].value] for name, control in self._control_of.items()}
         try:
             self.scenario = starting_point(self.scenario, values)
             self._show()
@@ -133,10 +138,10 @@ class Explorer(widgets.VBox):
 
 
 def _widget(name: str, control: Control) -> widgets.Widget:
-    kind = widgets.SelectionSlider if control.is_scale and len(control.options) > 1 else widgets.Dropdown
+    kind = widgets.SelectionSlider if control.is_scale and len(control.values) > 1 else widgets.Dropdown
     layout = {"width": "445px" if kind is widgets.SelectionSlider else "300px"}
     return kind(
-        options=control.options,
+        options=list(control.values),
         value=control.start,
         description=name,
         style={"description_width": _NAME_WIDTH},
@@ -146,17 +151,15 @@ def _widget(name: str, control: Control) -> widgets.Widget:
 
 def _span(control: Control) -> tuple[float, float]:
     """Ends of a scale, without the 0 that has no place on a logarithmic one."""
-    numbers = [float(value) for _, value in control.options if value]
+    numbers = [float(value) for value in control.values.values() if value]
     return min(numbers), max(numbers)
 
 
 def _sentence(policy: str, migration: SimulatedMigration, in_force: bool) -> str:
     weight = "bold" if in_force else "normal"
     which = f"{policy} (the scenario's)" if in_force else policy
-    return f'<div class="migkit-sentence" style="font-weight: {weight}">{which}: {html.escape(migration.sentence)}</div>'
+    return f'<div class="migkit-sentence" style="font-weight: {weight}; line-height: 1.4">{which}: {html.escape(migration.sentence)}</div>'
 
 
 def _text_area(name: str) -> widgets.Textarea:
-    return widgets.Textarea(
-        description=name, rows=14, layout={"width": "50%"}, style={"description_width": "60px"}, continuous_update=False
-    )
+    return widgets.Textarea(description=name, rows=14, layout={"width": "98%"}, style={"description_width": "60px"})

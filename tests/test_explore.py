@@ -1,0 +1,339 @@
+"""The explorer without a browser: what moves, what is told, what is drawn, what is printed."""
+
+import asyncio
+import builtins
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import migkit
+from migkit import study
+from migkit.explore import compiling, plane
+from migkit.explore.controls import PROFILES_OWN, controls_of, movable
+from migkit.explore.pictures import Map, Timelines
+from migkit.explore.printed import as_python
+from migkit.explore.widget import Explorer
+from migkit.figures.timeline import given_columns, thinned
+from migkit.simulate import simulate
+
+STARVED = (
+    study.experiments(2)["convergence"]
+    .scenario.replace("guest.ram", "4 GiB")
+    .replace("guest.regions.0.write_rate", "4 GB/s")
+)
+# a move to a value that is another one, and the sign of it in the scenario
+MOVES = {
+    "dirty rate": ("0.1 GB/s", lambda s: s.guest.regions[0].write_rate == 1e8),
+    "hot set": ("16 MiB", lambda s: s.guest.regions[0].size == 2**24),
+    "link": ("40 Gbit/s", lambda s: s.link.bandwidth == 5e9),
+    "max-bandwidth": ("128 MiB/s", lambda s: s.migration.max_bandwidth == 2**27),
+    "downtime-limit": ("30 ms", lambda s: s.migration.downtime_limit == 0.03),
+    "devices": ("3", lambda s: s.devices[0].count == 3),
+    "initial data": ("64 MiB", lambda s: s.devices[0].initial_bytes == 2**26),
+    "profile": ("8.2", lambda s: s.qemu == "8.2"),
+    "policy": ("serialized", lambda s: s.policy == "serialized"),
+}
+
+
+def pictures(explorer):
+    return explorer._timelines_image.value, explorer._map_image.value
+
+
+def sentences(explorer):
+    return explorer._sentences.value
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return Explorer(STARVED)
+
+
+@pytest.fixture
+def explorer(fresh):
+    """An explorer that stands where it began."""
+    for name, control in fresh._control_of.items():
+        fresh.controls[name].value = control.start
+    assert fresh.scenario == STARVED
+    return fresh
+
+
+def test_every_control_is_moved_here(explorer):
+    assert list(explorer.controls) == list(MOVES)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_move_changes_scenario_sentences_and_pictures(explorer, name):
+    timelines, of_map = pictures(explorer)
+    told = sentences(explorer)
+    label, is_moved = MOVES[name]
+    assert not is_moved(explorer.scenario)
+    explorer.controls[name].value = label
+    assert is_moved(explorer.scenario)
+    assert sentences(explorer) != told
+    # the policy chooses which of the two is the scenario's; both are always drawn
+    assert (pictures(explorer)[0] != timelines) == (name != "policy")
+    if name in ("dirty rate", "link"):
+        assert pictures(explorer)[1] != of_map
+
+
+def test_sentences_are_those_of_simulate_and_the_scenarios_is_bold(explorer):
+    for policy, migration in explorer.migrations.items():
+        assert migration.sentence == simulate(explorer.scenario.replace("policy", policy)).sentence
+    serialized, unserialized = sentences(explorer).split("</div>")[:2]
+    assert "never sent" in serialized
+    assert "normal" in serialized
+    assert "unserialized (the scenario's): Completed in" in unserialized
+    assert "bold" in unserialized
+    explorer.controls["policy"].value = "serialized"
+    assert "bold" in sentences(explorer).split("</div>")[0]
+
+
+def test_values_that_do_not_fit_are_told_and_nothing_else_changes(explorer):
+    before = (explorer.scenario, sentences(explorer), *pictures(explorer))
+    explorer.controls["profile"].value = "7.2"
+    assert "which profile &quot;7.2&quot; does not have: use 8.2 or later." in explorer._trouble.value
+    assert "Traceback" not in explorer._trouble.value
+    assert (explorer.scenario, sentences(explorer), *pictures(explorer)) == before
+    explorer.controls["profile"].value = "9.0"
+    assert explorer._trouble.value == ""
+
+
+def test_values_that_fit_only_together_are_taken_when_they_are_together():
+    explorer = Explorer(STARVED.replace("migration.switchover_ack", False))
+    explorer.controls["profile"].value = "7.2"
+    assert explorer.scenario.qemu == "9.0"
+    explorer.controls["devices"].value = "0"
+    assert (explorer.scenario.qemu, explorer.scenario.devices[0].count) == ("7.2", 0)
+    assert explorer._trouble.value == ""
+
+
+def test_the_printed_texts_make_an_equal_scenario(explorer):
+    assert explorer._texts.layout.display == "none"
+    button = next(child for child in explorer.children if getattr(child, "description", "") == "Print the scenario")
+    button.click()
+    assert explorer._texts.layout.display == ""
+    explorer.controls["link"].value = "25 Gbit/s"
+    names = {}
+    exec(explorer._python.value, names)
+    assert names["scenario"] == explorer.scenario
+    assert migkit.Scenario.from_toml(explorer._toml.value) == explorer.scenario
+
+
+def test_python_text_of_everything_a_scenario_can_hold():
+    scenario = migkit.Scenario(
+        name='two "guests",\n one \\ é',
+        guest=migkit.Guest(
+            ram="8 GiB",
+            accel="tcg",
+            zero_share=0.25,
+            regions=[
+                migkit.Region(size="1 GiB", write_rate="123456789.125 B/s", pattern="sequential"),
+                migkit.Region(size="1 MiB", start="2 GiB", zero_share=1),
+            ],
+        ),
+        devices=[
+            migkit.Block(size="1 GiB"),
+            migkit.Ram(),
+            migkit.Vfio(name="gpu", count=2, initial_bytes=0, dirty_rate="1 MB/s", dirty_max="1 MiB"),
+        ],
+        link=migkit.Link(bandwidth="10 Gbit/s", rtt="1 ms"),
+        migration=migkit.Migration(auto_converge=True, cpu_throttle_initial=30),
+        costs=migkit.HostCosts(turn="20 us"),
+        qemu="8.2",
+        policy="unserialized",
+        time_limit="1 h",
+    )
+    names = {}
+    exec(as_python(scenario), names)
+    assert names["scenario"] == scenario
+    assert max(map(len, as_python(scenario).splitlines())) <= 120
+
+
+def test_a_scenario_without_region_or_device_gets_some_that_change_nothing():
+    bare = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    with_parts = movable(bare)
+    assert (len(with_parts.guest.regions), len(with_parts.devices)) == (1, 1)
+    assert simulate(with_parts).numbers["total_time_s"] == simulate(bare).numbers["total_time_s"]
+    assert simulate(with_parts).numbers["bytes_sent"] == simulate(bare).numbers["bytes_sent"]
+    explorer = Explorer(bare)
+    assert explorer.controls["dirty rate"].value == "0 GB/s"
+    explorer.controls["devices"].value = "2"
+    assert list(explorer.migrations["serialized"].labels) == ["ram", "vfio0", "vfio1"]
+
+
+def test_sliders_move_the_first_vfio_entry():
+    disk_first = STARVED.replace("devices", [migkit.Block(size="1 GiB"), *STARVED.devices])
+    assert controls_of(disk_first)["devices"].path == "devices.1.count"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "name", "label"),
+    [
+        ("link.bandwidth", "26 Gbit/s", "link", "26 Gbit/s"),
+        ("link.bandwidth", "400 Gbit/s", "link", "400 Gbit/s"),
+        ("guest.regions.0.write_rate", "1 MB/s", "dirty rate", "1 MB/s"),
+        ("guest.regions.0.size", "200 MiB", "hot set", "200 MiB"),
+        ("migration.max_bandwidth", "1 TB/s", "max-bandwidth", "1 TB/s"),
+        ("migration.downtime_limit", "0 s", "downtime-limit", "0 s"),
+        ("devices.0.count", 20, "devices", "20"),
+        ("devices.0.initial_bytes", "5 GiB", "initial data", "5 GiB"),
+    ],
+)
+def test_the_scenarios_own_value_has_its_place_on_the_scale(path, value, name, label):
+    scenario = STARVED.replace(path, value)
+    control = controls_of(scenario)[name]
+    assert control.start == label
+    values = [value or np.inf if name == "max-bandwidth" else value for value in control.values.values()]
+    assert values == sorted(values)
+    assert scenario.replace(path, control.values[label]) == scenario
+
+
+def test_every_value_of_every_control_is_one_that_its_field_takes():
+    for control in controls_of(STARVED).values():
+        for value in control.values.values():
+            try:
+                STARVED.replace(control.path, value)
+            except migkit.ScenarioError as error:
+                assert control.path == "qemu", error
+
+
+def test_hot_sets_are_whole_pages():
+    scenario = STARVED.replace("guest.page_size", "64 MiB")
+    assert {size % 2**26 for size in controls_of(scenario)["hot set"].values.values()} == {0}
+
+
+def test_the_map_is_that_of_sweep():
+    rates, links = (1e7, 2e10), (1.25e8, 1.25e10)
+    found = [level for level in plane.levels(STARVED, rates, links) if level is not None]
+    assert [level.shape for level in found] == [(11, 11), (21, 21), (41, 41)]
+    for coarse, fine in zip(found[:-1], found[1:], strict=True):
+        np.testing.assert_array_equal(coarse.values, fine.values[::2, ::2])
+        assert (coarse.write_rate.values[-1], coarse.bandwidth.values[-1]) == (rates[1], links[1])
+    some = found[0]
+    axes = {"policy": ["serialized", "unserialized"]}
+    axes |= {plane.RATE: [f"{rate!r} B/s" for rate in some.write_rate.values.tolist()]}
+    axes |= {plane.LINK: [f"{link!r} B/s" for link in some.bandwidth.values.tolist()]}
+    completed = migkit.sweep(STARVED, axes)["outcome"].values == 0
+    np.testing.assert_array_equal(some.values % 2, ~completed[0])
+    np.testing.assert_array_equal(some.values // 2, ~completed[1])
+    assert len(np.unique(found[-1].values)) >= 3
+
+
+def test_the_map_does_not_depend_on_axes_and_policy_and_does_on_the_rest():
+    key = plane.plane_key(STARVED)
+    same = {plane.RATE: "2 GB/s", plane.LINK: "1 Gbit/s", "policy": "serialized"}
+    for path, value in same.items():
+        assert plane.plane_key(STARVED.replace(path, value)) == key
+    for path, value in {"devices.0.count": 2, "qemu": "8.2", "migration.downtime_limit": "1 s"}.items():
+        assert plane.plane_key(STARVED.replace(path, value)) != key
+
+
+def test_a_later_move_ends_the_map_of_an_earlier_one():
+    async def moves():
+        explorer = Explorer(STARVED)
+        first = explorer._refining
+        explorer.controls["devices"].value = "4"
+        second = explorer._refining
+        explorer.controls["dirty rate"].value = "0.2 GB/s"  # needs no other map
+        assert explorer._refining is second
+        await asyncio.wait([first, second])
+        assert first.cancelled()
+        assert second.exception() is None
+        return pictures(explorer)[1]
+
+    drawn = asyncio.run(moves())
+    alone = Explorer(STARVED.replace("devices.0.count", 4).replace(plane.RATE, "0.2 GB/s"))
+    # that of a scenario which began there has the value on its scale, and so the same ends
+    assert drawn == pictures(alone)[1]
+
+
+def test_pictures_are_png_of_one_size_and_the_point_is_where_it_should_be():
+    of_map = Map((1e7, 1e10), (1e8, 1e10))
+    low, high = (np.asarray(Image.open(io.BytesIO(of_map.draw(rate, 1e9)))) for rate in (1e7, 1e10))
+    assert low.shape == high.shape
+    rows = np.flatnonzero((low != high).any(axis=(1, 2)))
+    assert (high[rows[0] : rows[0] + 20] < 50).any(), "the ring at the upper edge"
+    np.testing.assert_array_equal(
+        low, np.asarray(Image.open(io.BytesIO(of_map.draw(0, 1e9)))), "a rate of 0 stands on the lower edge"
+    )
+    pale = np.asarray(Image.open(io.BytesIO(of_map.draw(0, 1e9, pale=True))))
+    assert (pale >= 191).mean() > 0.98, "but for the point"
+
+
+def test_both_timelines_have_the_same_axes_and_name_the_outcomes():
+    timelines = Timelines()
+    scenario = STARVED.replace("devices.0.count", 6).replace("devices.0.name", "a device with a long name")
+    migrations = {policy: simulate(scenario.replace("policy", policy)) for policy in ("serialized", "unserialized")}
+    for _ in range(2):  # a second drawing leaves nothing of the first
+        timelines.draw(migrations)
+        upper, lower = timelines._axes
+        assert [ax.get_title() for ax in upper] == ["serialized: initial data starved", "unserialized: completed"]
+        assert len({ax.get_xlim() for ax in timelines._axes.flat}) == 1
+        assert upper[0].get_ylim() == upper[1].get_ylim()
+        assert [len(ax.lines) for ax in (*upper, *lower)] == [3, 3, 4, 4]
+        (legend,) = timelines._figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == [
+            "pending", "threshold", "sync", "ram", "a device with…", "a device with…", "a device with…",
+            "(3 between not drawn)",
+        ]  # fmt: skip
+
+
+def test_thinned_timeline_keeps_sums_extremes_and_ends():
+    timeline = simulate(STARVED).timeline
+    turns = len(timeline)
+    assert thinned(timeline, turns) is timeline
+    thin = thinned(timeline, 20)
+    assert len(thin) <= 42
+    assert thin.time_s.iloc[[0, -1]].tolist() == timeline.time_s.iloc[[0, -1]].tolist()
+    for extreme in ("min", "max"):
+        assert getattr(thin.pending_bytes, extreme)() == getattr(timeline.pending_bytes, extreme)()
+    for column in ["ram_pages", *given_columns(timeline)]:
+        whole = timeline[column].fillna(0).clip(lower=0).cumsum()
+        np.testing.assert_allclose(thin[column].cumsum(), whole[thin.index])
+    assert thin.synced.any() == timeline.synced.any()
+
+
+def test_compiling_is_told_once_and_only_then(capsys):
+    import numba
+
+    with compiling.told_when_compiling():
+        pass
+    assert capsys.readouterr().out == ""
+    with compiling.told_when_compiling():
+        numba.njit(lambda x: x + 1)(1)
+        numba.njit(lambda x: x + 2)(1)
+    expected = "" if numba.config.DISABLE_JIT else f"{compiling.SENTENCE}\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_what_is_no_scenario_is_refused():
+    with pytest.raises(migkit.ScenarioError, match=r"is not a Scenario: make one with migkit\.Scenario"):
+        migkit.explore("scenario.toml")
+
+
+def test_without_ipywidgets_one_sentence_says_how_to_get_it(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **named):
+        if name == "ipywidgets":
+            raise ImportError(name)
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r'^migkit\.explore needs ipywidgets: pip install "migkit\[notebook\]"$'):
+        migkit.explore(STARVED)
+
+
+def test_importing_migkit_does_not_import_widgets():
+    code = "import sys, migkit; migkit.explore; print('ipywidgets' in sys.modules, callable(migkit.explore))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_the_policy_menu_begins_with_the_profiles_own(explorer):
+    assert explorer.controls["policy"].value == PROFILES_OWN
+    assert explorer.scenario.policy is None
