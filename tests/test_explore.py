@@ -5,10 +5,11 @@ import builtins
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from PIL import Image
+from matplotlib.image import imread
 
 import migkit
 from migkit import study
@@ -43,6 +44,10 @@ def pictures(explorer):
     return explorer._timelines_image.value, explorer._map_image.value
 
 
+def pixels(png):
+    return imread(io.BytesIO(png))
+
+
 def sentences(explorer):
     return explorer._sentences.value
 
@@ -74,8 +79,10 @@ def test_a_move_changes_scenario_sentences_and_pictures(explorer, name):
     explorer.controls[name].value = label
     assert is_moved(explorer.scenario)
     assert sentences(explorer) != told
-    # the policy chooses which of the two is the scenario's; both are always drawn
-    assert (pictures(explorer)[0] != timelines) == (name != "policy")
+    if name == "policy":  # says which of the two is the scenario's; both are always drawn
+        assert pictures(explorer)[0] == timelines
+    elif name != "profile":  # of this migration 8.2 and 9.0 make the same lines
+        assert pictures(explorer)[0] != timelines
     if name in ("dirty rate", "link"):
         assert pictures(explorer)[1] != of_map
 
@@ -175,12 +182,12 @@ def test_sliders_move_the_first_vfio_entry():
     [
         ("link.bandwidth", "26 Gbit/s", "link", "26 Gbit/s"),
         ("link.bandwidth", "400 Gbit/s", "link", "400 Gbit/s"),
-        ("guest.regions.0.write_rate", "1 MB/s", "dirty rate", "1 MB/s"),
+        ("guest.regions.0.write_rate", "1 MB/s", "dirty rate", "0.001 GB/s"),
         ("guest.regions.0.size", "200 MiB", "hot set", "200 MiB"),
-        ("migration.max_bandwidth", "1 TB/s", "max-bandwidth", "1 TB/s"),
-        ("migration.downtime_limit", "0 s", "downtime-limit", "0 s"),
+        ("migration.max_bandwidth", "1 TB/s", "max-bandwidth", "1000 GB/s"),
+        ("migration.downtime_limit", "0 s", "downtime-limit", "0 ms"),
         ("devices.0.count", 20, "devices", "20"),
-        ("devices.0.initial_bytes", "5 GiB", "initial data", "5 GiB"),
+        ("devices.0.initial_bytes", "5 GiB", "initial data", "5120 MiB"),
     ],
 )
 def test_the_scenarios_own_value_has_its_place_on_the_scale(path, value, name, label):
@@ -195,10 +202,8 @@ def test_the_scenarios_own_value_has_its_place_on_the_scale(path, value, name, l
 def test_every_value_of_every_control_is_one_that_its_field_takes():
     for control in controls_of(STARVED).values():
         for value in control.values.values():
-            try:
+            if value != "7.2":  # which has no VFIO devices
                 STARVED.replace(control.path, value)
-            except migkit.ScenarioError as error:
-                assert control.path == "qemu", error
 
 
 def test_hot_sets_are_whole_pages():
@@ -210,7 +215,7 @@ def test_the_map_is_that_of_sweep():
     rates, links = (1e7, 2e10), (1.25e8, 1.25e10)
     found = [level for level in plane.levels(STARVED, rates, links) if level is not None]
     assert [level.shape for level in found] == [(11, 11), (21, 21), (41, 41)]
-    for coarse, fine in zip(found[:-1], found[1:], strict=True):
+    for coarse, fine in pairwise(found):
         np.testing.assert_array_equal(coarse.values, fine.values[::2, ::2])
         assert (coarse.write_rate.values[-1], coarse.bandwidth.values[-1]) == (rates[1], links[1])
     some = found[0]
@@ -253,15 +258,13 @@ def test_a_later_move_ends_the_map_of_an_earlier_one():
 
 def test_pictures_are_png_of_one_size_and_the_point_is_where_it_should_be():
     of_map = Map((1e7, 1e10), (1e8, 1e10))
-    low, high = (np.asarray(Image.open(io.BytesIO(of_map.draw(rate, 1e9)))) for rate in (1e7, 1e10))
+    low, high = (pixels(of_map.draw(rate, 1e9)) for rate in (1e7, 1e10))
     assert low.shape == high.shape
     rows = np.flatnonzero((low != high).any(axis=(1, 2)))
-    assert (high[rows[0] : rows[0] + 20] < 50).any(), "the ring at the upper edge"
-    np.testing.assert_array_equal(
-        low, np.asarray(Image.open(io.BytesIO(of_map.draw(0, 1e9)))), "a rate of 0 stands on the lower edge"
-    )
-    pale = np.asarray(Image.open(io.BytesIO(of_map.draw(0, 1e9, pale=True))))
-    assert (pale >= 191).mean() > 0.98, "but for the point"
+    assert (high[rows[0] : rows[0] + 20] < 0.2).any(), "the ring at the upper edge"
+    np.testing.assert_array_equal(low, pixels(of_map.draw(0, 1e9)), "a rate of 0 stands on the lower edge")
+    pale = pixels(of_map.draw(0, 1e9, pale=True))
+    assert (pale >= 0.74).mean() > 0.98, "but for the point"
 
 
 def test_both_timelines_have_the_same_axes_and_name_the_outcomes():

@@ -36,7 +36,7 @@ migkit.explore(
         migration=migkit.Migration(max_bandwidth=0, switchover_ack=True, return_path=True),
     )
 )"""
-PATIENCE_S = 45  # for one thing to appear; the kernels may be compiled meanwhile
+PATIENCE_S = 60  # for one thing to appear; the kernels may be compiled meanwhile
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -62,7 +62,8 @@ def lab(tmp_path):
     """The address of a JupyterLab over a folder with one notebook."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    cell = {"cell_type": "code", "id": "explore", "source": CELL, "metadata": {}, "outputs": [], "execution_count": None}
+    cell = {"cell_type": "code", "id": "explore", "source": CELL, "metadata": {}, "outputs": []}
+    cell["execution_count"] = None
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
     (folder / "explore.ipynb").write_text(json.dumps(notebook))

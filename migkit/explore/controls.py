@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from migkit.axes import field
 from migkit.parts import Region, Vfio
 from migkit.scenario import POLICIES, PROFILES, Scenario
 from migkit.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
@@ -70,28 +71,17 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     rates = [0, *_series(_DECIMAL, 10, 0.01, 20)]
     room = min(_MOST_HOT_MIB, (guest.ram - region.start) / MIB)
     sizes = [size for size in _series(_BINARY, 2, min(4, room / 64), room) if round(size * MIB) % guest.page_size == 0]
+    initial = [0, *_series(_BINARY, 2, 1, 4096)]
     scales = {
-        "dirty rate": ("guest.regions.0.write_rate", region.write_rate, _quantities(rates, "GB/s")),
-        "hot set": ("guest.regions.0.size", region.size, _quantities(sizes, "MiB")),
-        "link": ("link.bandwidth", scenario.link.bandwidth, _quantities(_series(_DECIMAL, 10, 1, 100), "Gbit/s")),
-        "max-bandwidth": (
-            "migration.max_bandwidth",
-            scenario.migration.max_bandwidth,
-            [*_quantities(_series(_BINARY, 2, 16, 16384), "MiB/s"), ("no limit", Rate(0))],
-        ),
-        "downtime-limit": (
-            "migration.downtime_limit",
-            scenario.migration.downtime_limit,
-            _quantities(_series(_DECIMAL, 10, 10, 10_000), "ms"),
-        ),
-        "devices": (f"devices.{place}.count", scenario.devices[place].count, [(str(n), n) for n in range(9)]),
-        "initial data": (
-            f"devices.{place}.initial_bytes",
-            scenario.devices[place].initial_bytes,
-            _quantities([0, *_series(_BINARY, 2, 1, 4096)], "MiB"),
-        ),
+        "dirty rate": ("guest.regions.0.write_rate", "GB/s", rates),
+        "hot set": ("guest.regions.0.size", "MiB", sizes),
+        "link": ("link.bandwidth", "Gbit/s", _series(_DECIMAL, 10, 1, 100)),
+        "max-bandwidth": ("migration.max_bandwidth", "MiB/s", _series(_BINARY, 2, 16, 16384)),
+        "downtime-limit": ("migration.downtime_limit", "ms", _series(_DECIMAL, 10, 10, 10_000)),
+        "devices": (f"devices.{place}.count", "", range(9)),
+        "initial data": (f"devices.{place}.initial_bytes", "MiB", initial),
     }
-    controls = {name: _scale(*scale) for name, scale in scales.items()}
+    controls = {name: _scale(scenario, path, unit, numbers) for name, (path, unit, numbers) in scales.items()}
     controls["profile"] = Control("qemu", {name: name for name in PROFILES}, scenario.qemu, is_scale=False)
     policies = {PROFILES_OWN: None} | {name: name for name in POLICIES}
     controls["policy"] = Control("policy", policies, scenario.policy or PROFILES_OWN, is_scale=False)
@@ -108,21 +98,30 @@ def _series(mantissas: Sequence[float], base: int, low: float, high: float) -> I
         power *= base
 
 
-_READ = {"GB/s": (Rate, parse_rate), "Gbit/s": (Rate, parse_rate), "MiB/s": (Rate, parse_rate)}
-_READ |= {"MiB": (Bytes, parse_bytes), "ms": (Seconds, parse_time)}
+_READ: dict[str, tuple[type, Callable[[str], Any]]] = {
+    "GB/s": (Rate, parse_rate),
+    "Gbit/s": (Rate, parse_rate),
+    "MiB/s": (Rate, parse_rate),
+    "MiB": (Bytes, parse_bytes),
+    "ms": (Seconds, parse_time),
+    "": (int, int),
+}
+"""Units of the scales: the type a scenario holds, and how a label is read."""
 
 
-def _quantities(numbers: Iterable[float], unit: str) -> list[tuple[str, Any]]:
-    """Labels in one unit, and the values a scenario holds for them."""
+def _scale(scenario: Scenario, path: str, unit: str, numbers: Iterable[float]) -> Control:
+    """A slider over rising numbers of a unit, with the scenario's own value in its place."""
     kind, read = _READ[unit]
-    labels = [f"{number:.6g} {unit}" for number in numbers]
-    return [(label, kind(read(label))) for label in labels]
-
-
-def _scale(path: str, own: Any, options: list[tuple[str, Any]]) -> Control:
-    """A slider; the scenario's own value is put in its place if it is not among the options."""
-    if all(value != own for _, value in options):
-        above = next((i for i, (_, value) in enumerate(options) if value > own or value == 0 < i), len(options))
-        options = [*options[:above], (str(own), own), *options[above:]]
-    start = next(label for label, value in options if value == own)
-    return Control(path, dict(options), start)
+    labels = [f"{number:.6g} {unit}".strip() for number in numbers]
+    values = {label: kind(read(label)) for label in labels}
+    if path == "migration.max_bandwidth":
+        values["no limit"] = kind(0)
+    own = field(scenario, path)
+    if own not in values.values():
+        label = f"{own / kind(read(f'1 {unit}')):.6g} {unit}".strip()
+        if kind(read(label)) != own:
+            label = str(own)  # in the unit that writes it exactly
+        below = {label: value for label, value in values.items() if value < own and label != "no limit"}
+        values = below | {label: own} | values
+    start = next(label for label, value in values.items() if value == own)
+    return Control(path, values, start)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
@@ -35,10 +36,8 @@ _LABEL = 14  # letters of a device's name that fit the legend
 
 
 def _png(pixels: Any) -> bytes:
-    from PIL import Image
-
     buffer = io.BytesIO()
-    Image.fromarray(np.asarray(pixels)[..., :3]).save(buffer, "png", compress_level=1)
+    imsave(buffer, np.asarray(pixels)[..., :3], format="png", pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
 

@@ -30,7 +30,8 @@ def _text(value: Any, indent: int) -> str:
     """One value: on one line where it fits behind `indent` spaces, else one line an item."""
     if isinstance(value, Part):
         opening, closing = f"migkit.{type(value).__name__}(", ")"
-        items = [(f"{name}=", getattr(value, name)) for name in type(value).model_fields if name not in _defaults(value)]
+        names = [name for name in type(value).model_fields if name not in _defaults(value)]
+        items = [(f"{name}=", getattr(value, name)) for name in names]
     elif isinstance(value, tuple):
         opening, closing = "[", "]"
         items = [("", item) for item in value]

@@ -156,9 +156,9 @@ def _span(control: Control) -> tuple[float, float]:
 
 
 def _sentence(policy: str, migration: SimulatedMigration, in_force: bool) -> str:
-    weight = "bold" if in_force else "normal"
+    look = f"font-weight: {'bold' if in_force else 'normal'}; line-height: 1.4"
     which = f"{policy} (the scenario's)" if in_force else policy
-    return f'<div class="migkit-sentence" style="font-weight: {weight}; line-height: 1.4">{which}: {html.escape(migration.sentence)}</div>'
+    return f'<div class="migkit-sentence" style="{look}">{which}: {html.escape(migration.sentence)}</div>'
 
 
 def _text_area(name: str) -> widgets.Textarea:
