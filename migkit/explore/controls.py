@@ -62,7 +62,7 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     --------
     >>> from migkit import Guest, Link
     >>> link = controls_of(movable(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="26 Gbit/s"))))["link"]
-    >>> list(link.values)[27:31]
+    >>> list(link.values)[28:32]
     ['22.5 Gbit/s', '25 Gbit/s', '26 Gbit/s', '28 Gbit/s']
     """
     guest = scenario.guest

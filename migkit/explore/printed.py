@@ -21,7 +21,10 @@ def as_python(scenario: Scenario) -> str:
     >>> print(as_python(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))))
     import migkit
     <BLANKLINE>
-    scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    scenario = migkit.Scenario(
+        guest=migkit.Guest(ram="1 GiB"),
+        link=migkit.Link(bandwidth="10 Gbit/s"),
+    )
     """
     return f"import migkit\n\nscenario = {_text(scenario, 0)}"
 

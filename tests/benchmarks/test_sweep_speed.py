@@ -1,6 +1,5 @@
 """Sweeps into a store: a million migrations, what the store costs beside the kernels, Dask workers, and memory."""
 
-import resource
 import shutil
 import subprocess
 import sys
@@ -91,12 +90,13 @@ def test_two_dask_workers_against_one(benchmark, tmp_path):
 
 def test_memory_of_ten_million_migrations(benchmark, tmp_path):
     code = f"""
-import resource, sys
+import sys
 sys.path.insert(0, {str(study.__file__).removesuffix("/migkit/study.py")!r})
 from migkit import Sweep, study, sweep
 experiment = study.experiments(746)["convergence"]
 dataset = sweep(Sweep(scenario=experiment.scenario, axes=experiment.axes), store=sys.argv[1])
-print(dataset["outcome"].size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(dataset["outcome"].size, peak)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "r.zarr")]
     done = benchmark.pedantic(
@@ -104,5 +104,4 @@ print(dataset["outcome"].size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrs
     )
     migrations, peak = map(int, done.stdout.split())
     benchmark.extra_info["migrations"] = migrations
-    benchmark.extra_info["peak_bytes"] = peak * (1 if sys.platform == "darwin" else 1024)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >= peak
+    benchmark.extra_info["peak_bytes"] = peak * 1024
