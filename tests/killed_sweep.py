@@ -35,6 +35,7 @@ link = { bandwidth = "10 Gbit/s" }
 migration = { max_bandwidth = 0, switchover_ack = true, return_path = true }
 """
 BLOCK_ROWS = 4
+EARLY_DEATHS = 5
 
 
 def fill(store, progress=False):
@@ -61,7 +62,13 @@ def main(store, seed):
         if child == 0:
             fill(store)
             os._exit(0)
-        time.sleep(draw.uniform(0.0, 0.25) * 1.1 ** len(states))  # longer lives, lest a slow machine never ends
+        if len(states) < EARLY_DEATHS:  # while it begins: imports, the making of the store, the first blocks
+            time.sleep(draw.uniform(0.0, 0.5))
+        else:  # somewhere in the next blocks
+            wanted = (states[-1] if states else 0) + draw.randint(0, 25)
+            while finished(store) < wanted and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0.0, 0.02))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
