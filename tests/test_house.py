@@ -45,6 +45,11 @@ def test_no_file_of_the_package_is_long():
     assert long == {}
 
 
+def test_no_two_test_files_have_one_name():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_conda_environment_lists_the_same():
     import tomllib
 
