@@ -209,7 +209,7 @@ def study(
         datasets = {}
         for experiment in experiments.experiments(points).values():
             typer.echo(experiment.question, err=True)
-            datasets[experiment.name] = experiments.run(experiment, progress=True)
+            datasets[experiment.name] = experiments.run(experiment, progress=True, folder=output)
             experiments.store(datasets[experiment.name], output)
         written = atlas.write_all(datasets, output)
         typer.echo(experiments.report(datasets))
@@ -219,21 +219,24 @@ def study(
 @app.command()
 def figures(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.")] = Path("figures"),
-    results: Annotated[Path, typer.Option(help="Folder of the stored study.")] = Path("study"),
+    results: Annotated[Path, typer.Option(help="Folder of the results; what is missing is computed into it.")] = Path("study"),
 ) -> None:
-    """Write all figures as PDF, SVG and PNG from the stored study; the study is run first if there is none."""
-    with told_in_one_sentence(), _interruptible(output):
+    """Write all figures as PDF, SVG and PNG; what is not in the folder of results yet is computed first."""
+    with told_in_one_sentence(), _interruptible(results):
         from migkit import study as experiments
+        from migkit.errors import ScenarioError
         from migkit.figures import atlas
+        from migkit.qemu.validation import by_configuration, predictions
 
+        wanted = experiments.experiments() | experiments.further_experiments()
         datasets = {}
-        for experiment in experiments.experiments().values():
-            stored = experiments.load(experiment, results)
-            if stored is None:
-                stored = experiments.run(experiment, progress=True)
-                experiments.store(stored, results)
-            datasets[experiment.name] = stored
-        for path in atlas.write_all(datasets, output):
+        for experiment in wanted.values():
+            datasets[experiment.name] = experiments.result(experiment, results, progress=True)
+        try:
+            measured = by_configuration(predictions())
+        except FileNotFoundError as error:
+            raise ScenarioError(str(error)) from None
+        for path in atlas.write_all(datasets, output, measured):
             typer.echo(str(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,17 @@ from migkit.derivation import (
     starving_write_rate,
     sync_seconds,
 )
-from migkit.figures.planes import boundary, category_legend, category_plane
+from migkit.figures.frontier import NO_INTERVAL, critical_band, critical_deviation, critical_values
+from migkit.figures.planes import boundary, category_legend, category_panel, category_plane
+from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash, save_figure
+from migkit.figures.sensitivity import sensitivity_bars
 from migkit.figures.style import COLUMN_IN, PAGE_IN, log_axis, style
 from migkit.figures.timeline import given_over_time, pending_over_time
+from migkit.figures.validation import validation
 from migkit.results import Outcome
 from migkit.study import experiments
+from migkit.uncertainty import convergence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -144,26 +149,155 @@ def two_policies() -> tuple[Figure, list[Any]]:
     return figure, timelines
 
 
-def write_all(datasets: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
-    """Write every figure of the study into ``folder``; the paths."""
+def count_map(dataset: xr.Dataset) -> Figure:
+    """Dirty rate against link, a small panel for every number of VFIO devices of the map."""
+    from matplotlib.figure import Figure
+
+    counts = dataset["count"].values.tolist()
+    columns = min(3, len(counts))
+    rows = -(-len(counts) // columns)
+    figure = Figure(figsize=(PAGE_IN, 0.9 + 1.55 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    present: set[int] = set()
+    for place, (ax, count) in enumerate(zip(axes.flat, counts, strict=False)):
+        plane = dataset["category"].sel(count=count)
+        present |= {int(n) for n in np.unique(plane.values)}
+        category_panel(plane, ax)
+        ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
+        if place % columns:
+            ax.set_ylabel("")
+        if place + columns < len(counts):
+            ax.set_xlabel("")
+    for ax in axes.flat[len(counts) :]:
+        ax.set_visible(False)
+    category_legend(figure, present, loc="lower center", ncols=4, bbox_to_anchor=(0.53, 0.0))
+    inches = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.08, right=0.98, top=1 - 0.22 / inches, bottom=0.62 / inches, wspace=0.07, hspace=0.24
+    )
+    return figure
+
+
+def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
+    """The critical dirty rate, the band of hot sets that starve, and how far the bitmap engine is from both."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_IN, 2.9))
+    rates, band, deviation = figure.subplots(1, 3)
+    frontier = datasets["frontier"]
+    # one device and none; the unserialized walk starves none, so that its number hardly shows
+    shown = ((0, "serialized", "either, no device"), (1, "serialized", "serialized, 1 device"),
+             (8, "serialized", "serialized, 8 devices"), (8, "unserialized", "unserialized, 8 devices"))  # fmt: skip
+    for number, (count, policy, label) in enumerate(shown):
+        line = frontier.sel(count=count, policy=policy)
+        critical_values(line, rates, "bandwidth", label, number, says_engine=False)
+    rates.set_title(f"(a) {NO_INTERVAL}")
+    rates.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
+    critical_band(datasets["hot_set_band"], band, "bandwidth", "starves a device")
+    band.set_title("(b) serialized walk")
+    band.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
+    critical_deviation(datasets["frontier_bitmap"], datasets["frontier_expected"], deviation, "bandwidth")
+    deviation.set_title("(c) serialized walk, 2 GiB guest")
+    deviation.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
+    figure.subplots_adjust(left=0.075, right=0.99, top=0.92, bottom=0.42, wspace=0.42)
+    return figure
+
+
+def probability_figure(dataset: xr.Dataset) -> Figure:
+    """The probability of convergence across the serialized edge, both policies."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMN_IN, 2.5))
+    ax = figure.subplots()
+    sure = convergence(dataset)
+    for number, policy in enumerate(sure["policy"].values):
+        convergence_probability(sure.sel(policy=policy), ax, "write_rate", str(policy), number)
+    ax.legend(loc="lower left")
+    figure.subplots_adjust(left=0.2, right=0.98, top=0.97, bottom=0.17)
+    return figure
+
+
+TITLES = {"convergence": "convergence", "total_time_s": "total time", "downtime_s": "downtime"}
+
+
+def sensitivity_figure(dataset: xr.Dataset) -> Figure:
+    """Sobol indices, a row a policy and a column an output."""
+    from matplotlib.figure import Figure
+
+    policies, outputs = dataset["policy"].values, dataset["output"].values
+    figure = Figure(figsize=(PAGE_IN, 0.7 + 2.0 * len(policies)))
+    axes = figure.subplots(len(policies), len(outputs), sharex=True, sharey=True, squeeze=False)
+    for row, policy in zip(axes, policies, strict=True):
+        for ax, output in zip(row, outputs, strict=True):
+            sensitivity_bars(dataset.sel(policy=policy, output=output), ax)
+            ax.set_title(f"{policy}: {TITLES.get(str(output), str(output))}")
+    for ax in axes[:-1].flat:
+        ax.set_xlabel("")
+    axes[0, -1].legend(loc="lower right", title=f"bars: {100 * dataset.attrs['confidence']:g} % interval",
+                       title_fontsize=7)  # fmt: skip
+    inches = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.13, right=0.985, top=1 - 0.2 / inches, bottom=0.4 / inches, wspace=0.08, hspace=0.16
+    )
+    return figure
+
+
+def validation_figure(configurations: Any) -> Figure:
+    """Predicted against measured total time of the runs of real QEMU."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(COLUMN_IN, COLUMN_IN), layout="constrained")
+    validation(configurations, figure.subplots())
+    return figure
+
+
+def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: Any = None) -> list[Path]:
+    """Write every figure whose results are there into ``folder``.
+
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        Results of the study's experiments by name.
+    folder : Path
+    measured : DataFrame, optional
+        Configurations of real QEMU, as :func:`migkit.qemu.validation.by_configuration` gives them.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    written = []
     with style():
-        drawn = {
-            "convergence-map": (convergence_map(datasets["convergence"]), [datasets["convergence"][["category"]]]),
-            "starvation-plane": (
-                starvation_plane(datasets["starvation"]),
-                [datasets["starvation"][["category", "outcome"]]],
-            ),
-            "starvation-band": (starvation_band(datasets["band"]), [datasets["band"][["category"]]]),
-            "two-policies": two_policies(),
-        }
-        written = []
-        for name, (figure, data) in drawn.items():
-            written += save_figure(figure, folder / name, _notes(name, data))
+        for name, (uses, draw) in FIGURES.items():
+            if all(use in datasets for use in uses):
+                used = {use: datasets[use] for use in uses}
+                written += _saved(folder, name, draw(used), list(used.values()))
+        figure, timelines = two_policies()
+        written += _saved(folder, "two-policies", figure, timelines)
+        if measured is not None:
+            written += _saved(folder, "validation", validation_figure(measured), [measured])
     return written
 
 
-def _notes(name: str, data: list[Any]) -> dict[str, Any]:
+_FRONTIERS = ("frontier", "hot_set_band", "frontier_bitmap", "frontier_expected")
+FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Figure]]] = {
+    "convergence-map": (("convergence",), lambda found: convergence_map(found["convergence"])),
+    "count-map": (("convergence",), lambda found: count_map(found["convergence"])),
+    "starvation-plane": (("starvation",), lambda found: starvation_plane(found["starvation"])),
+    "starvation-band": (("band",), lambda found: starvation_band(found["band"])),
+    "frontier": (_FRONTIERS, frontier_figure),
+    "probability": (("edge",), lambda found: probability_figure(found["edge"])),
+    "sensitivity": (("sensitivity",), lambda found: sensitivity_figure(found["sensitivity"])),
+}
+"""Figures by name: the experiments they need, and what draws them."""
+
+
+def _saved(folder: Path, name: str, figure: Figure, data: list[Any]) -> list[Path]:
     import migkit
 
-    made_with = {"migkit": migkit.__version__, "engine": "expected", "seed": 0}
-    return {"figure": name, "data_sha256": data_hash(*data)} | made_with
+    engines = sorted({str(each.attrs.get("engine", "expected")) for each in data})
+    seeds = sorted({int(each.attrs.get("seed", 0)) for each in data})
+    notes = {"figure": name, "data_sha256": data_hash(*data), "migkit": migkit.__version__}
+    notes |= {"engine": ", ".join(engines), "seed": seeds[0] if len(seeds) == 1 else seeds}
+    return save_figure(figure, folder / name, notes)

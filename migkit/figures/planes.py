@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from migkit.derivation import CATEGORIES
+from migkit.figures.quantities import of, quantity_axis
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES
 
 if TYPE_CHECKING:
@@ -45,6 +46,27 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     ax.set_xlim(xs[0], xs[-1])
     ax.set_ylim(ys[0], ys[-1])
     ax.set_facecolor(np.array([1.0, 1.0, 1.0]))
+    return ax
+
+
+def category_panel(categories: xr.DataArray, ax: Axes, x: str = "bandwidth", y: str = "write_rate") -> Axes:
+    """A plane with both axes labelled in the units of their quantities.
+
+    Parameters
+    ----------
+    categories : DataArray
+        As :func:`category_plane` takes it, coordinates as a sweep names them.
+    ax : Axes
+    x, y : str
+        Names of the dims.
+
+    Returns
+    -------
+    Axes
+    """
+    category_plane(categories, ax, x, y)
+    quantity_axis("x", ax, of(categories[x]))
+    quantity_axis("y", ax, of(categories[y]))
     return ax
 
 

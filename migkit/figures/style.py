@@ -18,6 +18,7 @@ CATEGORY_COLOURS = ("#F2F2F2", "#56B4E9", "#E69F00", "#4D4D4D")
 CATEGORY_HATCHES = ("", "////", "xxxx", "")
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v")
 
 
 @contextlib.contextmanager
@@ -48,4 +49,4 @@ def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> Non
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per_unit:g}"))
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())
-    getattr(ax, f"set_{axis}label")(f"{label} ({unit})" if label else "")
+    getattr(ax, f"set_{axis}label")(f"{label} ({unit})" if label and unit else label)

@@ -1,0 +1,140 @@
+"""Critical values of one axis over another: where migrations begin or cease to complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit.figures.quantities import of, quantity, quantity_axis
+from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+NO_INTERVAL = "expected engine, no interval"
+
+
+def _titled(label: str, frontier: xr.Dataset) -> str:
+    """The label, and for the expected engine that it has no interval."""
+    if frontier.attrs.get("engine") != "expected":
+        return label
+    return f"{label} ({NO_INTERVAL})" if label else NO_INTERVAL
+
+
+def _framed(frontier: xr.Dataset, ax: Axes, x: str) -> None:
+    xs = frontier[x].values
+    ax.set_xlim(xs.min(), xs.max())
+    quantity_axis("x", ax, of(frontier[x]))
+    low, high = ax.get_ylim()
+    if low <= 0:
+        ax.set_ylim(np.nanmin(frontier["critical"].values) / 1.5, high)
+    quantity_axis("y", ax, quantity(frontier.attrs["axis"], frontier["critical"].attrs.get("units", "")))
+
+
+def critical_values(
+    frontier: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0, says_engine: bool = True
+) -> Axes:
+    """Draw the critical value over another axis, one line for each flip; with the bitmap engine its interval.
+
+    Parameters
+    ----------
+    frontier : Dataset
+        Of :func:`migkit.frontier`, with the dims `x` and ``flip`` only.
+    ax : Axes
+        Gets logarithmic axes in the units of the two quantities.
+    x : str
+        Dimension over which to draw.
+    label : str, optional
+        Of the first line; with `says_engine` the absence of an interval is stated behind it.
+    number : int, default 0
+        Which colour, line style and marker.
+    says_engine : bool, default True
+        Off where a legend says once for all lines that there is no interval.
+
+    Returns
+    -------
+    Axes
+    """
+    xs = frontier[x].values
+    look = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5], "marker": MARKERS[number % 5]}
+    told = _titled(label, frontier) if says_engine else label
+    for flip in range(frontier.sizes["flip"]):
+        one = frontier.isel(flip=flip).transpose(x, ...)
+        ax.plot(xs, one["critical"].values, label=told if flip == 0 else f"_{told}", markersize=3,
+                markevery=max(1, len(xs) // 10), **look)  # fmt: skip
+        if "single_low" in one:
+            low, high = one["single_low"].values, one["single_high"].values
+            ax.fill_between(xs, low, high, color=look["color"], alpha=0.3, linewidth=0)
+    ax.set_yscale("log")
+    _framed(frontier, ax, x)
+    return ax
+
+
+def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0) -> Axes:
+    """Draw the first two flips of a frontier and shade the band between them.
+
+    Parameters
+    ----------
+    frontier : Dataset
+        Of :func:`migkit.frontier`, with the dims `x` and ``flip``, two flips or more; points with fewer are left open.
+    ax : Axes
+        Gets logarithmic axes in the units of the two quantities.
+    x : str
+        Dimension over which to draw.
+    label : str, optional
+        Of the band; for the expected engine the absence of an interval is stated behind it.
+    number : int, default 0
+        Which colour, line style and marker.
+
+    Returns
+    -------
+    Axes
+    """
+    xs = frontier[x].values
+    low, high = (frontier["critical"].isel(flip=flip).transpose(x).values for flip in (0, 1))
+    ax.fill_between(
+        xs, low, high, facecolor=LINE_COLOURS[number % 5] + "40", edgecolor=LINE_COLOURS[number % 5], hatch="////",
+        linewidth=0, label=_titled(label, frontier),
+    )  # fmt: skip
+    return critical_values(frontier.isel(flip=slice(0, 2)), ax, x, "_band", number, says_engine=False)
+
+
+def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: str) -> Axes:
+    """Draw how far the bitmap engine's critical value lies from the expected engine's, with both of its intervals.
+
+    Parameters
+    ----------
+    bitmap, expected : Dataset
+        Two frontiers over the same `x`; the first flip is drawn.
+    ax : Axes
+        Gets a y axis in percent of the expected engine's value.
+    x : str
+        Dimension over which to draw.
+
+    Returns
+    -------
+    Axes
+    """
+    xs, base = bitmap[x].values, expected["critical"].isel(flip=0).transpose(x).values
+
+    def percent(name: str) -> Any:
+        return 100 * (bitmap[name].isel(flip=0).transpose(x).values / base - 1)
+
+    confidence = f"{100 * bitmap.attrs['confidence']:g} %"
+    middle, low, high = (percent(name) for name in ("critical", "median_low", "median_high"))
+    ax.fill_between(
+        xs, percent("single_low"), percent("single_high"), facecolor="0.88", edgecolor="0.55", hatch="....",
+        linewidth=0.4, label=f"middle {confidence} of single migrations",
+    )  # fmt: skip
+    ax.errorbar(
+        xs, middle, yerr=[middle - low, high - middle], color=LINE_COLOURS[0], marker=MARKERS[0], markersize=3,
+        linestyle="none", capsize=2, elinewidth=0.9, label=f"bitmap: median, {confidence} interval",
+    )  # fmt: skip
+    ax.axhline(0, color=LINE_COLOURS[1], linestyle="--", label=NO_INTERVAL)
+    ax.set_xlim(xs.min(), xs.max())
+    quantity_axis("x", ax, of(bitmap[x]))
+    what = quantity(bitmap.attrs["axis"]).label
+    ax.set_ylabel(f"critical {what}: bitmap\nagainst expected engine (%)")
+    return ax
