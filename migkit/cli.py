@@ -219,7 +219,7 @@ def study(
 @app.command()
 def figures(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.")] = Path("figures"),
-    results: Annotated[Path, typer.Option(help="Folder of the results; what is missing is computed into it.")] = Path("study"),
+    results: Annotated[Path, typer.Option(help="Folder of the results; what is missing is computed.")] = Path("study"),
 ) -> None:
     """Write all figures as PDF, SVG and PNG; what is not in the folder of results yet is computed first."""
     with told_in_one_sentence(), _interruptible(results):

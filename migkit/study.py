@@ -239,7 +239,7 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
     small = _scenario("64 MiB", "1 GB/s", "4 MiB", 0, "2 GiB").replace("time_limit", "40 s")
     serialized = small.replace("policy", "serialized")
     rate, links = "guest.regions.0.write_rate", "link.bandwidth"
-    question = "How far is the bitmap engine's critical dirty rate from the expected engine's, and how much does it vary?"
+    question = "How far does the bitmap engine's critical dirty rate lie from the expected engine's?"
     few = {links: geomspace("1 Gbit/s", "8 Gbit/s", 7)}
     every = (
         Flip(
