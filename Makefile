@@ -11,7 +11,8 @@ DEV := $(VENV)/.dev
 study: $(CORE)
 	$(BIN)/migkit study
 
-figures: $(CORE)
+# needs SALib beside the core
+figures: $(DEV)
 	$(BIN)/migkit figures
 
 # The kernels are tested three times: compiled, as plain Python, and compiled with index checks.

@@ -203,6 +203,7 @@ def study(
         from migkit import study as experiments
         from migkit.errors import ScenarioError
         from migkit.figures import atlas
+        from migkit.findings import report
 
         if not 2 <= points <= 2000:
             raise ScenarioError("must be from 2 to 2000", "--points", points)
@@ -212,7 +213,7 @@ def study(
             datasets[experiment.name] = experiments.run(experiment, progress=True, folder=output)
             experiments.store(datasets[experiment.name], output)
         written = atlas.write_all(datasets, output)
-        typer.echo(experiments.report(datasets))
+        typer.echo(report(datasets))
         typer.echo(f"Results and figures are in {output}: {', '.join(sorted({path.stem for path in written}))}.")
 
 

@@ -166,7 +166,7 @@ def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
         if not isinstance(path, str) or not path:
             raise ScenarioError('is not a path to a field, such as "link.bandwidth"', "ranges", path)
         if not isinstance(given, Range | Mapping):
-            raise ScenarioError('is not a range: write {"linspace": [least, largest]} or geomspace', path, given)
+            raise ScenarioError('is no range: write {"linspace": [least, largest]} or {"geomspace": ...}', path, given)
         try:
             rules[path] = given if isinstance(given, Range) else Range(**given)
             ends = rules[path].values(np.array([0.0, 1.0]))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from migkit import derivation, study
+from migkit import derivation, findings, study
 from migkit.cli import app
 
 MIB = 2**20
@@ -68,13 +68,13 @@ def test_a_window_of_syncs_gives_a_lower_threshold():
 
 
 def test_simulation_and_derivation_agree_but_at_the_edges(datasets):
-    found = study.findings(datasets)
+    found = findings.findings(datasets)
     assert found["agree"].min() > 0.98
     assert found["rest from edge"].max() < 1.0, "no point may differ more than a step of this coarse grid from an edge"
 
 
 def test_every_point_has_one_category(datasets):
-    found = study.findings(datasets)
+    found = findings.findings(datasets)
     assert (found[list(derivation.CATEGORIES)].sum(axis=1) == found.points).all()
     assert datasets["convergence"].sizes["count"] == 9
 
@@ -85,7 +85,7 @@ def test_without_a_device_policies_agree(datasets):
 
 
 def test_only_a_device_behind_ram_starves(datasets):
-    ended = study.outcomes(datasets).set_index(["experiment", "policy"])
+    ended = findings.outcomes(datasets).set_index(["experiment", "policy"])
     assert ended.loc[("convergence", "unserialized"), "initial_data_starved"] == 0
     assert ended.loc[("convergence", "serialized"), "initial_data_starved"] > 0
     assert ended.loc[("starvation", "unserialized"), "initial_data_starved"] > 0
@@ -101,15 +101,15 @@ def test_stored_result_reads_back(datasets, tmp_path):
 
 
 def test_report_says_what_was_found_and_what_was_derived(datasets):
-    text = " ".join(study.report(datasets).split())
+    text = " ".join(findings.report(datasets).split())
     assert "L > 1.96 M" in text
     assert "convergence, 8 devices" in text
-    assert f"The two differ in {study.findings(datasets)['differ'].sum()} of" in text
+    assert f"The two differ in {findings.findings(datasets)['differ'].sum()} of" in text
 
 
 def test_slow_links_starve_too(datasets):
     """Below the threshold's link the hot set is larger than the threshold, and still a wedge of it starves."""
-    assert study.wedge(datasets) > 0
+    assert findings.wedge(datasets) > 0
 
 
 def test_the_commands(tmp_path, monkeypatch):
@@ -120,6 +120,7 @@ def test_the_commands(tmp_path, monkeypatch):
     assert (tmp_path / "here" / "convergence.zarr").is_dir()
     four = study.experiments(4)
     monkeypatch.setattr(study, "experiments", lambda points=110: four)
+    monkeypatch.setattr(study, "further_experiments", dict)
     monkeypatch.setattr(study, "run", None)  # stored: not run again
     drawn = CliRunner().invoke(app, ["figures", "--results", "here", "-o", "there"])
     assert drawn.exit_code == 0, drawn.output

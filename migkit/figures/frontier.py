@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.figures.quantities import of, quantity, quantity_axis
-from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS
+from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS, NO_INTERVAL
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
-
-NO_INTERVAL = "expected engine, no interval"
 
 
 def _titled(label: str, frontier: xr.Dataset) -> str:
@@ -133,7 +131,7 @@ def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: st
         linestyle="none", capsize=2, elinewidth=0.9, label=f"bitmap: median, {confidence} interval",
     )  # fmt: skip
     ax.axhline(0, color=LINE_COLOURS[1], linestyle="--", label=NO_INTERVAL)
-    ax.set_xlim(xs.min(), xs.max())
+    ax.set_xlim(xs.min() / 1.06, 1.06 * xs.max())  # whole marks at both ends
     quantity_axis("x", ax, of(bitmap[x]))
     what = quantity(bitmap.attrs["axis"]).label
     ax.set_ylabel(f"critical {what}: bitmap\nagainst expected engine (%)")

@@ -19,6 +19,8 @@ CATEGORY_HATCHES = ("", "////", "xxxx", "")
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
+NO_INTERVAL = "expected engine, no interval"
+"""Said where nothing is random, so that no uncertainty is drawn."""
 
 
 @contextlib.contextmanager

@@ -57,5 +57,6 @@ def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_minor_locator(NullLocator())
     ax.set(xlabel="measured total time (s)", ylabel="predicted total time (s)")
-    ax.legend(frameon=False, loc="upper left", handletextpad=0.4, borderaxespad=0.2)
+    ax.legend(frameon=False, loc="upper left", handletextpad=0.4, borderaxespad=0.2,
+              title="medians of repeats, no interval", alignment="left")  # fmt: skip
     return ax
