@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 import migkit
 from migkit import study
-from migkit.explore import compiling, plane
+from migkit.explore import compiling, plane, widget
 from migkit.explore.controls import PROFILES_OWN, controls_of, movable
 from migkit.explore.pictures import Map, Timelines
 from migkit.explore.printed import as_python
@@ -106,7 +106,7 @@ def test_values_that_do_not_fit_are_told_and_nothing_else_changes(explorer):
     assert "Traceback" not in explorer._trouble.value
     assert (explorer.scenario, sentences(explorer), *pictures(explorer)) == before
     explorer.controls["profile"].value = "9.0"
-    assert explorer._trouble.value == ""
+    assert "use 8.2" not in explorer._trouble.value
 
 
 def test_values_that_fit_only_together_are_taken_when_they_are_together():
@@ -115,7 +115,21 @@ def test_values_that_fit_only_together_are_taken_when_they_are_together():
     assert explorer.scenario.qemu == "9.0"
     explorer.controls["devices"].value = "0"
     assert (explorer.scenario.qemu, explorer.scenario.devices[0].count) == ("7.2", 0)
-    assert explorer._trouble.value == ""
+    assert "use 8.2" not in explorer._trouble.value
+
+
+def test_a_link_is_no_slower_than_in_its_first_pass():
+    explorer = Explorer(STARVED.replace("link", migkit.Link(bandwidth="30 Gbit/s", fresh_bandwidth="20 Gbit/s")))
+    assert next(iter(explorer.controls["link"].options)) == "20 Gbit/s"
+    assert "no map" not in explorer._trouble.value
+
+
+def test_a_map_that_cannot_be_computed_is_told(monkeypatch):
+    def refused(*_):
+        raise migkit.ScenarioError("is too large", "guest.ram", "1 EiB")
+
+    monkeypatch.setattr(widget, "levels", refused)
+    assert "There is no map: guest.ram = &quot;1 EiB&quot; is too large." in Explorer(STARVED)._trouble.value
 
 
 def test_the_printed_texts_make_an_equal_scenario(explorer):

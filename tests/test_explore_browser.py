@@ -137,6 +137,9 @@ def test_a_slider_moved_in_jupyterlab_changes_the_picture(lab, browser, tmp_path
             ".filter(image => image.complete && image.naturalWidth > 100).map(image => image.src)"
         )
 
+    def map_is_finished():
+        wait.until_not(lambda driver: driver.find_elements(By.CSS_SELECTOR, ".migkit-explorer .migkit-unfinished"))
+
     def sentences():
         return [line.text for line in browser.find_elements(By.CSS_SELECTOR, ".migkit-explorer .migkit-sentence")]
 
@@ -146,6 +149,7 @@ def test_a_slider_moved_in_jupyterlab_changes_the_picture(lab, browser, tmp_path
     wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, "[data-status=idle]"))
     ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
     wait.until(lambda _: len(images()) == 2)
+    map_is_finished()
     browser.save_screenshot(str(tmp_path / "first.png"))
     assert sentences()[0].startswith("serialized: vfio0's initial data was never sent")
     assert sentences()[1].startswith("unserialized (the scenario's): Completed in ")

@@ -12,6 +12,7 @@ from migkit.scenario import POLICIES, PROFILES, Scenario
 from migkit.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
 MIB = 2**20
+GBIT = 1e9 / 8
 # About twenty steps a decade, with what links, defaults and people use among them; four steps a doubling
 _DECIMAL = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.25, 2.5, 2.8, 3, 3.2, 3.6, 4, 4.5, 5, 5.6, 6.4, 7.2, 8, 9)
 _BINARY = (1, 1.25, 1.5, 1.75)
@@ -72,10 +73,12 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     room = min(_MOST_HOT_MIB, (guest.ram - region.start) / MIB)
     sizes = [size for size in _series(_BINARY, 2, min(4, room / 64), room) if round(size * MIB) % guest.page_size == 0]
     initial = [0, *_series(_BINARY, 2, 1, 4096)]
+    slowest = max(1, scenario.link.fresh_bandwidth / GBIT)  # a link is no slower than its own first pass
+    links = _series(_DECIMAL, 10, slowest, max(100, 10 * slowest))
     scales = {
         "dirty rate": ("guest.regions.0.write_rate", "GB/s", rates),
         "hot set": ("guest.regions.0.size", "MiB", sizes),
-        "link": ("link.bandwidth", "Gbit/s", _series(_DECIMAL, 10, 1, 100)),
+        "link": ("link.bandwidth", "Gbit/s", links),
         "max-bandwidth": ("migration.max_bandwidth", "MiB/s", _series(_BINARY, 2, 16, 16384)),
         "downtime-limit": ("migration.downtime_limit", "ms", _series(_DECIMAL, 10, 10, 10_000)),
         "devices": (f"devices.{place}.count", "", range(9)),

@@ -23,7 +23,7 @@ _PIECE = 32  # points computed at once: some milliseconds, after which a slider 
 
 def plane_key(scenario: Scenario) -> Scenario:
     """What the map depends on: the scenario but for the two axes and the policy."""
-    return starting_point(scenario, {RATE: 0, LINK: "1 GB/s", "policy": None, "name": ""})
+    return starting_point(scenario, {RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
 
 
 def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, float]) -> Iterator[xr.DataArray | None]:

@@ -9,7 +9,7 @@ from migkit.fields import Part
 from migkit.scenario import Scenario
 from migkit.units import Bytes, Rate, Seconds
 
-_WIDTH = 88
+_WIDTH = 100
 
 
 def as_python(scenario: Scenario) -> str:
@@ -18,13 +18,10 @@ def as_python(scenario: Scenario) -> str:
     Examples
     --------
     >>> from migkit import Guest, Link
-    >>> print(as_python(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))))
+    >>> print(as_python(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
     import migkit
     <BLANKLINE>
-    scenario = migkit.Scenario(
-        guest=migkit.Guest(ram="1 GiB"),
-        link=migkit.Link(bandwidth="10 Gbit/s"),
-    )
+    scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="1 GB/s"))
     """
     return f"import migkit\n\nscenario = {_text(scenario, 0)}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import html
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
@@ -18,7 +19,11 @@ from migkit.explore.printed import as_python
 from migkit.scenario import POLICIES, Scenario
 from migkit.simulate import SimulatedMigration, simulate
 
+if TYPE_CHECKING:
+    import xarray as xr
+
 _NAME_WIDTH = "110px"
+_UNFINISHED = "migkit-unfinished"  # a mark in the page, for styles and tests, while the map is not as fine as it gets
 _PALE_AFTER_S = 0.15  # a map that is computed sooner than that replaces the old one without a flash
 _REDRAWN_EVERY_S = 0.1  # finer maps that follow closer are left out
 
@@ -77,11 +82,14 @@ class Explorer(widgets.VBox):
         values = {control.path: control.values[self.controls[name].value] for name, control in self._control_of.items()}
         try:
             self.scenario = starting_point(self.scenario, values)
-            self._show()
         except ScenarioError as error:
-            self._trouble.value = f'<span style="color: var(--jp-error-color1, #b00)">{html.escape(str(error))}</span>'
+            self._tell(str(error))
         else:
-            self._trouble.value = ""
+            self._tell("")
+            self._show()
+
+    def _tell(self, trouble: str) -> None:
+        self._trouble.value = f'<span style="color: var(--jp-error-color1, #b00)">{html.escape(trouble)}</span>'
 
     def _show(self) -> None:
         self.migrations = {policy: simulate(self.scenario.replace("policy", policy)) for policy in POLICIES}
@@ -110,31 +118,47 @@ class Explorer(widgets.VBox):
         """Begin the map of another scenario; without a running event loop, as in a script, compute it now."""
         if self._refining is not None:
             self._refining.cancel()
+        self._map_image.add_class(_UNFINISHED)
+        steps = self._refined(key)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            asyncio.run(self._refined(key))
+            for _ in steps:
+                pass
         else:
-            self._refining = loop.create_task(self._refined(key))
+            self._refining = loop.create_task(_between_moves(steps))
 
-    async def _refined(self, key: Scenario) -> None:
-        """Draw the map finer and finer; between two pieces of work a slider that moved is heard, and ends this."""
+    def _refined(self, key: Scenario) -> Iterator[None]:
+        """Draw the map finer and finer, a piece of work a step."""
         began, drawn, pale, latest = time.perf_counter(), None, False, None
-        for categories in levels(key, self._map.rates, self._map.links):
-            await asyncio.sleep(0)
-            now = time.perf_counter()
-            if categories is not None:
-                latest = categories
-                if drawn is None or now - drawn > _REDRAWN_EVERY_S:
-                    self._map.redraw(categories)
-                    self._point()
+        try:
+            for categories in levels(key, self._map.rates, self._map.links):
+                yield
+                now = time.perf_counter()
+                if categories is not None and (drawn is None or now - drawn > _REDRAWN_EVERY_S):
+                    self._ground(categories)
                     drawn, latest = time.perf_counter(), None
-            elif drawn is None and not pale and now - began > _PALE_AFTER_S:
-                self._point(pale=True)
-                pale = True
+                elif categories is not None:
+                    latest = categories
+                elif drawn is None and not pale and now - began > _PALE_AFTER_S:
+                    self._point(pale=True)
+                    pale = True
+        except ScenarioError as error:
+            self._tell(f"There is no map: {error}")
+            self._point(pale=True)
         if latest is not None:
-            self._map.redraw(latest)
-            self._point()
+            self._ground(latest)
+        self._map_image.remove_class(_UNFINISHED)
+
+    def _ground(self, categories: xr.DataArray) -> None:
+        self._map.redraw(categories)
+        self._point()
+
+
+async def _between_moves(steps: Iterator[None]) -> None:
+    """Take the steps one by one; between two of them a slider that moved is heard."""
+    for _ in steps:
+        await asyncio.sleep(0)
 
 
 def _widget(name: str, control: Control) -> widgets.Widget:
