@@ -19,6 +19,7 @@ figures: $(DEV)
 # Index checks need a cache of their own: Numba does not key its cache on them.
 test: lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --nbmake --nbmake-timeout=300 notebooks
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m nojit $(PYTEST_ARGS)
 	cache=$$(mktemp -d) && NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
 	status=$$?; rm -rf "$$cache"; exit $$status
