@@ -3,19 +3,28 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from migkit import derivation, study
-from migkit.figures import atlas, planes, style
+from migkit.figures import atlas, frontier, planes, probability, quantities, sensitivity, style
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.timeline import given_over_time, pending_over_time
 
 
 @pytest.fixture(scope="module")
 def datasets():
-    return {name: study.run(experiment) for name, experiment in study.experiments(10).items()}
+    small = study.experiments(10) | study.further_experiments(points=9, replicates=16, samples=16)
+    return {name: study.run(experiment) for name, experiment in small.items()}
+
+
+@pytest.fixture(scope="module")
+def measured():
+    rows = {"held": [True, False, True], "total_ms_measured": [2e3, 9e2, np.nan], "total_ms_predicted": [2.1e3, 8e2, 5]}
+    return pd.DataFrame(rows)
 
 
 def test_map_has_a_panel_for_each_count_with_units(datasets):
@@ -94,13 +103,185 @@ def test_timeline_shows_pending_threshold_and_shares():
     assert lower.get_xlabel() == "time (s)"
 
 
-def test_two_runs_write_the_same_bytes(datasets, tmp_path):
+def _drawn():
+    with style.style():
+        return Figure().subplots()
+
+
+def test_small_multiple_has_a_panel_for_every_count(datasets):
+    with style.style():
+        figure = atlas.count_map(datasets["convergence"])
+    wanted = ["1 VFIO device" if n == 1 else f"{n} VFIO devices" for n in range(9)]
+    assert [ax.get_title() for ax in figure.axes] == wanted
+    for count, ax in enumerate(figure.axes):
+        plane = datasets["convergence"]["category"].sel(count=count).transpose("write_rate", "bandwidth").values
+        np.testing.assert_array_equal(np.asarray(ax.collections[0].get_array()).reshape(plane.shape), plane)
+    assert {ax.get_xlabel() for ax in figure.axes[6:]} == {"link (Gbit/s)"}
+    assert {ax.get_ylabel() for ax in figure.axes[::3]} == {"dirty rate (MB/s)"}
+
+
+def test_maps_say_that_they_have_no_interval(datasets):
+    with style.style():
+        figures = [atlas.convergence_map(datasets["convergence"]), atlas.count_map(datasets["convergence"]),
+                   atlas.starvation_plane(datasets["starvation"]), atlas.starvation_band(datasets["band"])]  # fmt: skip
+    for figure in figures:
+        assert style.NO_INTERVAL in [legend.get_title().get_text() for legend in figure.legends]
+
+
+def test_critical_values_are_drawn_with_units(datasets):
+    one = datasets["frontier"].sel(count=1, policy="serialized")
+    ax = frontier.critical_values(one, _drawn(), "bandwidth", "serialized")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("link (Gbit/s)", "dirty rate (MB/s)")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), one["critical"].isel(flip=0))
+    assert ax.lines[0].get_label() == "serialized (expected engine, no interval)"
+    assert ax.lines[0].get_marker() == "o"
+    assert not ax.collections, "nothing to shade"
+
+
+def test_interval_of_the_bitmap_engine_is_shaded(datasets):
+    bitmap = datasets["frontier_bitmap"].isel(flip=[0])
+    ax = frontier.critical_values(bitmap, _drawn(), "bandwidth", "bitmap")
+    assert ax.lines[0].get_label() == "bitmap"
+    (shade,) = ax.collections
+    reach = shade.get_paths()[0].get_extents()
+    assert reach.y0 == pytest.approx(bitmap["single_low"].min().item())
+    assert reach.y1 == pytest.approx(bitmap["single_high"].max().item())
+
+
+def test_band_shades_between_both_flips(datasets):
+    band = datasets["hot_set_band"]
+    assert (band["flips"] == 2).all()
+    ax = frontier.critical_band(band, _drawn(), "bandwidth", "starves")
+    (shade,) = ax.collections
+    assert shade.get_hatch() == "////"
+    assert shade.get_label() == "starves (expected engine, no interval)"
+    low, high = (line.get_ydata() for line in ax.lines)
+    assert (low < high).all()
+    np.testing.assert_array_equal(low, band["critical"].isel(flip=0))
+    reach = shade.get_paths()[0].get_extents()
+    np.testing.assert_allclose([reach.y0, reach.y1], [low.min(), high.max()])
+    assert ax.get_ylabel() == "hot set (MiB)"
+
+
+def test_deviation_has_both_intervals_in_percent(datasets):
+    bitmap, expected = datasets["frontier_bitmap"], datasets["frontier_expected"]
+    ax = frontier.critical_deviation(bitmap, expected, _drawn(), "bandwidth")
+    labels = ax.get_legend_handles_labels()[1]
+    assert labels == ["middle 95 % of single migrations", style.NO_INTERVAL, "bitmap: median, 95 % interval"]
+    points = ax.containers[0].lines[0].get_ydata()
+    ratio = bitmap["critical"].isel(flip=0) / expected["critical"].isel(flip=0)
+    np.testing.assert_allclose(points, 100 * (ratio - 1))
+    assert (abs(points) < 5).all()
+    bars = np.array(ax.containers[0].lines[2][0].get_segments())
+    base = expected["critical"].isel(flip=0)
+    ends = [100 * (bitmap[name].isel(flip=0) / base - 1) for name in ("median_low", "median_high")]
+    np.testing.assert_allclose(bars[:, :, 1].T, ends)
+    assert "(%)" in ax.get_ylabel()
+
+
+def test_frontier_figure_names_its_lines(datasets):
+    with style.style():
+        figure = atlas.frontier_figure(datasets)
+    rates = figure.axes[0]
+    assert [text.get_text() for text in rates.get_legend().get_texts()] == [
+        "either, no device", "serialized, 1 device", "unserialized, 8 devices"
+    ]  # fmt: skip
+    looks = {(line.get_linestyle(), line.get_marker()) for line in rates.lines if line.get_label()[0] != "_"}
+    assert len(looks) == 3, "told apart without colour"
+
+
+def test_probability_has_wilson_bars(datasets):
+    from migkit.uncertainty import convergence
+
+    sure = convergence(datasets["edge"]).sel(policy="serialized")
+    ax = probability.convergence_probability(sure, _drawn(), "write_rate", "serialized")
+    line, _, (bars,) = ax.containers[0].lines
+    np.testing.assert_allclose(line.get_xdata(), sure["write_rate"] / 1e6)
+    np.testing.assert_array_equal(line.get_ydata(), sure["probability"])
+    ends = np.array(bars.get_segments())[:, :, 1]
+    np.testing.assert_allclose(ends, np.array([sure["probability_low"], sure["probability_high"]]).T, atol=1e-12)
+    assert ax.get_xlabel() == "dirty rate (MB/s)"
+    assert ax.get_ylabel() == "migrations that complete (%),\n16 replicates, Wilson 95 %"
+
+
+def test_edge_is_crossed_by_the_serialized_walk_only(datasets):
+    with style.style():
+        ax = atlas.probability_figure(datasets["edge"]).axes[0]
+    serialized, unserialized = (container.lines[0] for container in ax.containers)
+    assert serialized.get_ydata()[0] == 1
+    assert serialized.get_ydata()[-1] == 0
+    assert set(unserialized.get_ydata()) == {1.0}
+    assert serialized.get_marker() != unserialized.get_marker()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["serialized", "unserialized"]
+
+
+def test_sensitivity_bars_have_hatches_values_and_intervals(datasets):
+    indices = datasets["sensitivity"].sel(policy="serialized", output="convergence")
+    ax = sensitivity.sensitivity_bars(indices, _drawn())
+    first, total = (container for container in ax.containers if hasattr(container, "patches"))
+    np.testing.assert_allclose([bar.get_width() for bar in first], indices["first"])
+    np.testing.assert_allclose([bar.get_width() for bar in total], indices["total"])
+    assert {bar.get_hatch() for bar in total} == {"////"}
+    assert not any(bar.get_hatch() for bar in first)
+    ends = np.array(total.errorbar.lines[2][0].get_segments())[:, :, 0]
+    half = indices["total_conf"].values
+    np.testing.assert_allclose(ends, np.array([indices["total"] - half, indices["total"] + half]).T)
+    names = ["dirty rate", "hot set", "link", "max-bandwidth", "downtime-limit", "initial data", "stop-copy",
+             "VFIO devices"]  # fmt: skip
+    assert [label.get_text() for label in ax.get_yticklabels()] == names
+    assert ax.get_xlabel() == "share of variance (1)"
+
+
+def test_sensitivity_of_what_does_not_vary_says_so():
+    nothing = ("parameter", [np.nan, np.nan])
+    names = ("first", "first_conf", "total", "total_conf")
+    indices = xr.Dataset(dict.fromkeys(names, nothing), {"parameter": ["link.rtt", "costs.setup"]})
+    ax = sensitivity.sensitivity_bars(indices, _drawn())
+    assert [text.get_text() for text in ax.texts] == ["does not vary"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["rtt", "setup"]
+
+
+def test_sensitivity_figure_has_a_panel_for_each_policy_and_output(datasets):
+    with style.style():
+        figure = atlas.sensitivity_figure(datasets["sensitivity"])
+    assert [ax.get_title() for ax in figure.axes] == [
+        f"{policy}: {output}" for policy in study.POLICIES for output in ("convergence", "total time", "downtime")
+    ]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["first-order", "total"]
+    assert "95 % interval" in legend.get_title().get_text()
+
+
+def test_quantities_have_their_units():
+    assert quantities.quantity("devices.0.count").axis_label == "VFIO devices"
+    assert quantities.quantity("migration.downtime_limit").axis_label == "downtime-limit (ms)"
+    assert quantities.quantity("link.rtt", "s").axis_label == "rtt (s)"
+
+
+def test_measured_runs_that_completed_are_drawn(measured):
+    with style.style():
+        ax = atlas.validation_figure(measured).axes[0]
+    assert [len(points.get_offsets()) for points in ax.collections] == [1, 1]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("measured total time (s)", "predicted total time (s)")
+
+
+def test_two_runs_write_the_same_bytes(datasets, measured, tmp_path):
     for folder in ("one", "two"):
-        atlas.write_all(datasets, tmp_path / folder)
+        atlas.write_all(datasets, tmp_path / folder, measured)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 4 * 5  # three files and a sidecar each
+    assert len(names) == 4 * 9
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+    for path in (tmp_path / "one").glob("*.json"):
+        notes = json.loads(path.read_text())
+        assert set(notes) == {"figure", "data_sha256", "migkit", "engine", "seed"}, path.name
+    assert json.loads((tmp_path / "one" / "probability.json").read_text())["engine"] == "bitmap"
+
+
+def test_figures_without_their_results_are_left_out(datasets, tmp_path):
+    written = atlas.write_all({"band": datasets["band"]}, tmp_path)
+    assert {path.stem for path in written} == {"starvation-band", "two-policies"}
 
 
 def test_sidecar_says_what_it_was_made_from(datasets, tmp_path):

@@ -1,11 +1,14 @@
 """The study: its experiments, the derived verdicts, and that the two are held against each other."""
 
+import json
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from migkit import derivation, findings, study
 from migkit.cli import app
+from migkit.description import Sweep
 
 MIB = 2**20
 
@@ -98,6 +101,60 @@ def test_stored_result_reads_back(datasets, tmp_path):
     assert again["category"].equals(datasets["band"]["category"])
     assert study.load(study.experiments(12)["starvation"], tmp_path) is None
     assert study.load(study.experiments(13)["band"], tmp_path) is None, "other axes"
+
+
+def test_result_is_computed_once(tmp_path, monkeypatch):
+    experiment = study.experiments(4)["band"]
+    first = study.result(experiment, tmp_path)
+    monkeypatch.setattr(study, "run", None)
+    again = study.result(experiment, tmp_path)
+    assert again["category"].equals(first["category"])
+    assert [path.name for path in tmp_path.iterdir()] == ["band.zarr"], "what was kept on the way is gone"
+
+
+def test_interrupted_sweep_goes_on(tmp_path):
+    """What an interrupted run left is used; the result is that of a run in memory."""
+    from migkit.layout import Layout
+    from migkit.store import Store
+
+    experiment = study.experiments(4)["band"]
+    begun = Sweep(scenario=experiment.scenario, axes=experiment.axes)
+    left = Store.at(tmp_path / "band.sweep.zarr", Layout(begun), chunk_rows=7)
+    block = left.missing()[0]
+    rows = np.array(np.unravel_index(np.arange(32).reshape(2, 4, 4)[left.chunks.region(block)].ravel(), (2, 4, 4)))
+    left.write(block, left.layout.run(rows, False))
+    before = len(left.missing())
+    found = study.run(experiment, folder=tmp_path)
+    (session,) = json.loads(found.attrs["sessions"])
+    assert (session["blocks_missing"], session["blocks"]) == (before, before)
+    alone = study.run(experiment)
+    for name in alone.data_vars:
+        np.testing.assert_array_equal(found[name].values, alone[name].values, err_msg=name)
+
+
+def test_sweep_that_was_begun_with_other_axes_begins_anew(tmp_path):
+    study.run(study.experiments(3)["band"], folder=tmp_path)
+    found = study.run(study.experiments(4)["band"], folder=tmp_path)
+    assert found.sizes["bandwidth"] == 4
+
+
+@pytest.mark.parametrize("name", ["frontier_bitmap", "edge", "sensitivity"])
+def test_further_experiments_store_and_read_back(name, tmp_path):
+    experiment = study.further_experiments(points=3, replicates=2, samples=2)[name]
+    assert experiment.question.endswith("?")
+    first = study.result(experiment, tmp_path)
+    again = study.load(experiment, tmp_path)
+    for variable in first.data_vars:
+        np.testing.assert_array_equal(again[variable].values, first[variable].values, err_msg=variable)
+    other = study.further_experiments(points=3, replicates=4, samples=4)[name]
+    assert study.load(other, tmp_path) is None
+
+
+def test_result_of_other_kernels_is_not_read(tmp_path, monkeypatch):
+    experiment = study.experiments(3)["band"]
+    study.result(experiment, tmp_path)
+    monkeypatch.setattr(study, "source_digest", lambda: "another")
+    assert study.load(experiment, tmp_path) is None
 
 
 def test_report_says_what_was_found_and_what_was_derived(datasets):
