@@ -19,7 +19,6 @@ figures: $(DEV)
 # Index checks need a cache of their own: Numba does not key its cache on them.
 test: lint
 	$(BIN)/pytest $(PYTEST_ARGS)
-	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --nbmake --nbmake-timeout=300 notebooks
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m nojit $(PYTEST_ARGS)
 	cache=$$(mktemp -d) && NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
 	status=$$?; rm -rf "$$cache"; exit $$status
@@ -32,10 +31,7 @@ bench: $(DEV)
 	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --benchmark-only tests/benchmarks $(PYTEST_ARGS)
 
 notebooks: $(DEV)
-	for notebook in notebooks/*.ipynb; do \
-		[ -e "$$notebook" ] || continue; \
-		$(BIN)/jupyter nbconvert --to notebook --execute --inplace "$$notebook" || exit 1; \
-	done
+	$(BIN)/python notebooks/execute.py
 
 # Warnings are errors: a broken reference or docstring fails.
 docs: $(DEV)

@@ -1,0 +1,30 @@
+"""Execute notebooks in place, so that a second run gives the same files: no times, no version of Python.
+
+    python notebooks/execute.py [NOTEBOOK ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+TIMEOUT_S = 600
+
+
+def execute(path: Path) -> None:
+    """Run all cells of a notebook in a new kernel, in its own folder, and write it back."""
+    notebook = nbformat.read(path, as_version=4)
+    where = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", resources=where, record_timing=False).execute()
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for name in map(Path, sys.argv[1:] or sorted(HERE.glob("*.ipynb"))):
+        print(name.name, flush=True)
+        execute(name)

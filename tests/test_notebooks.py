@@ -1,0 +1,137 @@
+"""The notebooks keep their rules, are not broken, and show what they compute today."""
+
+from __future__ import annotations
+
+import ast
+import html
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_CELLS = 20
+MOST_BYTES = 3_000_000
+SAME = 1e-3  # relative: other processors may round the last digit of a logarithm otherwise
+NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\d])")
+
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def texts(cell):
+    """What a cell printed and showed, as plain text."""
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            yield output.text
+        else:
+            yield output.get("data", {}).get("text/plain", "")
+
+
+def numbers(text):
+    return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
+
+
+def test_they_are_numbered_in_reading_order_and_small():
+    assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02d}-" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert len(NOTEBOOKS) == 7
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < MOST_BYTES
+
+
+def test_readme_lists_them_with_their_questions():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        question = read(path).cells[0].source.splitlines()[0].removeprefix("# ")
+        assert f"| [{path.stem}](notebooks/{path.name}) | {question} |" in readme
+
+
+@each
+def test_one_question_its_answer_first_its_limits_last(path):
+    cells = read(path).cells
+    assert len(cells) <= MOST_CELLS
+    title, answer = cells[0].source.split("\n\n", 1)
+    assert cells[0].cell_type == cells[-1].cell_type == "markdown"
+    assert re.fullmatch(r"# [^\n]+\?", title)
+    assert len(answer) > 200
+    assert "\n\n" not in answer
+    heading, _, limits = cells[-1].source.rpartition("## ")[2].partition("\n")
+    assert heading == "Limits"
+    assert "\n\n" not in limits
+    assert "TODO" not in "".join(cell.source for cell in cells)
+
+
+@each
+def test_no_functions_and_no_loops(path):
+    code = "\n".join(cell.source for cell in code_cells(read(path)))
+    tree = ast.parse("\n".join(line for line in code.splitlines() if not line.startswith("%")))
+    refused = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef, ast.For, ast.While, ast.comprehension)
+    assert not [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, refused)]
+
+
+@each
+def test_committed_executed_in_order_without_errors(path):
+    notebook = read(path)
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert not any(cell.metadata for cell in notebook.cells), "times of execution change with every run"
+    assert [cell.id for cell in notebook.cells] == [f"cell-{number + 1:02d}" for number in range(len(notebook.cells))]
+    written = "".join(cell.source for cell in notebook.cells) + "".join(map(str, outputs))
+    assert not re.search(r"(?<![\w.])/(home|tmp|root|usr|work|Users)/", written)
+
+
+@each
+def test_numbers_of_the_answer_are_computed(path):
+    """Each is in the code or in what the cells show, rounded as the answer has it."""
+    notebook = read(path)
+    answer = notebook.cells[0].source.split("\n\n", 1)[1]
+    shown = [text for cell in code_cells(notebook) for text in (cell.source, *texts(cell))]
+    tables = [output.get("data", {}).get("text/html", "") for cell in code_cells(notebook) for output in cell.outputs]
+    shown += [html.unescape(re.sub("<[^>]+>", " ", str(table))) for table in tables]
+    computed = [value for text in shown for value in numbers(text)]
+    percent = [100 * value for value in computed]
+    mega = [value / 1e6 for value in computed]
+    missing = []
+    for found in NUMBER.findall(re.sub(r"`[^`]*`", "", answer)):
+        value, digits = float(found.replace(",", "")), len(found.partition(".")[2])
+        if not any(abs(one - value) <= 0.5000001 * 10.0**-digits for one in (*computed, *percent, *mega)):
+            missing.append(found)
+    assert not missing
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder for executed copies, beside which results are stored as in a checkout."""
+    folder = tmp_path_factory.mktemp("checkout") / "notebooks"
+    folder.mkdir()
+    return folder
+
+
+@each
+def test_it_runs_and_shows_what_is_committed(path, workshop):
+    copy = workshop / path.name
+    copy.write_bytes(path.read_bytes())
+    command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=600", "-q"]
+    command += ["-c", os.devnull, f"--rootdir={workshop}", "-p", "no:cacheprovider", str(copy)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, cwd=workshop, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    for committed, executed in zip(code_cells(read(path)), code_cells(read(copy)), strict=True):
+        before, now = "\n".join(texts(committed)), "\n".join(texts(executed))
+        words = [" ".join(NUMBER.sub("#", text).split()) for text in (before, now)]
+        assert words[1] == words[0], f"stale: run make notebooks\n{committed.source}"
+        assert numbers(now) == pytest.approx(numbers(before), rel=SAME, abs=1e-9), f"stale: run make notebooks\n{now}"
