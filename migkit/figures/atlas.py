@@ -145,7 +145,7 @@ def two_policies() -> tuple[Figure, list[Any]]:
         if column:
             axes[0, column].set_ylabel("")
             axes[1, column].set_ylabel("")
-    axes[0, 1].legend(loc="upper right", title=NO_INTERVAL)
+    axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.02, 0.5), title=NO_INTERVAL, alignment="left")
     axes[1, 1].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
     figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.11, wspace=0.06, hspace=0.12)
     return figure, timelines
@@ -185,7 +185,7 @@ def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
     figure = Figure(figsize=(PAGE_IN, 2.9))
     rates, band, deviation = figure.subplots(1, 3)
     frontier = datasets["frontier"]
-    # without a device the policies are the same, and the serialized line hardly moves from 1 device to 8
+    # without a device the policies are the same; the serialized line is the same for 1 device and for 8
     shown = ((0, "serialized", "either, no device"), (1, "serialized", "serialized, 1 device"),
              (8, "unserialized", "unserialized, 8 devices"))  # fmt: skip
     for number, (count, policy, label) in enumerate(shown):
