@@ -49,5 +49,5 @@ $(DEV): pyproject.toml | $(BIN)/python
 	touch $(CORE) $@
 
 clean:
-	rm -rf .venv build dist docs/_build docs/generated docs/notebooks .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
+	rm -rf .venv build dist docs/_build docs/generated docs/notebooks docs/jupyter_execute .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
