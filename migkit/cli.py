@@ -175,22 +175,11 @@ def validate(
         typer.echo(report.summary(table) if name is None else report.run_text(table.loc[name], device_times()))
         if output is not None:
             report.write(table, output)
-            _validation_figure(by_configuration(table), output)
+            from migkit.figures.atlas import write_validation
 
-
-def _validation_figure(configurations, folder: Path) -> None:
-    from matplotlib.figure import Figure
-
-    import migkit
-    from migkit.figures.save import data_hash, save_figure
-    from migkit.figures.style import COLUMN_IN, style
-    from migkit.figures.validation import validation
-
-    with style():
-        figure = Figure(figsize=(COLUMN_IN, COLUMN_IN), layout="constrained")
-        validation(configurations, figure.subplots())
-        notes = {"figure": "validation", "data_sha256": data_hash(configurations), "migkit": migkit.__version__}
-        save_figure(figure, folder / "validation", notes)
+            configurations = by_configuration(table)
+            configurations.attrs["engine"] = engine.value
+            write_validation(configurations, output)
 
 
 @app.command()

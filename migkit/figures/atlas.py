@@ -17,11 +17,11 @@ from migkit.derivation import (
     sync_seconds,
 )
 from migkit.figures.frontier import critical_band, critical_deviation, critical_values
-from migkit.figures.planes import boundary, category_legend, category_panel, category_plane
+from migkit.figures.planes import boundary, category_legend, category_panel
 from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.sensitivity import sensitivity_bars
-from migkit.figures.style import COLUMN_IN, NO_INTERVAL, PAGE_IN, log_axis, style
+from migkit.figures.style import COLUMN_IN, NO_INTERVAL, PAGE_IN, style
 from migkit.figures.timeline import given_over_time, pending_over_time
 from migkit.figures.validation import validation
 from migkit.results import Outcome
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIB = 2**20
-GBIT = 1e9 / 8
 
 
 def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) -> Figure:
@@ -49,9 +48,9 @@ def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) ->
     for ax, count in zip(axes, counts, strict=True):
         plane = dataset["category"].sel(count=count)
         present |= {int(n) for n in np.unique(plane.values)}
-        category_plane(plane, ax, "bandwidth", "write_rate")
-        log_axis("x", ax, "Gbit/s", GBIT, "link")
-        log_axis("y", ax, "MB/s", 1e6, "dirty rate" if ax is axes[0] else "")
+        category_panel(plane, ax)
+        if ax is not axes[0]:
+            ax.set_ylabel("")
         ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
         links = np.geomspace(*plane["bandwidth"].values[[0, -1]], 400)
         fits = fitting_write_rate(hot_set, links, sync_s, count * scenario.devices[0].stop_copy_bytes)
@@ -75,9 +74,7 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
     plane = dataset["category"]
-    category_plane(plane, ax, "bandwidth", "max_bandwidth")
-    log_axis("x", ax, "Gbit/s", GBIT, "link")
-    log_axis("y", ax, "MiB/s", MIB, "max-bandwidth")
+    category_panel(plane, ax, "bandwidth", "max_bandwidth")
     xs = plane.bandwidth.values
     lines = {
         "ratio": boundary(ax, xs, xs / STARVES_ABOVE, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
@@ -107,9 +104,7 @@ def starvation_band(dataset: xr.Dataset) -> Figure:
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
     plane = dataset["category"]
-    category_plane(plane, ax, "bandwidth", "size")
-    log_axis("x", ax, "Gbit/s", GBIT, "link")
-    log_axis("y", ax, "MiB", MIB, "hot set")
+    category_panel(plane, ax, "bandwidth", "size")
     xs = plane.bandwidth.values
     pushed = effective_link(xs)
     lines = {
@@ -275,9 +270,22 @@ def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: Any = 
                 written += _saved(folder, name, draw(used), list(used.values()))
         figure, timelines = two_policies()
         written += _saved(folder, "two-policies", figure, timelines)
-        if measured is not None:
-            written += _saved(folder, "validation", validation_figure(measured), [measured])
+    if measured is not None:
+        written += write_validation(measured, folder)
     return written
+
+
+def write_validation(measured: Any, folder: Path) -> list[Path]:
+    """Write the figure of predicted against measured into ``folder``.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        As for :func:`write_all`; ``attrs["engine"]`` if it was not the expected one.
+    folder : Path
+    """
+    with style():
+        return _saved(folder, "validation", validation_figure(measured), [measured])
 
 
 _FRONTIERS = ("frontier", "hot_set_band", "frontier_bitmap", "frontier_expected")
