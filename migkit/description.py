@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from migkit.axes import UNITS, field
 from migkit.constants import ENGINES
 from migkit.errors import ScenarioError, did_you_mean, show
-from migkit.fields import READ, Part, Text, number
+from migkit.fields import READ, Part, Text, number, plain
 from migkit.scenario import Scenario
 from migkit.spacing import Design, expanded
+from migkit.toml_source import read_toml
 
 __all__ = ["REPLICATE", "SCENARIO", "Sweep", "differences"]
 
@@ -151,29 +151,10 @@ class Sweep(Part):
         ScenarioError
             If the file cannot be read, is not TOML, or describes no possible sweep.
         """
-        text, where, folder = _text_of(source)
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"{where} is not valid TOML: {error}") from None
+        table, folder = read_toml(source)
         if isinstance(other := table.get("scenario"), str):
             table["scenario"] = Scenario.from_toml(folder / other)
         return cls(**table)
-
-
-def _text_of(source: str | Path) -> tuple[str, str, Path]:
-    """TOML text, what to call it, and the folder its paths are seen from."""
-    if isinstance(source, str) and ("\n" in source or "=" in source):
-        return source, "TOML text", Path()
-    path = Path(source)
-    try:
-        return path.read_text(encoding="utf-8"), show(str(source)), path.parent
-    except FileNotFoundError:
-        raise ScenarioError("is not a file that exists", value=str(source)) from None
-    except UnicodeDecodeError:
-        raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
-    except OSError as error:
-        raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
 
 
 def _spelt(scenario: Scenario, path: str, values: Any) -> Any:
@@ -182,17 +163,17 @@ def _spelt(scenario: Scenario, path: str, values: Any) -> Any:
         return values
     if getattr(values, "ndim", 1) != 1:
         return values
-    plain = tuple(value.item() if hasattr(value, "item") and not hasattr(value, "m_as") else value for value in values)
+    bare = tuple(map(plain, values))
     if path == REPLICATE:
-        return plain
+        return bare
     try:
         kind = type(field(scenario, path))
     except (AttributeError, IndexError, TypeError):
-        return plain  # an unknown path: the axis says what is known
+        return bare  # an unknown path: the axis says what is known
     if kind not in UNITS:
-        return tuple(None if value == DEFAULT and path == "policy" else value for value in plain)
+        return tuple(None if value == DEFAULT and path == "policy" else value for value in bare)
     try:
-        return tuple(str(kind(READ[kind](value))) for value in plain)
+        return tuple(str(kind(READ[kind](value))) for value in bare)
     except ScenarioError as error:
         raise error.within(path) from None
 

@@ -115,7 +115,7 @@ class Part(BaseModel):
         # Axis values arrive as NumPy scalars or 0-d arrays; a pint quantity is not one of them.
         if not isinstance(data, dict):
             return data
-        return {name: _plain(value) for name, value in data.items()}
+        return {name: plain(value) for name, value in data.items()}
 
     def changed(self, **changes: Any) -> Self:
         """Return a copy with other values, validated.
@@ -133,7 +133,8 @@ class Part(BaseModel):
             yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A NumPy scalar or 0-d array as the Python value it holds; anything else, a pint quantity too, as it is."""
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not hasattr(value, "m_as"):
         return value.item()
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +9,11 @@ from pydantic import AfterValidator, model_validator
 
 from migkit.columns import columns, device_labels, device_list
 from migkit.constants import POLICIES
-from migkit.errors import ScenarioError, did_you_mean, show
+from migkit.errors import ScenarioError, did_you_mean
 from migkit.fields import Part, Text, quantity
 from migkit.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.profiles import PROFILES, Profile, policy_id, profile
+from migkit.toml_source import read_toml
 from migkit.units import Seconds
 
 __all__ = [
@@ -207,22 +207,7 @@ class Scenario(Part):
         ScenarioError
             If the file cannot be read, is not TOML, or describes no possible migration.
         """
-        if isinstance(source, str) and ("\n" in source or "=" in source):
-            text, where = source, "TOML text"
-        else:
-            where = show(str(source))
-            try:
-                text = Path(source).read_text(encoding="utf-8")
-            except FileNotFoundError:
-                raise ScenarioError("is not a file that exists", value=str(source)) from None
-            except UnicodeDecodeError:
-                raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
-            except OSError as error:
-                raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
-        try:
-            table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ScenarioError(f"{where} is not valid TOML: {error}") from None
+        table, _ = read_toml(source)
         return cls(**table)
 
 
