@@ -53,6 +53,10 @@ class ScenarioError(ValueError):
         return ScenarioError, (self.problem, self.field, *given)
 
 
+class AnotherSweep(ScenarioError):
+    """A store holds another sweep than the one asked for, or results of another model."""
+
+
 class ClusterLost(RuntimeError):
     """The workers or the scheduler of a cluster are gone; the message says so in a few words."""
 

@@ -21,7 +21,7 @@ import numpy as np
 from migkit.chunk_file import UNFINISHED, compressor, write_chunk
 from migkit.chunks import Block, Chunks
 from migkit.description import Sweep, differences
-from migkit.errors import ScenarioError
+from migkit.errors import AnotherSweep, ScenarioError
 from migkit.kernels.stamp import source_digest
 from migkit.layout import Layout
 from migkit.parameters import Outputs
@@ -30,7 +30,7 @@ from migkit.results import VARIABLES, attributes, provenance
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CHUNK_ROWS", "Store", "is_store", "open_sweep", "stored_sweep"]
+__all__ = ["CHUNK_ROWS", "Store", "open_sweep"]
 
 CHUNK_ROWS = {"expected": 131072, "bitmap": 512}
 """Migrations of a block, by engine: a second or less on one core."""
@@ -40,11 +40,6 @@ _LAST = "outcome"
 _SESSIONS = "sessions"
 _TIMES = {"scale_factor": 1e-9, "_FillValue": -1}
 """Times are nanoseconds on disk and seconds for who reads them (CF conventions)."""
-
-
-def is_store(path: Path) -> bool:
-    """Whether there is a store of a sweep."""
-    return path.is_dir() and _root(path) is not None
 
 
 def _root(path: Path) -> dict[str, Any] | None:
@@ -58,18 +53,18 @@ def _root(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def stored_sweep(path: str | Path) -> Sweep:
-    """The description of the sweep in a store.
+def _chunks_of(path: Path) -> Chunks:
+    """Blocks of the store at `path`."""
+    import zarr
 
-    Raises
-    ------
-    ScenarioError
-        If there is no store of a sweep.
-    """
-    notes = _root(Path(path))
-    if notes is None:
-        raise ScenarioError("is not a store that migkit has written", value=str(path))
-    return Sweep.from_toml(notes["sweep"])
+    outcome = zarr.open_array(path, path=_LAST, mode="r")
+    return Chunks(outcome.shape, outcome.chunks)
+
+
+def _missing(path: Path, chunks: Chunks) -> list[Block]:
+    """Blocks that are not finished in the store at `path`."""
+    folder = path / _LAST / "c"
+    return [block for block in chunks.blocks() if not folder.joinpath(*map(str, block)).exists()]
 
 
 class Store:
@@ -105,15 +100,11 @@ class Store:
             raise ScenarioError("is there already and is not a store that migkit has written: give another name",
                                 value=str(path))  # fmt: skip
         _refuse_another(path, notes, layout.sweep)
-        import zarr
-
-        chunks = zarr.open_array(path, path=_LAST, mode="r").chunks
-        return cls(path, layout, Chunks(layout.shape, tuple(chunks)))
+        return cls(path, layout, _chunks_of(path))
 
     def missing(self) -> list[Block]:
         """Blocks that are not finished."""
-        folder = self.path / _LAST / "c"
-        return [block for block in self.chunks.blocks() if not folder.joinpath(*map(str, block)).exists()]
+        return _missing(self.path, self.chunks)
 
     def write(self, block: Block, outputs: Outputs) -> None:
         """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
@@ -126,8 +117,8 @@ class Store:
             write_chunk(self.path / variable.name, number, values, shape, NOT_YET)
 
     @contextlib.contextmanager
-    def session(self, workers: str) -> Iterator[None]:
-        """Fill the store alone, and note when, for how long and with what.
+    def session(self, workers: str) -> Iterator[list[Block]]:
+        """Fill the store alone, and note when, for how long and with what; gives the blocks that are missing.
 
         Raises
         ------
@@ -138,15 +129,17 @@ class Store:
             _sweep_up(self.path)
             notes = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
             notes |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "workers": workers}
-            before = len(self.missing())
+            missing = self.missing()
+            notes |= {"blocks_missing": len(missing)}
             began = time.perf_counter()
-            number = self._note(None, notes | {"blocks_missing": before})
+            number = self._note(None, notes)
             try:
-                yield
+                yield missing
             finally:
-                took = {"seconds": round(time.perf_counter() - began, 3), "blocks": before - len(self.missing())}
+                done = len(missing) - len(self.missing())
+                took = {"seconds": round(time.perf_counter() - began, 3), "blocks": done}
                 with contextlib.suppress(OSError):  # a full disk shall not hide what went wrong first
-                    self._note(number, notes | {"blocks_missing": before} | took)
+                    self._note(number, notes | took)
 
     def _note(self, number: int | None, notes: dict[str, Any]) -> int:
         import zarr
@@ -225,24 +218,22 @@ def _refuse_another(path: Path, notes: dict[str, Any], sweep: Sweep) -> None:
     """Refuse a store of another sweep, or of the same one computed by another model."""
     import migkit
 
+    def refused(problem: str) -> AnotherSweep:
+        return AnotherSweep(problem, value=str(path))
+
     if notes["sweep_sha256"] != sweep.sha256:
         try:
             found = differences(sweep, Sweep.from_toml(notes["sweep"]))
         except ScenarioError:
             found = [f"it was written by migkit {notes['migkit_version']}"]
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise ScenarioError(f"holds another sweep: {found[0]}{more}; give another name", value=str(path))
+        raise refused(f"holds another sweep: {found[0]}{more}; give another name")
     if notes["migkit_version"] != migkit.__version__:
-        raise ScenarioError(
-            f"was begun with migkit {notes['migkit_version']}, and this is {migkit.__version__}: finish it with that "
-            "version, or give another name",
-            value=str(path),
-        )
+        raise refused(f"was begun with migkit {notes['migkit_version']}, and this is {migkit.__version__}: finish it "
+                      "with that version, or give another name")  # fmt: skip
     if notes["model_sha256"] != source_digest():
-        raise ScenarioError(
-            "was begun with other kernels than these: one store holds the results of one model, give another name",
-            value=str(path),
-        )
+        raise refused("was begun with other kernels than these: one store holds the results of one model, give "
+                      "another name")  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -308,7 +299,7 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     import zarr
 
     path = Path(path)
-    if not is_store(path):
+    if _root(path) is None:
         raise ScenarioError("is not a store that migkit has written", value=str(path))
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
     names = [variable.name for variable in VARIABLES]
@@ -318,11 +309,8 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     dataset = dataset.assign_coords(
         {name: (array.dims, array.values.astype(object), array.attrs) for name, array in words.items()}
     )
-    chunks = Chunks(dataset["outcome"].shape, zarr.open_array(path, path=_LAST, mode="r").chunks)
-    folder = path / _LAST / "c"
-    missing = sum(
-        chunks.size(block) for block in chunks.blocks() if not folder.joinpath(*map(str, block)).exists()
-    )
+    chunks = _chunks_of(path)
+    missing = sum(map(chunks.size, _missing(path, chunks)))
     sessions = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])
     last = {name: sessions[-1][name] for name in _OF_A_SESSION if name in sessions[-1]} if sessions else {}
     dataset.attrs |= last | {

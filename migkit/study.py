@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.derivation import CATEGORIES, category, derived_at
-from migkit.errors import ScenarioError
+from migkit.errors import AnotherSweep
 from migkit.kernels.stamp import source_digest
 from migkit.scenario import Guest, Link, Migration, Region, Scenario, Vfio
-from migkit.store import is_store
 from migkit.units import geomspace, linspace
 
 if TYPE_CHECKING:
@@ -135,9 +134,7 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     path = _unfinished(folder, experiment.name)
     try:
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
-    except ScenarioError:
-        if not is_store(path):
-            raise
+    except AnotherSweep:
         shutil.rmtree(path)  # begun by another version, or with other axes
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
     return dataset.load().drop_encoding()

@@ -139,6 +139,7 @@ def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
 
 
 def checked_threads(threads: int | None) -> int | None:
+    """Return `threads`, or say in one sentence how many there can be; None stands for all."""
     if threads is None:
         return None
     from numba import config
@@ -208,8 +209,7 @@ def _stored(
         client = cluster.connected(dask) if isinstance(dask, str) else dask
     who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
     try:
-        with _told_what_is_kept(filled), filled.session(who):
-            missing = filled.missing()
+        with _told_what_is_kept(filled), filled.session(who) as missing:
             todo = sum(filled.chunks.size(block) for block in missing)
             with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
                 if client is None:

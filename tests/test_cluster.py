@@ -43,8 +43,7 @@ def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
         from migkit.cluster import on_cluster
 
         store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
-        missing = store.missing()
-        with store.session("test"):
+        with store.session("test") as missing:
             on_cluster(store, missing, client, after_some_blocks)
     assert len(finished) == len(missing) > 20
     assert sum(finished) == Layout(SWEEP).migrations

@@ -9,6 +9,9 @@ from typer.testing import CliRunner
 from migkit import derivation, findings, study
 from migkit.cli import app
 from migkit.description import Sweep
+from migkit.errors import ScenarioError
+from migkit.layout import Layout
+from migkit.store import Store
 
 MIB = 2**20
 
@@ -114,9 +117,6 @@ def test_result_is_computed_once(tmp_path, monkeypatch):
 
 def test_interrupted_sweep_goes_on(tmp_path):
     """What an interrupted run left is used; the result is that of a run in memory."""
-    from migkit.layout import Layout
-    from migkit.store import Store
-
     experiment = study.experiments(4)["band"]
     begun = Sweep(scenario=experiment.scenario, axes=experiment.axes)
     left = Store.at(tmp_path / "band.sweep.zarr", Layout(begun), chunk_rows=7)
@@ -130,6 +130,15 @@ def test_interrupted_sweep_goes_on(tmp_path):
     alone = study.run(experiment)
     for name in alone.data_vars:
         np.testing.assert_array_equal(found[name].values, alone[name].values, err_msg=name)
+
+
+def test_a_sweep_that_another_process_is_filling_is_not_thrown_away(tmp_path):
+    experiment = study.experiments(3)["band"]
+    store = Store.at(tmp_path / "band.sweep.zarr", Layout(Sweep(scenario=experiment.scenario, axes=experiment.axes)))
+    with store.session("one"), pytest.raises(ScenarioError, match="is being filled by another process"):
+        study.run(experiment, folder=tmp_path)
+    assert store.missing()
+    assert store.path.is_dir()
 
 
 def test_sweep_that_was_begun_with_other_axes_begins_anew(tmp_path):
