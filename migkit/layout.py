@@ -50,18 +50,13 @@ class Layout:
 
     def __init__(self, sweep: Sweep, names: Mapping[str, str] | None = None) -> None:
         self.sweep = sweep
-        axes: dict[str, Any] = {} if sweep.design is None else {SCENARIO: sweep.design.values()}
-        axes |= {path: values for path, values in sweep.axes.items() if path != REPLICATE}
+        design = {} if sweep.design is None else {SCENARIO: sweep.design.values()}
+        order = [*design, *sweep.axes, *([REPLICATE] if sweep.replicates is not None else [])]
+        self._repeated = REPLICATE in order
+        axes: dict[str, Any] = {key: values for key, values in (design | sweep.axes).items() if key != REPLICATE}
         self._grid = Grid(sweep.scenario, axes, names or {})
         self._replicates = _replicates(sweep)
-        order = [*axes, REPLICATE]
-        if REPLICATE in sweep.axes:
-            order = [SCENARIO] if sweep.design is not None else []
-            order += list(sweep.axes)
         sizes = dict(zip(axes, self._grid.dimensions, strict=True))
-        self._repeated = sweep.replicates is not None or REPLICATE in sweep.axes
-        if not self._repeated:
-            order.remove(REPLICATE)
         self.dims = tuple(REPLICATE if key == REPLICATE else sizes[key].dim for key in order)
         self.shape = tuple(len(self._replicates) if key == REPLICATE else sizes[key].size for key in order)
         if self.migrations > MOST_MIGRATIONS:

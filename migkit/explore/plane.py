@@ -63,7 +63,7 @@ def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, f
         missing = of_level[completed[of_level] < 0]
         for start in range(0, len(missing), _PIECE):
             piece = missing[start : start + _PIECE]
-            completed[piece] = kernels.run(grid.columns(piece), parallel=False).outcome == 0
+            completed[piece] = kernels.run(grid.records_at(grid.places(piece)), parallel=False).outcome == 0
             yield None
         serialized, unserialized = completed[of_level] == 1
         yield xr.DataArray(
