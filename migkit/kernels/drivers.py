@@ -77,10 +77,24 @@ def bitmap_rows(
 
 
 @kernel
-def spread(j, blocks):
-    """Visit blocks in an order in which neighbours, that cost alike, go to different threads."""
+def blocks_of(rows, block):
+    """Blocks of ``block`` rows; the last one may be shorter."""
+    return (rows + block - 1) // block
+
+
+@kernel
+def spread(j, rows, block):
+    """The ``j``-th block to visit and its rows: neighbours, that cost alike, go to different threads.
+
+    Returns
+    -------
+    b, first, last : int
+        Number of the block; its rows, ``last`` exclusive.
+    """
+    blocks = blocks_of(rows, block)
     stride = 7919 if blocks % 7919 != 0 else 7907
-    return (j * stride) % blocks
+    b = (j * stride) % blocks
+    return b, b * block, min(rows, (b + 1) * block)
 
 
 @parallel_kernel
@@ -89,13 +103,11 @@ def expected_parallel(
     timeline, sent,
 ):  # fmt: skip
     """Migrate all rows with the expected engine, ``block`` at a time, on all threads."""
-    rows = cases.shape[0]
-    blocks = (rows + block - 1) // block
-    for j in numba.prange(blocks):
-        b = spread(j, blocks)
+    for j in numba.prange(blocks_of(cases.shape[0], block)):
+        b, first, last = spread(j, cases.shape[0], block)
         expected_rows(
-            b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, segments[b], heads[b], laps[b], stops_early, timeline, sent,
+            first, last, cases, regions, devices, states[b], lives[b], reports, device_reports,
+            segments[b], heads[b], laps[b], stops_early, timeline, sent,
         )  # fmt: skip
 
 
@@ -105,11 +117,9 @@ def bitmap_parallel(
     timeline, sent,
 ):  # fmt: skip
     """Migrate all rows with the bitmap engine, ``block`` at a time, on all threads."""
-    rows = cases.shape[0]
-    blocks = (rows + block - 1) // block
-    for j in numba.prange(blocks):
-        b = spread(j, blocks)
+    for j in numba.prange(blocks_of(cases.shape[0], block)):
+        b, first, last = spread(j, cases.shape[0], block)
         bitmap_rows(
-            b * block, min(rows, (b + 1) * block), cases, regions, devices, states[b], lives[b], reports,
-            device_reports, chunks[b], heads[b], laps[b], seed, replicates, timeline, sent,
+            first, last, cases, regions, devices, states[b], lives[b], reports, device_reports,
+            chunks[b], heads[b], laps[b], seed, replicates, timeline, sent,
         )  # fmt: skip
