@@ -17,9 +17,11 @@ import numpy as np
 if TYPE_CHECKING:
     from zarr.codecs import BloscCodec
 
-__all__ = ["UNFINISHED", "compressor", "write_chunk"]
+__all__ = ["KEYS", "UNFINISHED", "compressor", "name_of", "write_chunk"]
 
 _CODEC = {"cname": "lz4", "clevel": 5}
+KEYS = {"name": "default", "separator": "."}
+"""How zarr names chunks: all files of an array in one folder, as making folders costs more than writing the files."""
 UNFINISHED = ".partial"
 """How the name of a file ends that is being written, here and in zarr."""
 
@@ -36,6 +38,11 @@ def _blosc() -> Any:
     from numcodecs import Blosc
 
     return Blosc(**_CODEC, shuffle=Blosc.SHUFFLE)
+
+
+def name_of(chunk: tuple[int, ...]) -> str:
+    """Name of a chunk's file in the folder of its array."""
+    return ".".join(("c", *map(str, chunk)))
 
 
 def write_chunk(array: Path, chunk: tuple[int, ...], values: np.ndarray, shape: tuple[int, ...], fill: int) -> None:
@@ -59,9 +66,8 @@ def write_chunk(array: Path, chunk: tuple[int, ...], values: np.ndarray, shape: 
         whole[tuple(map(slice, values.shape))] = values
         values = whole
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    path = array.joinpath("c", *map(str, chunk))
+    path = array / name_of(chunk)
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         unfinished.write_bytes(_blosc().encode(little))
         os.replace(unfinished, path)

@@ -51,6 +51,11 @@ class Chunks(NamedTuple):
         """Blocks in all."""
         return math.prod(self.grid)
 
+    @property
+    def most(self) -> int:
+        """Migrations of the largest block."""
+        return math.prod(map(min, self.chunk, self.shape))
+
     def blocks(self) -> Iterator[Block]:
         """All blocks, the last dimension fastest."""
         return itertools.product(*map(range, self.grid))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +15,18 @@ from migkit.errors import ScenarioError, did_you_mean
 from migkit.intervals import sample_quantile
 from migkit.lattice import spaced
 from migkit.layout import Layout
+from migkit.parameters import Outputs
 from migkit.results import Outcome
 from migkit.scenario import Scenario
 from migkit.simulate import check_whole_number
-from migkit.sweep import checked_threads, on_numba_threads
+from migkit.sweep import checked_threads
 
 if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = ["frontier"]
 
-BLOCK_ROWS = {"expected": 65536, "bitmap": 2048}  # handed to the kernel at once
+BLOCK_ROWS = {"expected": 65536, "bitmap": 2048}  # computed as one
 REPLICATES = 20
 
 _NO_FLIP = -1
@@ -252,10 +253,12 @@ def _coordinate(layout: Layout, axis: str) -> str:
 
 
 def _computed(
-    layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int | None, progress: bool
+    layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int, progress: bool
 ) -> tuple[Flips, np.ndarray, int]:
     """The flips of all cases: of all points, and of all replicates of each."""
     from tqdm.auto import tqdm
+
+    from migkit.workers import on_threads
 
     place = layout.dims.index(_coordinate(layout, axis))
     shape = layout.shape[:place] + layout.shape[place + 1 :]
@@ -266,21 +269,23 @@ def _computed(
         for number, dim in enumerate(dims)
         if dim != REPLICATE and (dim not in coordinates or coordinates[dim][1].dtype.kind in "if")
     ]
-    block = BLOCK_ROWS[layout.sweep.engine]
+    size = BLOCK_ROWS[layout.sweep.engine]
+
+    def blocks(cases: np.ndarray, nodes: np.ndarray) -> Iterator[tuple[np.ndarray, Outputs]]:
+        for start in range(0, len(cases), size):
+            rows = slice(start, start + size)
+            where = np.unravel_index(cases[rows], shape or (1,))[: len(shape)]
+            places = np.array([*where[:place], nodes[rows], *where[place:]])
+            yield places, layout.empty(places.shape[1])
 
     def outcomes(cases: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        found = np.empty(len(cases), np.int8)
-        for start in range(0, len(cases), block):
-            rows = slice(start, start + block)
-            where = np.unravel_index(cases[rows], shape or (1,))[: len(shape)]
-            found[rows] = layout.run(np.array([*where[:place], nodes[rows], *where[place:]]), threads != 1).outcome
-            bar.update(len(found[rows]))
-        return found
+        found = []
+        for block in on_threads(layout, blocks(cases, nodes), threads):
+            found.append(block.outcome.astype(np.int8))
+            bar.update(len(block.outcome))
+        return np.concatenate(found)
 
-    with (
-        on_numba_threads(threads),
-        tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar,
-    ):
+    with tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar:
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)
 
 

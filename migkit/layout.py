@@ -99,15 +99,13 @@ class Layout:
         dims, takes_part = found
         return xr.Variable((*dims, "device"), takes_part, {"long_name": "the device takes part in the migration"})
 
-    def run(self, places: np.ndarray, parallel: bool) -> Outputs:
-        """Compute migrations.
+    def run(self, places: np.ndarray) -> Outputs:
+        """Compute migrations on this thread.
 
         Parameters
         ----------
         places : int array (dimensions, migrations)
             Place along every dimension.
-        parallel : bool
-            On all of Numba's threads; the results are the same bits.
 
         Returns
         -------
@@ -121,8 +119,13 @@ class Layout:
         if self._repeated:
             replicates = self._replicates[places[self.dims.index(REPLICATE)]]
         rows = self._grid.records_at(grid_places)
-        found = kernels.run(rows, self.sweep.engine, self.sweep.seed, replicates, parallel)
+        found = kernels.run(rows, self.sweep.engine, self.sweep.seed, replicates, parallel=False)
         return self._grid.aligned_at(found, grid_places)
+
+    def empty(self, rows: int) -> Outputs:
+        """Room for the results of this many migrations."""
+        shapes = {True: (rows, len(self.devices)), False: (rows,)}
+        return Outputs(*(np.empty(shapes[name.startswith("device_")], np.int64) for name in Outputs._fields))
 
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""

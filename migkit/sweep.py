@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +22,10 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
+    from migkit.chunks import Block
     from migkit.store import Store
 
 __all__ = ["sweep"]
-
-BLOCK_ROWS = 65536  # rows handed to the kernel at once: a few ten MB of columns
-_FIRST_BLOCK_ROWS = 64
-_SECONDS_A_BLOCK = 0.5  # with a progress bar, so that it moves
 
 
 def sweep(
@@ -75,8 +71,8 @@ def sweep(
         Dimension by path. By default a dimension has the shortest tail of its path that tells the axes
         apart: ``count``, or ``devices_0_count`` beside ``devices_1_count``.
     block_rows : int, optional
-        Migrations handed to the kernel at once, or held by a chunk of a new store. Changes memory and the size of the
-        store's files, and nothing else.
+        Migrations computed as one block, or held by a chunk of a new store. Changes memory, the steps of the progress
+        bar and the size of the store's files, and nothing else.
 
     Returns
     -------
@@ -138,70 +134,49 @@ def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
     return dataset
 
 
-def checked_threads(threads: int | None) -> int | None:
+def checked_threads(threads: int | None) -> int:
     """Return `threads`, or say in one sentence how many there can be; None stands for all."""
-    if threads is None:
-        return None
     from numba import config
 
+    if threads is None:
+        return config.NUMBA_NUM_THREADS
     if check_whole_number("threads", threads, least=1) > config.NUMBA_NUM_THREADS:
         raise ScenarioError(f"is more than Numba was started with, {config.NUMBA_NUM_THREADS}", "threads", threads)
     return int(threads)
 
 
-@contextlib.contextmanager
-def on_numba_threads(threads: int | None) -> Iterator[None]:
-    """Compute on this many threads, and leave Numba as it was."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
-
-
-def _computed(layout: Layout, threads: int | None, progress: bool, block_rows: int | None) -> Outputs:
+def _computed(layout: Layout, threads: int, progress: bool, block_rows: int | None) -> Outputs:
     """All migrations of the sweep, computed block by block."""
+    from migkit.workers import BLOCK_PIECES, PIECE_ROWS, on_threads
+
     total = layout.migrations
-    whole: dict[str, np.ndarray] = {}
-    with on_numba_threads(threads), _bar(total, 0, progress) as advance:
-        size = block_rows or (_FIRST_BLOCK_ROWS if progress else BLOCK_ROWS)
-        start = 0
-        while start < total:
-            began = time.perf_counter()
+    size = block_rows or BLOCK_PIECES * threads * PIECE_ROWS[layout.sweep.engine]
+    whole = layout.empty(total)
+
+    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
+        for start in range(0, total, size):
             rows = np.arange(start, min(start + size, total))
-            found = layout.run(np.array(np.unravel_index(rows, layout.shape)), threads != 1)
-            for name, column in found._asdict().items():
-                if name not in whole:
-                    whole[name] = np.empty((total, *column.shape[1:]), column.dtype)
-                whole[name][rows] = column
-            advance(len(rows))
-            start += len(rows)
-            if progress and not block_rows:
-                # Longer blocks keep the threads busy, shorter ones keep the bar moving.
-                wanted = size * _SECONDS_A_BLOCK / max(time.perf_counter() - began, 1e-6)
-                size = int(np.clip(wanted, max(size // 4, 1), min(size * 4, BLOCK_ROWS)))
-    return Outputs(**whole)
+            places = np.array(np.unravel_index(rows, layout.shape)).reshape(len(layout.shape), -1)
+            yield places, Outputs(*(column[start : start + size] for column in whole))
+
+    with _bar(total, 0, progress) as advance:
+        for block in on_threads(layout, blocks(), threads):
+            advance(len(block.outcome))
+    return whole
 
 
 def _stored(
     layout: Layout,
     path: Path,
-    threads: int | None,
+    threads: int,
     dask: Client | str | None,
     progress: bool,
     block_rows: int | None,
 ) -> xr.Dataset:
     """Fill the store at `path` with what is missing, and open it."""
-    from numba import config
-
     from migkit.store import Store, open_sweep
-    from migkit.workers import on_threads
 
     filled = Store.at(path, layout, block_rows)
-    threads = threads or config.NUMBA_NUM_THREADS
     client = None
     if dask is not None:
         from migkit import cluster
@@ -213,13 +188,30 @@ def _stored(
             todo = sum(filled.chunks.size(block) for block in missing)
             with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
                 if client is None:
-                    on_threads(filled, missing, threads, advance)
+                    _filled(filled, missing, threads, advance)
                 else:
                     cluster.on_cluster(filled, missing, client, advance)
     finally:
         if isinstance(dask, str):
             client.close()
     return open_sweep(path)
+
+
+def _filled(store: Store, missing: list[Block], threads: int, advance: Callable[[int], Any]) -> None:
+    """Compute blocks on threads of this process; this one writes beside them."""
+    from migkit.workers import AHEAD, on_threads
+
+    # Memory for the blocks that are being computed, used again and again.
+    room = [store.layout.empty(store.chunks.most) for _ in range(min(AHEAD + 1, len(missing)))]
+
+    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
+        for number, block in enumerate(missing):
+            places = store.chunks.places(block)
+            yield places, Outputs(*(column[: places.shape[1]] for column in room[number % len(room)]))
+
+    for block, outputs in zip(missing, on_threads(store.layout, blocks(), threads), strict=True):
+        store.write(block, outputs)
+        advance(len(outputs.outcome))
 
 
 @contextlib.contextmanager

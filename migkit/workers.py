@@ -1,64 +1,100 @@
-"""Who computes the blocks of a sweep: threads of this process."""
+"""Who computes the migrations of a sweep: threads of this process, each a few at a time."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
 from migkit.chunks import Block
+from migkit.layout import Layout
 from migkit.parameters import Outputs
 from migkit.store import Store
 
-__all__ = ["compute_block", "on_threads"]
+__all__ = ["AHEAD", "BLOCK_PIECES", "PIECE_ROWS", "compute_block", "on_threads"]
 
-PIECES = 16
-"""Parts of a block that threads take at a time, so that all are busy to the end."""
-BLOCKS_IN_FLIGHT = 1
-"""Blocks being computed while one is written: memory holds no more."""
+PIECE_ROWS = {"expected": 4096, "bitmap": 16}
+"""Migrations a thread takes at a time: so few that what they need stays in its cache."""
+AHEAD = 1
+"""Parts being computed beside the one that is waited for, so that no thread is idle at its end."""
+BLOCK_PIECES = 4
+"""Pieces of each thread in a block in memory."""
+_LEAST_ROWS = {"expected": 64, "bitmap": 1}
+_PIECES_A_THREAD = 8  # of a small part, so that all threads are busy to its end
+_LARGE = 1 << 24
+
+
+def _keep_freed_memory() -> None:
+    # The GNU allocator hands what is freed back to the system, and every piece would get fresh pages, which costs a
+    # tenth of what the kernels do; it keeps blocks up to the largest one freed so far.
+    np.empty(_LARGE, np.uint8)
+
+
+def _pieces(rows: int, most: int) -> list[slice]:
+    return [slice(first, min(first + most, rows)) for first in range(0, rows, most)]
+
+
+def _fill(layout: Layout, places: np.ndarray, columns: Outputs) -> None:
+    """Compute migrations on this thread."""
+    for rows in _pieces(places.shape[1], PIECE_ROWS[layout.sweep.engine]):
+        for column, found in zip(columns, layout.run(places[:, rows]), strict=True):
+            column[rows] = found
 
 
 def compute_block(store: Store, block: Block) -> int:
-    """Compute and write one block; the number of its migrations."""
+    """Compute and write one block on this thread; the number of its migrations."""
+    _keep_freed_memory()
     places = store.chunks.places(block)
-    store.write(block, store.layout.run(places, parallel=False))
+    outputs = store.layout.empty(places.shape[1])
+    _fill(store.layout, places, outputs)
+    store.write(block, outputs)
     return places.shape[1]
 
 
-def on_threads(store: Store, blocks: list[Block], threads: int, advance: Callable[[int], object]) -> None:
-    """Compute blocks on threads of this process and write them, the first ones first.
+def on_threads(layout: Layout, parts: Iterable[tuple[np.ndarray, Outputs]], threads: int) -> Iterator[Outputs]:
+    """Compute migrations part by part.
 
     Parameters
     ----------
-    store : Store
-        Where they go.
-    blocks : list of Block
-        What is missing.
+    layout : Layout
+        Whose migrations.
+    parts : iterable of (places, Outputs)
+        Place along every dimension (dimensions, migrations), and where the results go, a row for each. A part is asked
+        for when `AHEAD` others are being computed, and not before the one before those was taken.
     threads : int
-        How many compute; this one writes beside them.
-    advance : callable
-        Told the number of migrations of each block that is finished.
-    """
-    running: deque[tuple[Block, list[Future[Outputs]]]] = deque()
+        How many compute.
 
-    def finish() -> None:
-        block, pieces = running.popleft()
-        parts = [piece.result() for piece in pieces]
-        outputs = Outputs(*map(np.concatenate, zip(*parts, strict=True))) if len(parts) > 1 else parts[0]
-        store.write(block, outputs)
-        advance(len(outputs.outcome))
+    Yields
+    ------
+    Outputs
+        Those of `parts`, in their order, filled.
+    """
+    _keep_freed_memory()
+    engine = layout.sweep.engine
+    running: deque[tuple[Outputs, list[Future[None]]]] = deque()
+
+    def finished() -> Outputs:
+        columns, pieces = running.popleft()
+        for piece in pieces:
+            piece.result()
+        return columns
 
     pool = ThreadPoolExecutor(threads, "migkit")
     try:
-        for block in blocks:
-            places = store.chunks.places(block)
-            pieces = np.array_split(places, min(PIECES, places.shape[1]), axis=1)
-            running.append((block, [pool.submit(store.layout.run, piece, False) for piece in pieces]))
-            if len(running) > BLOCKS_IN_FLIGHT:
-                finish()
+        for places, columns in parts:
+            fair = math.ceil(places.shape[1] / (_PIECES_A_THREAD * threads))
+            most = max(_LEAST_ROWS[engine], min(PIECE_ROWS[engine], fair))
+            pieces = [
+                pool.submit(_fill, layout, places[:, rows], Outputs(*(column[rows] for column in columns)))
+                for rows in _pieces(places.shape[1], most)
+            ]
+            running.append((columns, pieces))
+            if len(running) > AHEAD:
+                yield finished()
         while running:
-            finish()
+            yield finished()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from migkit.chunk_file import UNFINISHED
 from migkit.description import Sweep
 from migkit.layout import Layout
 from migkit.sweep import sweep
@@ -43,7 +44,7 @@ def fill(store, progress=False):
 
 
 def finished(store):
-    return sum(1 for path in Path(store, "outcome", "c").rglob("*") if path.is_file())
+    return sum(1 for path in Path(store, "outcome").glob("c.*") if path.suffix != UNFINISHED)
 
 
 def main(store, seed):
@@ -54,7 +55,7 @@ def main(store, seed):
     import migkit.workers  # noqa: F401
 
     layout = Layout(Sweep.from_toml(DESCRIPTION))
-    layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64), parallel=False)  # compiled before the first fork
+    layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64))  # compiled before the first fork
     draw = random.Random(seed)
     states = []  # finished blocks after each death
     while True:

@@ -16,6 +16,7 @@ from rows import to_parameters
 
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, kernels
 from migkit.columns import columns
+from migkit.kernels import expected, records
 from migkit.parameters import Outputs
 from migkit.units import Rate
 
@@ -79,6 +80,24 @@ def test_neighbours_change_nothing(engine):
     for k in range(0, ROWS[engine], ROWS[engine] // 24):
         alone = run(engine, taken(rows(engine), slice(k, k + 1)))
         assert_same(alone, taken(serial(engine), slice(k, k + 1)))
+
+
+@pytest.mark.nojit
+@pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="looks inside what is compiled without reference counts")
+def test_a_crowded_migration_has_the_room_it_has_alone():
+    # the expected engine joins segments when there is no room for more; a neighbour with more regions brings none
+    narrow = random_case(random.Random(5000))
+    for name in ("region_start", "region_pages"):
+        assert len(narrow[name]) == narrow["region_count"] > 0
+    packed = records.pack(to_parameters([narrow]))
+    head = np.zeros(1, expected.EXPECTED_HEAD).view(np.recarray)
+    found = set()
+    for segments in (100, 300):
+        memory = np.zeros(segments, expected.SEGMENT).view(np.recarray)
+        expected.expected_reset(expected.ExpectedRam(memory, head[0]), packed.cases[0], packed.regions[0])
+        found.add((int(head.most[0]), int(head["count"][0])))
+    ((most, count),) = found
+    assert count <= most <= 100
 
 
 @both_engines

@@ -122,7 +122,7 @@ def test_interrupted_sweep_goes_on(tmp_path):
     left = Store.at(tmp_path / "band.sweep.zarr", Layout(begun), chunk_rows=7)
     block = left.missing()[0]
     rows = np.array(np.unravel_index(np.arange(32).reshape(2, 4, 4)[left.chunks.region(block)].ravel(), (2, 4, 4)))
-    left.write(block, left.layout.run(rows, False))
+    left.write(block, left.layout.run(rows))
     before = len(left.missing())
     found = study.run(experiment, folder=tmp_path)
     (session,) = json.loads(found.attrs["sessions"])

@@ -45,9 +45,10 @@ def _memory(engine, blocks, cases, regions):
         chunks = int((-(-cases["ram_pages"] // cases["chunk_pages"])).max())
         memory, head = np.zeros((blocks, chunks), bitmap.CHUNK), bitmap.BITMAP_HEAD
     else:
-        # regions and gaps, both cut at the chunks under a writer, and room for cuts by cursor and writers
-        chunks = (regions["pages"] // cases["chunk_pages"][:, None] + 2).sum(axis=1).max()
-        segments = int(2 * regions.shape[1] + 1 + 2 * chunks) + expected.SPARE_SEGMENTS
+        pages = regions["pages"].view(np.ndarray)
+        taking_part = np.arange(pages.shape[1]) < cases["region_count"][:, None]
+        chunks = np.where(taking_part, pages // cases["chunk_pages"][:, None] + 2, 0).sum(axis=1)
+        segments = int((2 * cases["region_count"] + 1 + 2 * chunks).max()) + expected.SPARE_SEGMENTS
         memory, head = np.zeros((blocks, segments), expected.SEGMENT), expected.EXPECTED_HEAD
     return memory.view(np.recarray), np.zeros((blocks, 1), head).view(np.recarray)
 
@@ -65,8 +66,8 @@ def _rows(engine, packed, stops_early, seed, replicates, timeline, sent, paralle
     lives = np.zeros((blocks, devices.shape[1]), records.LIVE).view(np.recarray)
     memory, heads = _memory(engine, blocks, cases, regions)
     laps = np.zeros((blocks, 1), LAP).view(np.recarray)
-    reports = np.zeros(rows, records.REPORT).view(np.recarray)
-    device_reports = np.zeros(devices.shape, records.REPORT_DEVICE).view(np.recarray)
+    reports = np.empty(rows, records.REPORT).view(np.recarray)  # every field is set by the kernel
+    device_reports = np.empty(devices.shape, records.REPORT_DEVICE).view(np.recarray)
     draws = (seed, replicates) if engine == "bitmap" else (stops_early,)
     rest = (*draws, timeline, sent)
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off

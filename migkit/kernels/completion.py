@@ -137,6 +137,15 @@ def fill_report(case, devices, state, live, report, device_report, outcome):
     report.threshold = state.threshold
     report.pending = state.pending
     report.throttle = state.throttle
+    for d in range(case.device_count, device_report.shape[0]):  # rows of other migrations have more devices
+        row = device_report[d]
+        row.calls = 0
+        row.first_call_ns = -1
+        row.initial_sent_ns = -1
+        row.ack_ns = -1
+        row.starved_ns = -1
+        row.initial_left = 0
+        row.bytes = 0
     for d in range(case.device_count):
         own, row = live[d], device_report[d]
         row.calls = own.called

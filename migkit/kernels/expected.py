@@ -28,6 +28,7 @@ SEGMENT = np.dtype(
 EXPECTED_HEAD = np.dtype(
     [
         ("count", np.int64),  # segments
+        ("most", np.int64),  # segments there may be
         ("remaining", np.int64),  # dirty pages, whole
         ("cursor", np.int64),  # segment the cursor is in
         ("sync_tau", np.int64),  # guest time of the last sync
@@ -46,6 +47,18 @@ class ExpectedRam(NamedTuple):
 
 
 SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, besides regions and chunks
+
+
+@kernel
+def most_segments(case, regions):
+    """Segments of a migration: regions and gaps, both cut at the chunks under a writer, and room for later cuts.
+
+    It depends on the migration alone, so that its neighbours in a batch change nothing.
+    """
+    chunks = 0
+    for r in range(case.region_count):
+        chunks += regions[r].pages // case.chunk_pages + 2
+    return 2 * case.region_count + 1 + 2 * chunks + SPARE_SEGMENTS
 
 
 @kernel
@@ -82,6 +95,7 @@ def next_written_chunk(case, regions, chunk):
 @kernel
 def expected_reset(ram, case, regions):
     """Setup: every page dirty; one segment per range that is alike, cut at the chunks that are written."""
+    ram.head.most = most_segments(case, regions)
     ram.head.count = 0
     ram.head.cursor = 0
     ram.head.sync_tau = 0
@@ -234,7 +248,7 @@ def expected_take(ram, count):
         behind = (1.0 - density) / density
         # it matters where the region goes on in another chunk: the next page sent may clear this one
         alone = last == 0 or ram.segments[last - 1].region != ram.segments[last].region
-        if not alone and 0.0 < behind < ram.segments[last].length and ram.head.count < ram.segments.shape[0]:
+        if not alone and 0.0 < behind < ram.segments[last].length and ram.head.count < ram.head.most:
             cut(ram, last, ram.segments[last].length - behind)
         ram.head.cursor = following(ram, last)
         ram.head.offset = ram.head.fraction

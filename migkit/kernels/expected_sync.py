@@ -83,7 +83,7 @@ def join_alike(ram, regions):
 @kernel
 def make_room(ram, spare):
     """Join the two neighbours that differ least until ``spare`` segments can be added."""
-    while ram.head.count + spare > ram.segments.shape[0]:
+    while ram.head.count + spare > ram.head.most:
         best = -1
         least = np.inf
         for n in range(ram.head.count - 1):
