@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _YEAR_S = 365 * 86400
+_COLUMNS_OF_THE_LOOP = ("estimate", "exact", "threshold", "pending")  # of a timeline, with _bytes behind
 
 
 def _known_profile(name: str) -> str:
@@ -137,6 +138,10 @@ class Scenario(Part):
         if sum(isinstance(device, Ram) for device in self.devices) > 1:
             raise ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices")
         labels = device_labels(self)
+        for i, device in enumerate(self.devices):
+            if getattr(device, "name", "") in _COLUMNS_OF_THE_LOOP:
+                raise ScenarioError("is what a timeline calls a column of its own: choose another name",
+                                    f"devices.{i}.name", device.name)  # fmt: skip
         if len(set(labels)) < len(labels):
             twice = max(labels, key=labels.count)
             raise ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")

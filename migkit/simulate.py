@@ -14,7 +14,6 @@ import numpy as np
 from migkit import results
 from migkit.constants import ENGINES
 from migkit.errors import ScenarioError, did_you_mean
-from migkit.parameters import RAM
 from migkit.results import Outcome, bytes_text, seconds_text
 from migkit.scenario import Scenario, columns, device_labels
 
@@ -135,11 +134,12 @@ class SimulatedMigration:
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row per turn of the loop: seconds, bytes, and what each device sent in it.
+        """One row per turn of the loop: seconds, bytes, and what each device, RAM among them, sent in it.
 
         ``time_s`` is the start of the turn; ``exact_bytes`` is NaN where the exact query did not run,
-        ``ram_returned`` and ``<device>_bytes`` where the walk did not reach RAM or the device. RAM is counted in
-        ``ram_pages``. A migration of more than 200,000 turns is cut after those.
+        ``ram_returned`` and ``<device>_bytes`` where the walk did not reach RAM or the device. The bytes are those of
+        the stream without the headers of sections, of RAM with those of its pages. A migration of more than 200,000
+        turns is cut after those.
         """
         import pandas as pd
 
@@ -161,8 +161,7 @@ class SimulatedMigration:
             "sync_count": turns.sync_count,
         }
         for index, label in enumerate(self.labels):
-            if parameters.device_kind[0, index] != RAM:
-                table[f"{label}_bytes"] = _never_is_nan(turns.device_sent[:, index])
+            table[f"{label}_bytes"] = _never_is_nan(turns.device_sent[:, index])
         return pd.DataFrame(table)
 
     def to_dict(self) -> dict[str, Any]:

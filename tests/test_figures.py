@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from migkit import derivation, study
 from migkit.figures import atlas, frontier, planes, probability, quantities, sensitivity, style
 from migkit.figures.save import data_hash, save_figure
-from migkit.figures.timeline import given_over_time, pending_over_time
+from migkit.figures.timeline import given_over_time, pending_over_time, shares, shares_over_time
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +101,36 @@ def test_timeline_shows_pending_threshold_and_shares():
     assert [line.get_label() for line in lower.lines] == ["ram", "vfio0"]
     assert lower.lines[1].get_ydata()[-1] == pytest.approx(16, rel=0.01)
     assert lower.get_xlabel() == "time (s)"
+
+
+def test_shares_add_up_and_many_devices_are_summed():
+    from migkit.simulate import simulate
+
+    scenario = study.experiments(2)["convergence"].scenario.replace("policy", "unserialized")
+    few, many = (simulate(scenario.replace("devices.0.count", count)).timeline for count in (3, 5))
+    share = shares(few, 20)
+    assert list(share) == ["ram", "vfio0", "vfio1", "vfio2"]
+    np.testing.assert_allclose(share.sum(axis=1)[share.notna().all(axis=1)], 1.0)
+    assert share["vfio1"].iloc[0] > 0
+    sent = few[["ram_bytes", "vfio0_bytes", "vfio1_bytes", "vfio2_bytes"]]
+    whole = shares(few, 1).iloc[0]
+    np.testing.assert_allclose(whole, sent.sum() / sent.sum().sum())
+    assert list(shares(many)) == ["ram", "5 other devices"]
+    ax = shares_over_time(share, _drawn())
+    assert (ax.get_ylabel(), ax.get_ylim()) == ("share of bytes sent (%)", (0.0, 100.0))
+    stack = {patch.get_label(): patch.get_data() for patch in ax.patches}
+    assert list(stack) == ["vfio2", "vfio1", "vfio0", "ram"]  # RAM on top
+    np.testing.assert_allclose(stack["ram"].values[share.notna().all(axis=1)], 100)
+    np.testing.assert_allclose(stack["vfio0"].values - stack["vfio0"].baseline, 100 * share["vfio0"].fillna(0))
+    assert len({patch.get_hatch() or patch.get_facecolor() for patch in ax.patches}) == 4
+
+
+def test_who_is_given_what_says_how_each_case_ended():
+    with style.style():
+        figure, timelines = atlas.who_is_given_what()
+    ends = [ax.get_title().rpartition(": ")[2] for ax in figure.axes]
+    assert ends == ["initial data starved", "completed", "initial data starved", "completed"]
+    assert [len(timeline) for timeline in timelines] == [304, 268, 404, 463]
 
 
 def _drawn():
@@ -270,7 +300,7 @@ def test_two_runs_write_the_same_bytes(datasets, measured, tmp_path):
     for folder in ("one", "two"):
         atlas.write_all(datasets, tmp_path / folder, measured)
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert len(names) == 4 * 9
+    assert len(names) == 4 * 10
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     for path in (tmp_path / "one").glob("*.json"):
@@ -281,7 +311,7 @@ def test_two_runs_write_the_same_bytes(datasets, measured, tmp_path):
 
 def test_figures_without_their_results_are_left_out(datasets, tmp_path):
     written = atlas.write_all({"band": datasets["band"]}, tmp_path)
-    assert {path.stem for path in written} == {"starvation-band", "two-policies"}
+    assert {path.stem for path in written} == {"starvation-band", *atlas.SIMULATED}
 
 
 def test_sidecar_says_what_it_was_made_from(datasets, tmp_path):

@@ -102,7 +102,7 @@ def test_timeline_has_a_row_per_turn_and_a_column_per_device(completed):
     assert timeline["time_s"].is_monotonic_increasing
     assert timeline["synced"].dtype == bool
     assert [name for name in timeline if name.startswith("vfio")] == ["vfio0_bytes", "vfio1_bytes"]
-    for label in ("vfio0", "vfio1"):
+    for label in ("ram", "vfio0", "vfio1"):
         assert 0 < timeline[f"{label}_bytes"].sum() <= completed.bytes_sent[label]
     assert 0 < timeline["ram_pages"].sum() <= completed.numbers["ram_pages_sent"]
     assert timeline["exact_bytes"].isna().any()

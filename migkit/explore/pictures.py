@@ -100,8 +100,8 @@ class Timelines:
 
 def _few_devices(timeline: pd.DataFrame) -> pd.DataFrame:
     """Of many devices the first ones and the last in the list: more lines could not be told apart."""
-    given = given_columns(timeline)
-    return timeline.drop(columns=given[_FIRST:-_LAST]) if len(given) > _FIRST + _LAST else timeline
+    behind = [column for column in given_columns(timeline) if column != "ram_bytes"]
+    return timeline.drop(columns=behind[_FIRST:-_LAST]) if len(behind) > _FIRST + _LAST else timeline
 
 
 class Map:

@@ -22,7 +22,7 @@ from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.sensitivity import sensitivity_bars
 from migkit.figures.style import COLUMN_IN, NO_INTERVAL, PAGE_IN, style
-from migkit.figures.timeline import given_over_time, pending_over_time
+from migkit.figures.timeline import given_over_time, pending_over_time, shares, shares_over_time
 from migkit.figures.validation import validation
 from migkit.results import Outcome
 from migkit.study import experiments
@@ -143,6 +143,41 @@ def two_policies() -> tuple[Figure, list[Any]]:
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.02, 0.5), title=NO_INTERVAL, alignment="left")
     axes[1, 1].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
     figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.11, wspace=0.06, hspace=0.12)
+    return figure, timelines
+
+
+def who_is_given_what() -> tuple[Figure, list[Any]]:
+    """Shares of the link: RAM and three devices, under either policy and with a link faster than max-bandwidth."""
+    from matplotlib.figure import Figure
+
+    from migkit.simulate import simulate
+
+    unlimited, limited = (experiments(2)[name].scenario for name in ("convergence", "starvation"))
+    unlimited = unlimited.replace("guest.regions.0.size", "200 MiB").replace("guest.regions.0.write_rate", "4 GB/s")
+    cases = (
+        ("(a) serialized, 10 Gbit/s, no limit", unlimited.replace("policy", "serialized")),
+        ("(b) unserialized, 10 Gbit/s, no limit", unlimited.replace("policy", "unserialized")),
+        ("(c) unserialized, 10 Gbit/s, 128 MiB/s", limited.replace("policy", "unserialized")),
+        ("(d) unserialized, 2 Gbit/s, 128 MiB/s",
+         limited.replace("policy", "unserialized").replace("link.bandwidth", "2 Gbit/s")),
+    )  # fmt: skip
+    figure = Figure(figsize=(PAGE_IN, 3.9))
+    axes = figure.subplots(2, 2, sharey=True)
+    timelines = []
+    for place, (ax, (title, scenario)) in enumerate(zip(axes.flat, cases, strict=True)):
+        scenario = scenario.replace("devices.0.count", 3).replace("devices.0.initial_bytes", "64 MiB")
+        migration = simulate(scenario)
+        timelines.append(migration.timeline)
+        shares_over_time(shares(migration.timeline), ax)
+        ax.set_title(f"{title}: {migration.outcome.label.replace('_', ' ')}")
+        if place % 2:
+            ax.set_ylabel("")
+        if place < 2:
+            ax.set_xlabel("")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=len(labels), bbox_to_anchor=(0.53, -0.01),
+                  title=f"titles: policy, link, max-bandwidth, outcome; {NO_INTERVAL}")  # fmt: skip
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.22, wspace=0.08, hspace=0.35)
     return figure, timelines
 
 
@@ -268,8 +303,9 @@ def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: Any = 
             if all(use in datasets for use in uses):
                 used = {use: datasets[use] for use in uses}
                 written += _saved(folder, name, draw(used), list(used.values()))
-        figure, timelines = two_policies()
-        written += _saved(folder, "two-policies", figure, timelines)
+        for name, draw_simulated in SIMULATED.items():
+            figure, timelines = draw_simulated()
+            written += _saved(folder, name, figure, timelines)
     if measured is not None:
         written += write_validation(measured, folder)
     return written
@@ -299,6 +335,9 @@ FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Figure]]
     "sensitivity": (("sensitivity",), lambda found: sensitivity_figure(found["sensitivity"])),
 }
 """Figures by name: the experiments they need, and what draws them."""
+
+SIMULATED = {"two-policies": two_policies, "shares": who_is_given_what}
+"""Figures by name that need no stored results: single migrations."""
 
 
 def _saved(folder: Path, name: str, figure: Figure, data: list[Any]) -> list[Path]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migkit.figures.style import LINE_COLOURS, LINE_STYLES
+from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 MIB = 2**20
+_STEPS = 60
 _OF_THE_LOOP = ("estimate_bytes", "exact_bytes", "threshold_bytes", "pending_bytes")
 
 
@@ -46,13 +47,13 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
     since = np.concatenate([[0], kept[:-1] + 1])
     thin = timeline.iloc[kept].copy()
     for column in ["ram_pages", *given_columns(timeline)]:
-        thin[column] = np.add.reduceat(timeline[column].fillna(0).clip(lower=0).to_numpy(), since)
+        thin[column] = np.add.reduceat(timeline[column].fillna(0).to_numpy(), since)
     thin["synced"] = np.logical_or.reduceat(timeline.synced.to_numpy(dtype=bool), since)
     return thin
 
 
 def given_columns(timeline: pd.DataFrame) -> list[str]:
-    """The columns of what devices behind RAM were given."""
+    """The columns of what each device was given, in list order."""
     return [column for column in timeline.columns if column.endswith("_bytes") and column not in _OF_THE_LOOP]
 
 
@@ -87,16 +88,74 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     Parameters
     ----------
     timeline : DataFrame
-        ``time_s``, ``ram_pages`` (4 KiB) and one ``<device>_bytes`` column a device behind RAM.
+        ``time_s`` and one ``<device>_bytes`` column a device.
     ax : Axes
     """
-    given = {"ram": timeline.ram_pages.clip(lower=0) * 4096}
-    for column in given_columns(timeline):
-        given[column.removesuffix("_bytes")] = timeline[column].fillna(0).clip(lower=0)
-    for number, (name, sent) in enumerate(given.items()):
+    for number, column in enumerate(given_columns(timeline)):
         look = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
-        ax.plot(timeline.time_s, sent.cumsum() / MIB, label=name, **look)
+        given = timeline[column].fillna(0).cumsum() / MIB
+        ax.plot(timeline.time_s, given, label=column.removesuffix("_bytes"), **look)
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylabel("given so far (MiB)")
+    ax.set_xlabel("time (s)")
+    return ax
+
+
+def shares(timeline: pd.DataFrame, steps: int = _STEPS) -> pd.DataFrame:
+    """How what is sent is shared among the devices, in equal steps of time.
+
+    Parameters
+    ----------
+    timeline : DataFrame
+        Of :class:`migkit.simulate.SimulatedMigration`: ``time_s`` and one ``<device>_bytes`` column a device.
+    steps : int
+        Steps from the first turn to the last, 1 or more.
+
+    Returns
+    -------
+    DataFrame
+        A column a device, from 0 to 1, or ``NaN`` where nothing was sent; more than four devices are RAM and the sum of
+        all others. The index is the start of each step, seconds; ``attrs["step_s"]`` its length.
+    """
+    import numpy as np
+    import pandas as pd
+
+    edges = np.linspace(timeline.time_s.iloc[0], timeline.time_s.iloc[-1], steps + 1)
+    step = np.clip(np.searchsorted(edges, timeline.time_s, "right") - 1, 0, steps - 1)
+    given = timeline[given_columns(timeline)].fillna(0).groupby(step).sum().reindex(range(steps), fill_value=0)
+    given.columns = given.columns.str.removesuffix("_bytes")
+    if len(given.columns) > len(CATEGORY_COLOURS):
+        others = given.drop(columns="ram")
+        given = pd.DataFrame({"ram": given["ram"], f"{len(others.columns)} other devices": others.sum(axis=1)})
+    share = given.div(given.sum(axis=1).replace(0, np.nan), axis=0)
+    share.index = pd.Index(edges[:-1], name="time_s")
+    share.attrs["step_s"] = float(edges[1] - edges[0])
+    return share
+
+
+def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
+    """Who was given what part of all that was sent, stacked: RAM on top, the devices from below.
+
+    Parameters
+    ----------
+    share : DataFrame
+        As :func:`shares` gives it.
+    ax : Axes
+        Gets a y axis from 0 to 100 %.
+    """
+    import numpy as np
+
+    edges = np.append(share.index, share.index[-1] + share.attrs["step_s"])
+    below = np.zeros(len(share))
+    names = ["ram", *(name for name in share if name != "ram")]
+    # the first device of the list next to RAM
+    for number, name in reversed(list(enumerate(names))):
+        above = below + 100 * share[name].fillna(0).to_numpy()
+        look = {"facecolor": CATEGORY_COLOURS[number], "hatch": CATEGORY_HATCHES[number], "edgecolor": "black"}
+        ax.stairs(above, edges, baseline=below, fill=True, linewidth=0.4, label=name, **look)
+        below = above
+    ax.set_xlim(edges[0], edges[-1])
+    ax.set_ylim(0, 100)
+    ax.set_ylabel("share of bytes sent (%)")
     ax.set_xlabel("time (s)")
     return ax

@@ -30,7 +30,7 @@ class Timeline(NamedTuple):
     ram_returned: np.ndarray  # -1: not called
     remaining_pages: np.ndarray
     sync_count: np.ndarray
-    device_sent: np.ndarray  # turns x devices, -1: not called
+    device_sent: np.ndarray  # turns x devices, without headers of sections; -1: not called
 
 
 BLOCK_ROWS = {"expected": 64, "bitmap": 4}

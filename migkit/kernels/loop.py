@@ -14,7 +14,7 @@ from migkit.kernels.link import WINDOW_NS, exceeded, guest_ns, update_counters
 from migkit.kernels.memory import fraction, remaining, reset, sync
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import goes_on
-from migkit.kernels.ram import ram_save_iterate
+from migkit.kernels.ram import SECTION_BYTES, ram_save_iterate
 from migkit.kernels.verdict import (
     COMPLETED,
     OUTCOME_NONE,
@@ -178,8 +178,9 @@ def savevm_state_iterate(ram, case, regions, devices, state, live, report):
             own.first_t = state.t
         kind = devices[d].kind
         if kind == RAM:
-            own.sent = -1
+            put = report.bytes_sent
             returned = ram_save_iterate(ram, case, regions, devices, state, live, report)
+            own.sent = report.bytes_sent - put - SECTION_BYTES
             state.ram_returned = returned
             report.ram_calls_done += returned
         elif kind == VFIO:
