@@ -80,7 +80,7 @@ REFUSED = [
     (lambda: scenario(devices=3), "devices = 3 is not a list"),
     (lambda: scenario(devices=[Ram(), Ram()]), "holds RAM more than once"),
     (lambda: scenario(devices=[Vfio(name="ram", initial_bytes=0)]), 'gives the name "ram" to more than one device'),
-    (lambda: scenario(devices=[Vfio(name="pending", initial_bytes=0)]), 'devices.0.name = "pending" is what a timeline calls'),
+    (lambda: scenario(devices=[Vfio(name="pending", initial_bytes=0)]), '"pending" is what a timeline calls'),
     (lambda: Vfio(initial_bytes=0, dirty_rate="1 MB/s"), "dirty_max"),
     # parts that do not fit together
     (lambda: scenario(migration={"switchover_ack": True}), "migration.switchover_ack = True needs return_path = True"),
