@@ -9,8 +9,7 @@ import time
 
 import numpy as np
 
-from migkit import study
-from migkit.explore.widget import Explorer
+from migkit import explore, study
 
 MOVES = 200
 
@@ -19,7 +18,7 @@ def random_moves():
     """Seconds of each move, and of the move with its map at full resolution."""
 
     async def moves():
-        explorer = Explorer(study.experiments(2)["convergence"].scenario)
+        explorer = explore(study.experiments(2)["convergence"].scenario)
         await explorer._refining
         rng, moved, mapped = random.Random(0), [], []
         while len(moved) < MOVES:
