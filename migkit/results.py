@@ -125,15 +125,17 @@ def values(outputs: Outputs) -> dict[str, np.ndarray]:
     -------
     dict of str to ndarray
         One array per :class:`Variable`, in the order of :data:`VARIABLES`; times in seconds with ``NaN``
-        for *never*, everything else unchanged but for the type.
+        for *never*, everything else unchanged but for the type, and not copied if that is right.
     """
     table = {}
     for variable in VARIABLES:
         column = np.asarray(getattr(outputs, variable.column))
         if variable.unit == "s":
-            table[variable.name] = np.where(column < 0, np.nan, column * 1e-9)
+            seconds = np.asarray(column * 1e-9)
+            seconds[column < 0] = np.nan
+            table[variable.name] = seconds
         else:
-            table[variable.name] = column.astype(variable.dtype)
+            table[variable.name] = column.astype(variable.dtype, copy=False)
     return table
 
 

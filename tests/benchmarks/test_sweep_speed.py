@@ -19,6 +19,7 @@ from migkit.workers import PIECE_ROWS
 
 POINTS = 236  # on each of the plane's two axes: 9 x 2 x 236 x 236 = 1,002,528 migrations
 THREADS = min(2, numba.config.NUMBA_NUM_THREADS)
+TEN_MILLION = 746
 ROUNDS = 5
 
 
@@ -50,13 +51,14 @@ def kernels_alone(layout, store):
     return total
 
 
-def test_a_million_migrations_into_a_store(benchmark, tmp_path):
-    whole = described()
+@pytest.mark.parametrize(("points", "rounds"), [(POINTS, ROUNDS), (TEN_MILLION, 1)])
+def test_migrations_into_a_store(benchmark, tmp_path, points, rounds):
+    whole = described(points)
     layout = Layout(whole)
     sweep(described(3), store=tmp_path / "warm.zarr")
     store = Store.at(tmp_path / "layout.zarr", layout)
     alone, stored, laid_out = [], [], []
-    for number in range(ROUNDS):  # in turn, so that all meet the same machine
+    for number in range(rounds):  # in turn, so that all meet the same machine
         alone.append(kernels_alone(layout, store))
         laid_out.append(seconds(Layout, whole))
         stored.append(seconds(sweep, whole, store=tmp_path / f"{number}.zarr", threads=THREADS, progress=True))
@@ -100,7 +102,7 @@ def test_memory_of_ten_million_migrations(benchmark, tmp_path):
 import sys
 sys.path.insert(0, {str(study.__file__).removesuffix("/migkit/study.py")!r})
 from migkit import Sweep, study, sweep
-experiment = study.experiments(746)["convergence"]
+experiment = study.experiments({TEN_MILLION})["convergence"]
 dataset = sweep(Sweep(scenario=experiment.scenario, axes=experiment.axes), store=sys.argv[1])
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(dataset["outcome"].size, peak)
