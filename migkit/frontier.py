@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -280,9 +281,10 @@ def _computed(
 
     def outcomes(cases: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         found = []
-        for block in on_threads(layout, blocks(cases, nodes), threads):
-            found.append(block.outcome.astype(np.int8))
-            bar.update(len(block.outcome))
+        with contextlib.closing(on_threads(layout, blocks(cases, nodes), threads)) as computed:
+            for block in computed:
+                found.append(block.outcome.astype(np.int8))
+                bar.update(len(block.outcome))
         return np.concatenate(found)
 
     with tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar:

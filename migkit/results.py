@@ -131,9 +131,8 @@ def values(outputs: Outputs) -> dict[str, np.ndarray]:
     for variable in VARIABLES:
         column = np.asarray(getattr(outputs, variable.column))
         if variable.unit == "s":
-            seconds = np.asarray(column * 1e-9)
-            seconds[column < 0] = np.nan
-            table[variable.name] = seconds
+            table[variable.name] = np.asarray(column * 1e-9)
+            table[variable.name][column < 0] = np.nan
         else:
             table[variable.name] = column.astype(variable.dtype, copy=False)
     return table

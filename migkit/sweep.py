@@ -159,8 +159,8 @@ def _computed(layout: Layout, threads: int, progress: bool, block_rows: int | No
             places = np.array(np.unravel_index(rows, layout.shape)).reshape(len(layout.shape), -1)
             yield places, Outputs(*(column[start : start + size] for column in whole))
 
-    with _bar(total, 0, progress) as advance:
-        for block in on_threads(layout, blocks(), threads):
+    with _bar(total, 0, progress) as advance, contextlib.closing(on_threads(layout, blocks(), threads)) as computed:
+        for block in computed:
             advance(len(block.outcome))
     return whole
 
@@ -209,9 +209,10 @@ def _filled(store: Store, missing: list[Block], threads: int, advance: Callable[
             places = store.chunks.places(block)
             yield places, Outputs(*(column[: places.shape[1]] for column in room[number % len(room)]))
 
-    for block, outputs in zip(missing, on_threads(store.layout, blocks(), threads), strict=True):
-        store.write(block, outputs)
-        advance(len(outputs.outcome))
+    with contextlib.closing(on_threads(store.layout, blocks(), threads)) as computed:
+        for block, outputs in zip(missing, computed, strict=True):
+            store.write(block, outputs)
+            advance(len(outputs.outcome))
 
 
 @contextlib.contextmanager

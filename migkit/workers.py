@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -54,8 +54,10 @@ def compute_block(store: Store, block: Block) -> int:
     return places.shape[1]
 
 
-def on_threads(layout: Layout, parts: Iterable[tuple[np.ndarray, Outputs]], threads: int) -> Iterator[Outputs]:
-    """Compute migrations part by part.
+def on_threads(
+    layout: Layout, parts: Iterable[tuple[np.ndarray, Outputs]], threads: int
+) -> Generator[Outputs, None, None]:
+    """Compute migrations part by part; to be closed when the work ends early, which drops what is not begun.
 
     Parameters
     ----------

@@ -142,6 +142,29 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     assert files(store) == files(undisturbed)
 
 
+def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
+    computed, run = [], Layout.run
+
+    def counted(self, places):
+        computed.append(places.shape[1])
+        time.sleep(0.01)  # so that the next block is not finished when the first one is written
+        return run(self, places)
+
+    def fails(self, block, outputs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Layout, "run", counted)
+    monkeypatch.setattr(Store, "write", fails)
+    monkeypatch.setattr("migkit.workers.PIECE_ROWS", {"expected": 4, "bitmap": 4})
+    monkeypatch.setattr("migkit.workers._LEAST_ROWS", {"expected": 4, "bitmap": 4})
+    with pytest.raises(KeyboardInterrupt) as raised:
+        sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=250, threads=1)
+    so_far = sum(computed)
+    time.sleep(0.2)
+    assert sum(computed) == so_far < Layout(SWEEP).migrations
+    assert "0 of" in raised.value.__notes__[0]
+
+
 def test_a_partial_store_can_be_read(tmp_path):
     layout = Layout(SWEEP)
     store = Store.at(tmp_path / "r.zarr", layout, 50)
