@@ -136,6 +136,7 @@ class Store:
             number = self._note(None, notes)
             try:
                 yield missing
+                _sweep_up(self.path)  # what a worker that was killed on the way has left
             finally:
                 done = len(missing) - len(self.missing())
                 took = {"seconds": round(time.perf_counter() - began, 3), "blocks": done}
