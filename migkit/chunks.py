@@ -54,7 +54,7 @@ class Chunks(NamedTuple):
     @property
     def most(self) -> int:
         """Migrations of the largest block."""
-        return math.prod(map(min, self.chunk, self.shape))
+        return self.size((0,) * len(self.shape))
 
     def blocks(self) -> Iterator[Block]:
         """All blocks, the last dimension fastest."""

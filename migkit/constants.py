@@ -22,5 +22,8 @@ FLUSH_PAGES = 32
 """Normal pages after which the stream is flushed and its bytes count, pages: 64 vectors, two a page;
 8.2 and later, ``migration/qemu-file.c``."""
 
+LOOP_SIZES = ("estimate", "exact", "threshold", "pending")
+"""Sizes of the loop itself in a timeline, where they have ``_bytes`` behind; no device may be called so."""
+
 ENGINES = ("expected", "bitmap")
 """The two models of RAM: expected values, and a page-exact bitmap."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, model_validator
 
 from migkit.columns import columns, device_labels, device_list
-from migkit.constants import POLICIES
+from migkit.constants import LOOP_SIZES, POLICIES
 from migkit.errors import ScenarioError, did_you_mean
 from migkit.fields import Part, Text, quantity
 from migkit.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 _YEAR_S = 365 * 86400
-_COLUMNS_OF_THE_LOOP = ("estimate", "exact", "threshold", "pending")  # of a timeline, with _bytes behind
 
 
 def _known_profile(name: str) -> str:
@@ -139,7 +138,7 @@ class Scenario(Part):
             raise ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices")
         labels = device_labels(self)
         for i, device in enumerate(self.devices):
-            if getattr(device, "name", "") in _COLUMNS_OF_THE_LOOP:
+            if getattr(device, "name", "") in LOOP_SIZES:
                 raise ScenarioError("is what a timeline calls a column of its own: choose another name",
                                     f"devices.{i}.name", device.name)  # fmt: skip
         if len(set(labels)) < len(labels):

@@ -156,7 +156,7 @@ def _computed(layout: Layout, threads: int, progress: bool, block_rows: int | No
     def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
         for start in range(0, total, size):
             rows = np.arange(start, min(start + size, total))
-            places = np.array(np.unravel_index(rows, layout.shape)).reshape(len(layout.shape), -1)
+            places = np.array(np.unravel_index(rows, layout.shape))
             yield places, Outputs(*(column[start : start + size] for column in whole))
 
     with _bar(total, 0, progress) as advance, contextlib.closing(on_threads(layout, blocks(), threads)) as computed:

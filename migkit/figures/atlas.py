@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from migkit.scenario import Scenario
+
 MIB = 2**20
 
 
@@ -118,14 +120,19 @@ def starvation_band(dataset: xr.Dataset) -> Figure:
     return figure
 
 
+def _started_it() -> Scenario:
+    """The case that started it: a hot set between what a turn sends and the threshold."""
+    scenario = experiments(2)["convergence"].scenario.replace("guest.regions.0.size", "200 MiB")
+    return scenario.replace("guest.regions.0.write_rate", "4 GB/s")
+
+
 def two_policies() -> tuple[Figure, list[Any]]:
     """The case that started it: one guest, both policies side by side, turn by turn."""
     from matplotlib.figure import Figure
 
     from migkit.simulate import simulate
 
-    scenario = experiments(2)["convergence"].scenario.replace("guest.regions.0.size", "200 MiB")
-    scenario = scenario.replace("guest.regions.0.write_rate", "4 GB/s")
+    scenario = _started_it()
     figure = Figure(figsize=(PAGE_IN, 3.6))
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     timelines = []
@@ -152,8 +159,7 @@ def who_is_given_what() -> tuple[Figure, list[Any]]:
 
     from migkit.simulate import simulate
 
-    unlimited, limited = (experiments(2)[name].scenario for name in ("convergence", "starvation"))
-    unlimited = unlimited.replace("guest.regions.0.size", "200 MiB").replace("guest.regions.0.write_rate", "4 GB/s")
+    unlimited, limited = _started_it(), experiments(2)["starvation"].scenario
     cases = (
         ("(a) serialized, 10 Gbit/s, no limit", unlimited.replace("policy", "serialized")),
         ("(b) unserialized, 10 Gbit/s, no limit", unlimited.replace("policy", "unserialized")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from migkit.constants import LOOP_SIZES
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 _STEPS = 60
-_OF_THE_LOOP = ("estimate_bytes", "exact_bytes", "threshold_bytes", "pending_bytes")
+_OF_THE_LOOP = {f"{name}_bytes" for name in LOOP_SIZES}
 
 
 def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:

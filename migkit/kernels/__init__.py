@@ -39,16 +39,13 @@ BLOCK_ROWS = {"expected": 64, "bitmap": 4}
 
 def _memory(engine, blocks, cases, regions):
     """Records of the engine's memory, a row for each block of migrations; bitmaps are allocated by the kernel."""
-    from migkit.kernels import bitmap, expected
+    from migkit.kernels import bitmap, drivers, expected
 
     if engine == "bitmap":
         chunks = int((-(-cases["ram_pages"] // cases["chunk_pages"])).max())
         memory, head = np.zeros((blocks, chunks), bitmap.CHUNK), bitmap.BITMAP_HEAD
     else:
-        pages = regions["pages"].view(np.ndarray)
-        taking_part = np.arange(pages.shape[1]) < cases["region_count"][:, None]
-        chunks = np.where(taking_part, pages // cases["chunk_pages"][:, None] + 2, 0).sum(axis=1)
-        segments = int((2 * cases["region_count"] + 1 + 2 * chunks).max()) + expected.SPARE_SEGMENTS
+        segments = drivers.widest(cases, regions)
         memory, head = np.zeros((blocks, segments), expected.SEGMENT), expected.EXPECTED_HEAD
     return memory.view(np.recarray), np.zeros((blocks, 1), head).view(np.recarray)
 

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 
 from migkit.kernels.bitmap import BitmapRam
-from migkit.kernels.expected import ExpectedRam
+from migkit.kernels.expected import ExpectedRam, most_segments
 from migkit.kernels.loop import migrate
 from migkit.kernels.options import allocating_kernel, kernel, parallel_kernel
 from migkit.kernels.random import BLOCK_WORDS, MOST_HITS
@@ -25,6 +25,15 @@ def scratch_for(devices, lap, stops_early):
         lap,
         stops_early,
     )
+
+
+@allocating_kernel
+def widest(cases, regions):
+    """Segments of the expected engine that have room for any of these migrations."""
+    most = 0
+    for i in range(cases.shape[0]):
+        most = max(most, most_segments(cases[i], regions[i]))
+    return most
 
 
 @allocating_kernel
