@@ -36,3 +36,20 @@ def to_parameters(cases):
         else:
             columns[name] = np.array([c[name] for c in cases], dtype)
     return Parameters(**columns)
+
+
+def computed(cases, scenarios, engine):
+    """Results of kernel cases and of scenarios, one below the other, as columns by name."""
+    from migkit import kernels
+    from migkit.columns import columns
+
+    parts = [
+        kernels.run(parameters, engine, seed=7, replicate=np.arange(len(parameters.ram_pages)) % 3)
+        for parameters in (to_parameters(cases), columns(scenarios))
+    ]
+    table = {}
+    for name, *found in zip(parts[0]._fields, *parts, strict=True):
+        width = max(column.shape[-1] for column in found) if found[0].ndim == 2 else 0
+        padded = [np.pad(c, ((0, 0), (0, width - c.shape[1])), constant_values=-9) if width else c for c in found]
+        table[name] = np.concatenate(padded)
+    return table

@@ -1,0 +1,3 @@
+"""The state of a migration: every field once."""
+
+MODEL_VERSION = "1"
