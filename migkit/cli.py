@@ -28,7 +28,7 @@ class Engine(enum.StrEnum):
 @contextlib.contextmanager
 def told_in_one_sentence() -> Iterator[None]:
     """End with one sentence on stderr: exit status 2 where the user can put something right, 1 for what ended early."""
-    from migkit.errors import ScenarioError, Unfinished
+    from migkit.scenario.errors import ScenarioError, Unfinished
 
     try:
         yield
@@ -75,9 +75,9 @@ def run(
 ) -> None:
     """Simulate one migration and say how it ends."""
     with told_in_one_sentence():
-        from migkit.errors import ScenarioError
-        from migkit.scenario import Scenario
-        from migkit.simulate import simulate
+        from migkit.run.simulate import simulate
+        from migkit.scenario.errors import ScenarioError
+        from migkit.scenario.scenario import Scenario
 
         if timeline is not None and timeline.suffix not in (".parquet", ".csv"):
             raise ScenarioError("must end in .parquet or .csv", "--timeline", str(timeline))
@@ -109,9 +109,9 @@ def sweep(
     with told_in_one_sentence(), _told_what_is_kept():
         import sys
 
-        from migkit.description import Sweep
-        from migkit.export import write_json_lines
-        from migkit.sweep import sweep as fill
+        from migkit.run.design import Sweep
+        from migkit.run.export import write_json_lines
+        from migkit.run.many import sweep as fill
 
         described = Sweep.from_toml(description)
         output = output or Path(description.with_suffix(".zarr").name)
@@ -145,7 +145,7 @@ def export(
 ) -> None:
     """Write the results of a sweep as a table or as netCDF."""
     with told_in_one_sentence():
-        from migkit.export import export as write
+        from migkit.run.export import export as write
 
         typer.echo(str(write(store, output, devices)))
 
@@ -162,9 +162,9 @@ def validate(
 ) -> None:
     """Predict every measured migration of real QEMU and print predicted beside measured."""
     with told_in_one_sentence():
-        from migkit.errors import ScenarioError
         from migkit.qemu import report
         from migkit.qemu.validation import by_configuration, device_times, predictions
+        from migkit.scenario.errors import ScenarioError
 
         try:
             table = predictions(engine=engine.value)
@@ -175,7 +175,7 @@ def validate(
         typer.echo(report.summary(table) if name is None else report.run_text(table.loc[name], device_times()))
         if output is not None:
             report.write(table, output)
-            from migkit.figures.atlas import write_validation
+            from migkit.study.atlas import write_validation
 
             configurations = by_configuration(table)
             configurations.attrs["engine"] = engine.value
@@ -189,10 +189,9 @@ def study(
 ) -> None:
     """Run the study: where serialized and unserialized iteration converge, and the maps of it."""
     with told_in_one_sentence(), _interruptible(output):
-        from migkit import study as experiments
-        from migkit.errors import ScenarioError
-        from migkit.figures import atlas
-        from migkit.findings import report
+        from migkit.scenario.errors import ScenarioError
+        from migkit.study import atlas, experiments
+        from migkit.study.findings import report
 
         if not 2 <= points <= 2000:
             raise ScenarioError("must be from 2 to 2000", "--points", points)
@@ -213,10 +212,9 @@ def figures(
 ) -> None:
     """Write all figures as PDF, SVG and PNG; what is not in the folder of results yet is computed first."""
     with told_in_one_sentence(), _interruptible(results):
-        from migkit import study as experiments
-        from migkit.errors import ScenarioError
-        from migkit.figures import atlas
         from migkit.qemu.validation import by_configuration, predictions
+        from migkit.scenario.errors import ScenarioError
+        from migkit.study import atlas, experiments
 
         wanted = experiments.experiments() | experiments.further_experiments()
         datasets = {}

@@ -1,6 +1,6 @@
 """What comes out: outcomes and their sentences, the registry of result variables, labelled tables.
 
-A kernel fills integer columns (:class:`migkit.parameters.Outputs`): nanoseconds, bytes, pages, and -1
+A kernel fills integer columns (:class:`migkit.kernels.parameters.Outputs`): nanoseconds, bytes, pages, and -1
 where something never happened. People get SI units, ``NaN`` for *never*, names that carry their unit, and
 a note of how the numbers were made. The change from one to the other happens here and nowhere else.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from migkit.parameters import Outputs
+from migkit.kernels.parameters import Outputs
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import numpy as np
 from cases import random_case
 
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, Vfio
-from migkit.profiles import PROFILES
+from migkit.scenario.versions import PROFILES
 
 STORED = Path(__file__).parent / "golden" / "results.npz"
 RANDOM_CASES = 200

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from migkit.chunk_file import UNFINISHED
-from migkit.description import Sweep
-from migkit.layout import Layout
-from migkit.sweep import sweep
+from migkit.run.chunk_file import UNFINISHED
+from migkit.run.design import Sweep
+from migkit.run.layout import Layout
+from migkit.run.many import sweep
 
 DESCRIPTION = """
 [axes]
@@ -51,8 +51,8 @@ def main(store, seed):
     import xarray  # noqa: F401
     import zarr  # noqa: F401
 
-    import migkit.store
-    import migkit.workers  # noqa: F401
+    import migkit.run.store
+    import migkit.run.threads  # noqa: F401
 
     layout = Layout(Sweep.from_toml(DESCRIPTION))
     layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64))  # compiled before the first fork

@@ -5,8 +5,8 @@ bitmap engine is held against it bit for bit. Section numbers below are those of
 carry the names of QEMU's.
 
 ``migrate(case, seed, replicate)`` takes one migration as a dict with the names of
-``migkit.parameters.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the
-names of ``migkit.parameters.Outputs`` and ``timeline``, one dict per walk of the device list.
+``migkit.kernels.parameters.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the
+names of ``migkit.kernels.parameters.Outputs`` and ``timeline``, one dict per walk of the device list.
 """
 
 import math

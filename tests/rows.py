@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from migkit.parameters import Parameters
+from migkit.kernels.parameters import Parameters
 
 FLOATS = {
     "idle_zero_share",
@@ -41,7 +41,7 @@ def to_parameters(cases):
 def computed(cases, scenarios, engine):
     """Results of kernel cases and of scenarios, one below the other, as columns by name."""
     from migkit import kernels
-    from migkit.columns import columns
+    from migkit.scenario.rows import columns
 
     parts = [
         kernels.run(parameters, engine, seed=7, replicate=np.arange(len(parameters.ram_pages)) % 3)

@@ -8,7 +8,7 @@ from naive import migrate
 from rows import to_parameters
 
 from migkit import kernels
-from migkit.parameters import Outputs
+from migkit.kernels.parameters import Outputs
 
 PAGES = 13_000  # three blocks of 4096 pages and a part of one
 PAGES_PER_S = 20_000

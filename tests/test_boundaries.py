@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Vfio, kernels
-from migkit.columns import columns
 from migkit.kernels.verdict import COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK
-from migkit.units import Bytes, Rate, Seconds
+from migkit.scenario.rows import columns
+from migkit.scenario.units import Bytes, Rate, Seconds
 
 PAGE = 4096
 WIRE = PAGE + 8

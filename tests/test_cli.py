@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 import migkit
 from migkit.cli import app
-from migkit.scenario import Guest, Link, Region, Scenario, Vfio
-from migkit.simulate import simulate
+from migkit.run.simulate import simulate
+from migkit.scenario.scenario import Guest, Link, Region, Scenario, Vfio
 
 SCENARIO = Scenario(
     guest=Guest(ram="64 MiB", regions=[Region(size="16 MiB", write_rate="20 MB/s")]),
@@ -187,7 +187,7 @@ def test_a_full_disk_is_status_1(described, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("migkit.store.Store.write", full)
+    monkeypatch.setattr("migkit.run.store.Store.write", full)
     result = run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
     assert result.exit_code == 1
     assert "No space left on device; 0 of 1 blocks are finished and kept" in result.stderr

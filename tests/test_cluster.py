@@ -7,12 +7,12 @@ import pytest
 from killed_sweep import BLOCK_ROWS, DESCRIPTION
 from test_store import files
 
-from migkit.cluster import connected
-from migkit.description import Sweep
-from migkit.errors import ScenarioError
-from migkit.layout import Layout
-from migkit.store import Store
-from migkit.sweep import sweep
+from migkit.run.cluster import connected
+from migkit.run.design import Sweep
+from migkit.run.layout import Layout
+from migkit.run.many import sweep
+from migkit.run.store import Store
+from migkit.scenario.errors import ScenarioError
 
 distributed = pytest.importorskip("distributed")
 SWEEP = Sweep.from_toml(DESCRIPTION)
@@ -42,7 +42,7 @@ def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
                 (store.path / "culprit" / "c.0.0.2.1.0123.partial").write_bytes(b"half a chunk")
                 os.kill(next(iter(workers.values())), signal.SIGKILL)
 
-        from migkit.cluster import on_cluster
+        from migkit.run.cluster import on_cluster
 
         store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
         with store.session("test") as missing:

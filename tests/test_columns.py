@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
-from migkit.columns import columns, device_labels
-from migkit.constants import POLICIES
-from migkit.parameters import BLOCK, RAM, VFIO, Parameters
-from migkit.profiles import PROFILES
+from migkit.kernels.parameters import BLOCK, RAM, VFIO, Parameters
+from migkit.scenario.constants import POLICIES
+from migkit.scenario.rows import columns, device_labels
+from migkit.scenario.versions import PROFILES
 
 FULL = Scenario(
     guest=Guest(

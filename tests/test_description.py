@@ -5,12 +5,12 @@ import pytest
 from killed_sweep import DESCRIPTION
 
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, sweep
-from migkit.description import Sweep, differences
-from migkit.errors import ScenarioError
-from migkit.layout import MOST_MIGRATIONS, Layout
 from migkit.results import to_frame
-from migkit.simulate import simulate
-from migkit.spacing import Design, Range
+from migkit.run.design import Sweep, differences
+from migkit.run.layout import MOST_MIGRATIONS, Layout
+from migkit.run.simulate import simulate
+from migkit.run.values import Design, Range
+from migkit.scenario.errors import ScenarioError
 
 BASE = Scenario(
     guest=Guest(ram="256 MiB", regions=[Region(size="16 MiB", write_rate="20 MB/s")]),

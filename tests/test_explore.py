@@ -12,14 +12,14 @@ import pytest
 from matplotlib.image import imread
 
 import migkit
-from migkit import study
-from migkit.explore import compiling, plane, widget
-from migkit.explore.controls import PROFILES_OWN, controls_of, movable
-from migkit.explore.pictures import Map, Timelines
-from migkit.explore.printed import as_python
-from migkit.explore.widget import Explorer
+from migkit.explorer import compiling, plane, widget
+from migkit.explorer.controls import PROFILES_OWN, controls_of, movable
+from migkit.explorer.pictures import Map, Timelines
+from migkit.explorer.printed import as_python
+from migkit.explorer.widget import Explorer
 from migkit.figures.timeline import given_columns, thinned
-from migkit.simulate import simulate
+from migkit.run.simulate import simulate
+from migkit.study import experiments as study
 
 STARVED = (
     study.experiments(2)["convergence"]

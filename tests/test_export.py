@@ -11,10 +11,10 @@ import pytest
 import xarray as xr
 from killed_sweep import fill
 
-from migkit.errors import ScenarioError
-from migkit.export import export, frames, write_json_lines
 from migkit.results import to_frame
-from migkit.store import open_sweep
+from migkit.run.export import export, frames, write_json_lines
+from migkit.run.store import open_sweep
+from migkit.scenario.errors import ScenarioError
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_parquet(store, tmp_path, devices):
 
 def test_parquet_in_parts_is_the_same(store, tmp_path, monkeypatch):
     whole = pd.read_parquet(export(store, tmp_path / "whole.parquet"))
-    monkeypatch.setattr(sys.modules["migkit.export"], "ROWS", 7)
+    monkeypatch.setattr(sys.modules["migkit.run.export"], "ROWS", 7)
     assert len(list(frames(open_sweep(store)))) > 10
     parts = pd.read_parquet(export(store, tmp_path / "parts.parquet"))
     for name in whole:

@@ -9,10 +9,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from migkit import derivation, study
-from migkit.figures import atlas, frontier, planes, probability, quantities, sensitivity, style
+from migkit.analysis import closed_form as derivation
+from migkit.figures import frontier, planes, probability, quantities, sensitivity, style
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.timeline import given_over_time, pending_over_time, shares, shares_over_time
+from migkit.study import atlas
+from migkit.study import experiments as study
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_legend_names_only_what_occurs():
 
 
 def test_timeline_shows_pending_threshold_and_shares():
-    from migkit.simulate import simulate
+    from migkit.run.simulate import simulate
 
     scenario = study.experiments(2)["convergence"].scenario.replace("guest.ram", "2 GiB")
     timeline = simulate(scenario).timeline
@@ -104,7 +106,7 @@ def test_timeline_shows_pending_threshold_and_shares():
 
 
 def test_shares_add_up_and_many_devices_are_summed():
-    from migkit.simulate import simulate
+    from migkit.run.simulate import simulate
 
     scenario = study.experiments(2)["convergence"].scenario.replace("policy", "unserialized")
     few, many = (simulate(scenario.replace("devices.0.count", count)).timeline for count in (3, 5))
@@ -222,7 +224,7 @@ def test_frontier_figure_names_its_lines(datasets):
 
 
 def test_probability_has_wilson_bars(datasets):
-    from migkit.uncertainty import convergence
+    from migkit.analysis.uncertainty import convergence
 
     sure = convergence(datasets["edge"]).sel(policy="serialized")
     ax = probability.convergence_probability(sure, _drawn(), "write_rate", "serialized")

@@ -6,8 +6,8 @@ from cases import MS, RAM, VFIO, S, case, device, region
 from rows import to_parameters
 
 from migkit import kernels
+from migkit.kernels.parameters import Outputs
 from migkit.kernels.verdict import COMPLETED
-from migkit.parameters import Outputs
 
 PAGE = 4104
 PAGES_PER_S = 2000  # a slice ends at the first check after 102 pages: the 129th page; at half the speed the 65th

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, Vfio, frontier, kernels, study
-from migkit.bisection import Flips, bisected, matched
-from migkit.derivation import STARVES_ABOVE, starving_write_rate, sync_seconds
-from migkit.lattice import spaced
+from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, Vfio, frontier, kernels
+from migkit.analysis.bisection import Flips, bisected, matched
+from migkit.analysis.closed_form import STARVES_ABOVE, starving_write_rate, sync_seconds
 from migkit.results import Outcome
-from migkit.sweep import sweep
-from migkit.units import Rate, Seconds
+from migkit.run.lattice import spaced
+from migkit.run.many import sweep
+from migkit.scenario.units import Rate, Seconds
+from migkit.study import experiments as study
 
 MIB = 2**20
 GIB = 2**30
@@ -327,7 +328,7 @@ def test_threads_and_blocks_change_no_bit(engine, monkeypatch):
     arguments = {"tolerance": 0.05, "engine": engine, "replicates": 5 if engine == "bitmap" else None}
     one = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, threads=1, **arguments)
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
-    monkeypatch.setattr(sys.modules["migkit.frontier"], "BLOCK_ROWS", {"expected": 7, "bitmap": 7})
+    monkeypatch.setattr(sys.modules["migkit.analysis.frontier"], "BLOCK_ROWS", {"expected": 7, "bitmap": 7})
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
 
 

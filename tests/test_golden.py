@@ -7,7 +7,7 @@ import pytest
 from golden_cases import results, scenarios, stored
 
 from migkit.kernels.state import MODEL_VERSION
-from migkit.profiles import PROFILES
+from migkit.scenario.versions import PROFILES
 
 OTHER_MODEL = "these kernels are another model: give MODEL_VERSION another number, and say why in CHANGELOG.md"
 

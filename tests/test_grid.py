@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from migkit.columns import columns, device_labels
-from migkit.errors import ScenarioError
-from migkit.grid import Grid
+from migkit.kernels.parameters import Outputs
 from migkit.kernels.records import pack
-from migkit.parameters import Outputs
-from migkit.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio
+from migkit.run.grid import Grid
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.rows import columns, device_labels
+from migkit.scenario.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio
 
 BASE = Scenario(
     guest=Guest(

@@ -15,10 +15,10 @@ from cases import random_case
 from rows import to_parameters
 
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, kernels
-from migkit.columns import columns
 from migkit.kernels import expected, records
-from migkit.parameters import Outputs
-from migkit.units import Rate
+from migkit.kernels.parameters import Outputs
+from migkit.scenario.rows import columns
+from migkit.scenario.units import Rate
 
 ROWS = {"expected": 200, "bitmap": 24}  # enough for several blocks of each
 COMPLETED = 0

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rows import to_parameters
 
 from migkit import kernels
+from migkit.kernels.parameters import Outputs
 from migkit.kernels.verdict import COMPLETED
-from migkit.parameters import Outputs
 
 check = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 both_engines = pytest.mark.parametrize("engine", kernels.ENGINES)

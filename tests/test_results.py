@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from migkit import results
-from migkit.parameters import Outputs
+from migkit.kernels.parameters import Outputs
 from migkit.results import VARIABLES, Outcome, provenance, sentence, to_dataset, to_frame, values
 
 GIB = 1 << 30

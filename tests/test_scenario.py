@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import migkit
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
-from migkit.errors import show
-from migkit.profiles import PROFILES, profile
+from migkit.scenario.errors import show
+from migkit.scenario.versions import PROFILES, profile
 
 
 def guest(**fields):
@@ -261,7 +261,7 @@ def test_the_front_door():
     assert migkit.units.parse_bytes("1 KiB") == 1024
     assert set(migkit.__all__) <= set(dir(migkit))
     # Importing the module must not hide the function of the same name.
-    assert callable(importlib.import_module("migkit.simulate").simulate)
+    assert callable(importlib.import_module("migkit.run.simulate").simulate)
     assert callable(migkit.simulate)
     assert callable(migkit.sweep)
     with pytest.raises(AttributeError, match="nothing"):

@@ -5,9 +5,9 @@ import pytest
 import xarray as xr
 
 import migkit
-from migkit.sensitivity import OUTPUTS, _measured, _scenarios
-from migkit.sensitivity import sensitivity as analysed
-from migkit.spacing import Range
+from migkit.analysis.sensitivity import OUTPUTS, _measured, _scenarios
+from migkit.analysis.sensitivity import sensitivity as analysed
+from migkit.run.values import Range
 
 pytest.importorskip("SALib")
 

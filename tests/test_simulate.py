@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from migkit import kernels, results
-from migkit.columns import columns
-from migkit.errors import ScenarioError
 from migkit.results import Outcome
-from migkit.scenario import Guest, Link, Migration, Region, Scenario, Vfio
-from migkit.simulate import simulate
+from migkit.run.simulate import simulate
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 
 QUIET = Scenario(
     guest=Guest(ram="256 MiB", regions=[Region(size="32 MiB", write_rate="20 MB/s")]),

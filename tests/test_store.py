@@ -15,11 +15,11 @@ import xarray as xr
 from killed_sweep import BLOCK_ROWS, DESCRIPTION, fill
 
 import migkit
-from migkit.description import Sweep
-from migkit.errors import ScenarioError, Unfinished
-from migkit.layout import Layout
-from migkit.store import Store, open_sweep
-from migkit.sweep import sweep
+from migkit.run.design import Sweep
+from migkit.run.layout import Layout
+from migkit.run.many import sweep
+from migkit.run.store import Store, open_sweep
+from migkit.scenario.errors import ScenarioError, Unfinished
 
 HERE = Path(__file__).parent
 SWEEP = Sweep.from_toml(DESCRIPTION)
@@ -155,8 +155,8 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Layout, "run", counted)
     monkeypatch.setattr(Store, "write", fails)
-    monkeypatch.setattr("migkit.workers.PIECE_ROWS", {"expected": 4, "bitmap": 4})
-    monkeypatch.setattr("migkit.workers._LEAST_ROWS", {"expected": 4, "bitmap": 4})
+    monkeypatch.setattr("migkit.run.threads.PIECE_ROWS", {"expected": 4, "bitmap": 4})
+    monkeypatch.setattr("migkit.run.threads._LEAST_ROWS", {"expected": 4, "bitmap": 4})
     with pytest.raises(KeyboardInterrupt) as raised:
         sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=250, threads=1)
     so_far = sum(computed)
@@ -219,8 +219,8 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
     store = tmp_path / "r.zarr"
     code = (
         "import resource, signal, sys; sys.path.insert(0, sys.argv[2]);"
-        "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.layout import Layout;"
-        "from migkit.store import Store; from migkit.description import Sweep; from pathlib import Path;"
+        "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.run.layout import Layout;"
+        "from migkit.run.store import Store; from migkit.run.design import Sweep; from pathlib import Path;"
         "layout = Layout(Sweep.from_toml(DESCRIPTION)); store = Store.at(Path(sys.argv[1]), layout, 264);"
         "layout.run(store.chunks.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1));"

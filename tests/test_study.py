@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from migkit import derivation, findings, study
+from migkit.analysis import closed_form as derivation
 from migkit.cli import app
-from migkit.description import Sweep
-from migkit.errors import ScenarioError
-from migkit.layout import Layout
-from migkit.store import Store
+from migkit.run.design import Sweep
+from migkit.run.layout import Layout
+from migkit.run.store import Store
+from migkit.scenario.errors import ScenarioError
+from migkit.study import experiments as study
+from migkit.study import findings
 
 MIB = 2**20
 

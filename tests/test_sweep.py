@@ -6,11 +6,11 @@ import pytest
 import xarray as xr
 
 from migkit import kernels
-from migkit.errors import ScenarioError
 from migkit.results import VARIABLES, sentence, to_frame
-from migkit.scenario import Guest, Link, Migration, Region, Scenario, Vfio
-from migkit.simulate import simulate
-from migkit.sweep import sweep
+from migkit.run.many import sweep
+from migkit.run.simulate import simulate
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 
 BASE = Scenario(
     guest=Guest(ram="64 MiB", regions=[Region(size="16 MiB", write_rate="20 MB/s")]),

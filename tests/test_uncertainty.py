@@ -9,8 +9,8 @@ from scipy import stats
 
 import migkit
 from migkit import Guest, Link, Migration, Region, Scenario, ScenarioError, sweep
-from migkit.intervals import order_statistics, paired_interval, sample_quantile, wilson
-from migkit.uncertainty import convergence, paired, quantiles
+from migkit.analysis.intervals import order_statistics, paired_interval, sample_quantile, wilson
+from migkit.analysis.uncertainty import convergence, paired, quantiles
 
 STARVED = 1
 SCENARIO = Scenario(

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migkit import units
-from migkit.errors import ScenarioError
-from migkit.units import Bytes, Rate, Seconds
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.units import Bytes, Rate, Seconds
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from cases import random_case
 from rows import to_parameters
 
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, kernels
-from migkit.columns import columns
+from migkit.kernels.parameters import Outputs, Parameters
 from migkit.kernels.verdict import (
     COMPLETED,
     INITIAL_DATA_STARVED,
@@ -17,8 +17,8 @@ from migkit.kernels.verdict import (
     STOP_COPY_ABOVE_THRESHOLD,
     TIME_LIMIT,
 )
-from migkit.parameters import Outputs, Parameters
-from migkit.units import Bytes, Rate, Seconds
+from migkit.scenario.rows import columns
+from migkit.scenario.units import Bytes, Rate, Seconds
 
 MIB, GIB = 2**20, 2**30
 compiled_only = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="there are no threads and signatures")

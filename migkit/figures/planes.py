@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from migkit.derivation import CATEGORIES
+from migkit.analysis.closed_form import CATEGORIES
 from migkit.figures.quantities import of, quantity_axis
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES
 
@@ -20,8 +20,8 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     Parameters
     ----------
     categories : DataArray
-        Two dims, numbers of :data:`migkit.derivation.CATEGORIES`; coordinates in SI units, evenly spaced in the
-        logarithm.
+        Two dims, numbers of :data:`migkit.analysis.closed_form.CATEGORIES`; coordinates in SI units, evenly spaced in
+        the logarithm.
     ax : Axes
     x, y : str
         Names of the dims.

@@ -18,7 +18,7 @@ def convergence_probability(sure: xr.Dataset, ax: Axes, x: str, label: str = "",
     Parameters
     ----------
     sure : Dataset
-        Of :func:`migkit.uncertainty.convergence`, with the dim `x` only.
+        Of :func:`migkit.analysis.uncertainty.convergence`, with the dim `x` only.
     ax : Axes
         Gets a linear x axis in the unit of the quantity.
     x : str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migkit.constants import LOOP_SIZES
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
+from migkit.scenario.constants import LOOP_SIZES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
     Parameters
     ----------
     timeline : DataFrame
-        Of :class:`migkit.simulate.SimulatedMigration`.
+        Of :class:`migkit.run.simulate.SimulatedMigration`.
     buckets : int
         At most two turns of each are kept, and the first and the last of all.
 
@@ -64,7 +64,8 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     Parameters
     ----------
     timeline : DataFrame
-        Of :class:`migkit.simulate.SimulatedMigration`: ``time_s``, ``pending_bytes``, ``threshold_bytes``, ``synced``.
+        Of :class:`migkit.run.simulate.SimulatedMigration`: ``time_s``, ``pending_bytes``, ``threshold_bytes``,
+        ``synced``.
     ax : Axes
         Gets a logarithmic y axis in MiB.
     """
@@ -108,7 +109,7 @@ def shares(timeline: pd.DataFrame, steps: int = _STEPS) -> pd.DataFrame:
     Parameters
     ----------
     timeline : DataFrame
-        Of :class:`migkit.simulate.SimulatedMigration`: ``time_s`` and one ``<device>_bytes`` column a device.
+        Of :class:`migkit.run.simulate.SimulatedMigration`: ``time_s`` and one ``<device>_bytes`` column a device.
     steps : int
         Steps from the first turn to the last, 1 or more.
 

@@ -1,7 +1,7 @@
 """Numba kernels: the migration loop over two models of RAM.
 
 ``run`` computes many migrations at once, ``record`` one of them turn by turn. Both take the columns of
-:class:`migkit.parameters.Parameters`; checking and labelling happen above.
+:class:`migkit.kernels.parameters.Parameters`; checking and labelling happen above.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from migkit.kernels import records
-from migkit.parameters import Outputs, Parameters
+from migkit.kernels.parameters import Outputs, Parameters
 
 ENGINES = ("expected", "bitmap")
 
@@ -93,7 +93,7 @@ def run(
     Parameters
     ----------
     parameters : Parameters or Packed
-        Columns, one row a migration; or records, as :meth:`migkit.grid.Grid.records_at` lays them out.
+        Columns, one row a migration; or records, as :meth:`migkit.run.grid.Grid.records_at` lays them out.
     engine : {"expected", "bitmap"}
         Model of RAM.
     seed : int
@@ -111,7 +111,7 @@ def run(
 
     Examples
     --------
-    >>> from migkit.columns import columns
+    >>> from migkit.scenario.rows import columns
     >>> from migkit import Guest, Link, Scenario
     >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))
     >>> int(run(columns([scenario])).outcome[0])

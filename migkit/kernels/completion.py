@@ -6,8 +6,8 @@ from migkit.kernels.devices import vfio_dirty
 from migkit.kernels.link import guest_ns, pages_at_one_rate, put_bytes, set_page_rate
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import kernel
+from migkit.kernels.parameters import RAM, VFIO
 from migkit.kernels.ram import page_bytes, put_pages, zeros_of
-from migkit.parameters import RAM, VFIO
 
 
 @kernel

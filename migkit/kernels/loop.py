@@ -13,6 +13,7 @@ from migkit.kernels.devices import (
 from migkit.kernels.link import WINDOW_NS, exceeded, guest_ns, update_counters
 from migkit.kernels.memory import fraction, remaining, reset, sync
 from migkit.kernels.options import inlined_kernel, kernel
+from migkit.kernels.parameters import BLOCK, RAM, VFIO
 from migkit.kernels.policies import goes_on
 from migkit.kernels.ram import SECTION_BYTES, ram_save_iterate
 from migkit.kernels.verdict import (
@@ -27,7 +28,6 @@ from migkit.kernels.verdict import (
     never_fits,
 )
 from migkit.kernels.windows import estimate_pending, jump_turns, jump_windows, remember, same_phase
-from migkit.parameters import BLOCK, RAM, VFIO
 
 PERIOD_MS = 1000  # rates and throttle are looked at when more than this has passed
 

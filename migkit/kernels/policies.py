@@ -1,6 +1,6 @@
 """Scheduling policies: what a walk of the device list does after a device has returned.
 
-The loop asks and does not know the names. Numbers are those of :data:`migkit.parameters.POLICIES`.
+The loop asks and does not know the names. Numbers are those of :data:`migkit.kernels.parameters.POLICIES`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rows as records: what one migration needs, its state while it runs, and what it leaves.
 
-The columns of :class:`migkit.parameters.Parameters` are laid out row by row before a kernel sees them. Numba
+The columns of :class:`migkit.kernels.parameters.Parameters` are laid out row by row before a kernel sees them. Numba
 passes a record as one pointer, so the small functions of the loop share it without copying sixty columns.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.parameters import Outputs, Parameters
+from migkit.kernels.parameters import Outputs, Parameters
 
 _FLOAT_CASE = {
     "idle_zero_share", "link_ns_per_byte", "fresh_ns_per_byte", "downtime_limit_ms", "page_cost_ns", "zero_cost_ns",

@@ -1,3 +1,286 @@
-"""The state of a migration: every field once."""
+"""The state of a migration: every field once, with type, unit and meaning.
+
+Record dtypes, the translation from scenarios (:mod:`migkit.scenario.rows`) and the page ``docs/state.md`` come from these
+tables. Kernels take records of these dtypes and nothing else.
+
+``when`` tells a scheduling policy what it may rely on while windows repeat and are jumped over
+(:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in every repeated window, one that
+*falls* only gets smaller, one that *varies* does anything.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
 
 MODEL_VERSION = "1"
+"""Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
+
+ENGINES = ("expected", "bitmap")
+"""The two models of RAM: expected values, and a page-exact bitmap."""
+
+RAM, VFIO, BLOCK = 0, 1, 2
+"""Kinds of devices."""
+
+SERIALIZED, UNSERIALIZED, OWN = 0, 1, 2
+"""Which device comes next: the two built-in rules, and the function of the migration's policy."""
+SYNC_7_2, SYNC_8_2, SYNC_9_0, SYNC_11_1, SYNC_OWN = 0, 1, 2, 3, 4
+"""When to sync: the rule of each version, and the function of the migration's policy."""
+WINDOW, BANDWIDTH_OWN = 0, 1
+"""Which bandwidth to believe: the raw window, and the function of the migration's policy."""
+POLICY_NUMBERS = 16
+"""Numbers of its own that a policy keeps from one question to the next."""
+
+COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
+"""How a migration ends."""
+RUNNING = -1
+"""Outcome of a migration that has not ended."""
+
+INT, FLOAT = np.int64, np.float64
+
+
+class Field(NamedTuple):
+    """One field of a record."""
+
+    name: str
+    dtype: type
+    unit: str
+    meaning: str
+    when: str = ""
+    shape: tuple[int, ...] = ()
+
+
+CASE = (
+    # guest
+    Field("ram_pages", INT, "pages", "guest memory"),
+    Field("page_size", INT, "B", "one bit of a dirty bitmap, one page on the wire"),
+    Field("chunk_pages", INT, "pages", "covered by one bit of the clear bitmap, 2**x-clear-bitmap-shift"),
+    Field("lazy_clear", INT, "flag", "1: the dirty log is re-protected chunk by chunk (KVM)"),
+    Field("idle_zero_share", FLOAT, "1", "share of zero pages outside the regions"),
+    Field("region_count", INT, "1", "regions of this migration; rows are padded"),
+    Field("device_count", INT, "1", "devices of this migration, RAM among them; rows are padded"),
+    # parameters and capabilities at the start
+    Field("max_bandwidth", INT, "B/s", "limit of a window at the start, 0 for none"),
+    Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit at the start"),
+    Field("avail_switchover_bandwidth", INT, "B/s", "assumed at the switchover, 0 to use the estimate"),
+    Field("switchover_ack", INT, "flag", "the capability"),
+    Field("return_path", INT, "flag", "the capability"),
+    Field("auto_converge", INT, "flag", "the capability"),
+    Field("throttle_trigger_threshold", INT, "%", "dirtied bytes of a period, in percent of those sent"),
+    Field("cpu_throttle_initial", INT, "%", "first throttle"),
+    Field("cpu_throttle_increment", INT, "%", "added each time"),
+    Field("max_cpu_throttle", INT, "%", "largest throttle"),
+    # policies
+    Field("policy", INT, "code", "which device comes next: SERIALIZED, UNSERIALIZED or OWN"),
+    Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
+    Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
+    # what differs between versions (docs/model.md, section 4)
+    Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
+    Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
+    Field("vfio_counts", INT, "code", "what VFIO reports: 0 up to 9.1, 1 up to 11.0, 2 from 11.1 on"),
+    Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.1, 8.2)"),
+    Field("flush_pages", INT, "pages", "after which bytes count: 1 (up to 8.0) or 32"),
+    Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
+    Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
+    Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),
+    # what a host costs
+    Field("setup_ns", INT, "ns", "from the migrate command to the first iteration"),
+    Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
+    Field("wakeup_ns", INT, "ns", "how late the sleep of the rate limit ends"),
+    Field("sync_ns", INT, "ns", "a bitmap sync"),
+    Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
+    Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
+    Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
+    Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
+    Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
+    Field("time_limit_ns", INT, "ns", "when the migration is given up"),
+)
+"""Per migration: what does not change while it runs."""
+
+LINK = (
+    Field("ns_per_byte", FLOAT, "ns/B", "the wire"),
+    Field("slack_ns", INT, "ns", "the wire needs for a full send buffer"),
+    Field("fresh_ns_per_byte", FLOAT, "ns/B", "RAM pages that the destination writes for the first time"),
+    Field("fresh_slack_ns", INT, "ns", "a full send buffer then needs"),
+    Field("fresh_after_pages", INT, "pages", "of the first pass at full speed; ram_pages: all"),
+    Field("rtt_ns", INT, "ns", "round trip"),
+)
+"""Per migration: the link."""
+
+REGION = (
+    Field("start", INT, "pages", "first page"),
+    Field("pages", INT, "pages", "size"),
+    Field("writes_per_s", FLOAT, "1/s", "page writes per second of guest time"),
+    Field("sequential", INT, "flag", "0: uniform; 1: sequential"),
+    Field("zero_share", FLOAT, "1", "share of zero pages"),
+)
+"""Per region of a migration."""
+
+DEVICE = (
+    Field("kind", INT, "code", "RAM, VFIO or BLOCK", "repeats"),
+    Field("initial_bytes", INT, "B", "initial data; of a block device the disk", "repeats"),
+    Field("dirty_rate", FLOAT, "B/s", "how fast its state is rewritten", "repeats"),
+    Field("dirty_max", INT, "B", "most that is dirty at once", "repeats"),
+    Field("stop_copy_bytes", INT, "B", "read only when the device has stopped", "repeats"),
+    Field("chunk_bytes", INT, "B", "most that one read returns", "repeats"),
+    Field("read_ns_per_byte", FLOAT, "ns/B", "reading from the device", "repeats"),
+    Field("load_ns", INT, "ns", "the destination loads the initial data", "repeats"),
+)
+"""Per device of a migration, in list order, RAM among them."""
+
+STATE = (
+    Field("device_count", INT, "1", "devices, RAM among them", "repeats"),
+    Field("t", INT, "ns", "now, since the migrate command", "varies"),
+    # what a management layer may change while the migration runs
+    Field("max_bandwidth", INT, "B/s", "limit of a window, 0 for none", "repeats"),
+    Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit", "repeats"),
+    Field("throttle", INT, "%", "share of time taken from the vCPUs", "repeats"),
+    # the rate-limit window
+    Field("window_t", INT, "ns", "when it began", "varies"),
+    Field("mark", INT, "B", "bytes counted when it began", "varies"),
+    Field("counted", INT, "B", "bytes that the rate limit has seen", "varies"),
+    Field("buffered", INT, "B", "put into the stream and not flushed", "varies"),
+    Field("threshold", INT, "B", "what fits the downtime limit", "repeats"),
+    Field("window_bytes", INT, "B", "what the last whole window carried", "repeats"),
+    Field("window_ms", INT, "ms", "how long it was", "repeats"),
+    Field("window_syncs", INT, "1", "syncs in this window", "repeats"),
+    Field("window_drained", INT, "1", "iterations in this window that left nothing to send", "varies"),
+    # the socket
+    Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
+    Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
+    Field("page_slack_ns", INT, "ns", "a full send buffer, for RAM pages now", "repeats"),
+    # guest time: tau0 at t0, slower while the vCPUs are throttled
+    Field("t0", INT, "ns", "when the throttle last changed", "repeats"),
+    Field("tau0", INT, "ns", "guest time then", "repeats"),
+    # syncs and throttle
+    Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "repeats"),
+    Field("sync_count", INT, "1", "dirty-sync-count", "repeats"),
+    Field("period_new", INT, "pages", "dirtied in this period of the throttle", "repeats"),
+    Field("last_eval", INT, "ns", "when the period began", "repeats"),
+    Field("xfer_prev", INT, "B", "bytes counted then", "repeats"),
+    Field("high", INT, "1", "periods above the trigger, at most one", "repeats"),
+    Field("timer_due", INT, "ns", "next tick of the sync timer", "varies"),
+    Field("timer_count", INT, "1", "sync_count at the last tick", "varies"),
+    # switchover-ack
+    Field("flags_missing", INT, "1", "devices whose initial-data-sent flag has not left", "repeats"),
+    Field("flags_buffered", INT, "1", "flags that wait in the stream buffer", "repeats"),
+    Field("ack_t", INT, "ns", "when the last acknowledgement known so far arrives", "repeats"),
+    Field("acknowledged", INT, "flag", "1: nothing but pending bytes holds the switchover back", "repeats"),
+    # the decision of this iteration
+    Field("iteration", INT, "1", "its number, from 1", "varies"),
+    Field("iteration_t", INT, "ns", "when it began", "varies"),
+    Field("ram_bytes", INT, "B", "dirty RAM", "falls"),
+    Field("precopy_bytes", INT, "B", "what pre-copy can still send: RAM and caches of the devices", "falls"),
+    Field("estimate", INT, "B", "pending bytes from the caches", "falls"),
+    Field("exact", INT, "B", "pending bytes of the exact query, -1 if it did not run", "falls"),
+    Field("pending", INT, "B", "what was compared with the threshold", "falls"),
+    Field("synced", INT, "1", "syncs of this iteration", "repeats"),
+    Field("sync_fraction", FLOAT, "pages", "what whole pages leave of the last sync", "repeats"),
+    # this call of qemu_savevm_state_iterate
+    Field("previous", INT, "index", "the device served before, -1 when the iteration begins", "repeats"),
+    Field("returned", INT, "code", "what its handler returned: 1 finished, 0 not", "repeats"),
+    Field("calls", INT, "1", "handlers called in this iteration", "repeats"),
+    Field("budget", INT, "B", "what the window has left, NO_LIMIT without a limit", "repeats"),
+    Field("ram_pages", INT, "pages", "sent by RAM in this iteration", "repeats"),
+    Field("ram_returned", INT, "code", "what RAM returned, -1 if it was not called", "repeats"),
+    Field("bulk", INT, "flag", "1: a block device is in its bulk phase", "repeats"),
+    # what repeats
+    Field("zero_level", INT, "1e-15", "zero share of the pages sent last", "repeats"),
+    Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
+    Field("drained", INT, "1", "iterations in a row in which only devices sent", "varies"),
+    # totals
+    Field("stop_copy", INT, "B", "stop-copy of all devices", "repeats"),
+    Field("bytes_sent", INT, "B", "everything put into the stream", "varies"),
+    Field("ram_pages_sent", INT, "pages", "normal and zero", "varies"),
+    Field("ram_zero_pages", INT, "pages", "zero pages among them", "varies"),
+    Field("ram_calls", INT, "1", "calls of the RAM handler", "varies"),
+    Field("ram_calls_done", INT, "1", "calls that found nothing left", "varies"),
+    Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop", "repeats"),
+    Field("steps", INT, "1", "iterations that were computed one by one", "varies"),
+    # numbers of the policies' own
+    Field("own", FLOAT, "", "of the rule which device comes next", "varies", (POLICY_NUMBERS,)),
+    Field("sync_own", FLOAT, "", "of the rule when to sync", "varies", (POLICY_NUMBERS,)),
+    Field("bandwidth_own", FLOAT, "", "of the rule which bandwidth to believe", "varies", (POLICY_NUMBERS,)),
+)
+"""Of a running migration (docs/model.md, section 1)."""
+
+LIVE = (
+    Field("initial", INT, "B", "initial data left in the hardware", "varies"),
+    Field("initial_waits", INT, "flag", "1: some of it is left", "repeats"),
+    Field("dirty", INT, "B", "dirty bytes of the hardware at dirty_t", "varies"),
+    Field("dirty_t", INT, "ns", "when some were last taken", "varies"),
+    Field("initial_cached", INT, "B", "initial data as the last query left it", "varies"),
+    Field("dirty_cached", INT, "B", "dirty bytes, the same", "varies"),
+    Field("stop_cached", INT, "B", "stop size, the same", "varies"),
+    Field("left", INT, "B", "of a disk", "varies"),
+    Field("flag", INT, "code", "initial-data-sent: 0 not yet, 1 in the stream buffer, 2 left", "repeats"),
+    Field("called", INT, "1", "calls of the handler", "varies"),
+    Field("iteration", INT, "1", "number of the iteration that called it last", "varies"),
+    Field("progress_sync", INT, "1", "syncs when its initial data last moved", "varies"),
+    Field("sent", INT, "B", "in its last iteration, without section headers", "varies"),
+    Field("ack_t", INT, "ns", "when its acknowledgement arrives, -1 for never", "repeats"),
+    Field("initial_sent_t", INT, "ns", "when the initial data had left, -1 for never", "repeats"),
+    Field("first_t", INT, "ns", "first call of the handler, -1 for never", "repeats"),
+    Field("starved", INT, "ns", "time in which iterations ended before it", "varies"),
+    Field("bytes", INT, "B", "sent so far", "varies"),
+)
+"""Of a device of a running migration: hardware, caches, history."""
+
+REPORT = (
+    Field("outcome", INT, "code", "COMPLETED .. TIME_LIMIT"),
+    Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
+    Field("total_ns", INT, "ns", "end, or when the verdict was reached"),
+    Field("downtime_ns", INT, "ns", "from the decision to stop the VM to the end"),
+    Field("stop_ns", INT, "ns", "when the VM was stopped"),
+    Field("downtime_stop_ns", INT, "ns", "VM stop and final sync"),
+    Field("downtime_ram_ns", INT, "ns", "the dirty RAM that was left"),
+    Field("downtime_devices_ns", INT, "ns", "stop-copy of all other devices"),
+    Field("downtime_state_ns", INT, "ns", "non-iterable state"),
+    Field("downtime_destination_ns", INT, "ns", "last bytes on the wire, load, round trip"),
+    Field("sync_count", INT, "1", "dirty-sync-count"),
+    Field("iterations", INT, "1", "calls of qemu_savevm_state_iterate"),
+    Field("bytes_sent", INT, "B", "everything put into the stream"),
+    Field("ram_pages_sent", INT, "pages", "normal and zero, with the switchover"),
+    Field("ram_zero_pages", INT, "pages", "zero pages among them"),
+    Field("switchover_bytes", INT, "B", "sent while the VM was stopped"),
+    Field("ram_calls", INT, "1", "calls of the RAM handler"),
+    Field("ram_calls_done", INT, "1", "calls that found nothing left"),
+    Field("threshold", INT, "B", "the last one"),
+    Field("pending", INT, "B", "the last size compared with it"),
+    Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop"),
+    Field("throttle", INT, "%", "at the end"),
+    Field("steps", INT, "1", "iterations that were computed one by one"),
+)
+"""What a kernel leaves of a migration; times are -1 where something never happened."""
+
+DEVICE_REPORT = (
+    Field("bytes", INT, "B", "put into the stream"),
+    Field("calls", INT, "1", "of the handler"),
+    Field("first_call_ns", INT, "ns", "first call"),
+    Field("initial_sent_ns", INT, "ns", "when the initial data had left"),
+    Field("ack_ns", INT, "ns", "when the acknowledgement arrived"),
+    Field("starved_ns", INT, "ns", "time in which iterations ended before the device"),
+    Field("initial_left", INT, "B", "initial data that was never sent"),
+)
+"""What a kernel leaves of a device."""
+
+ITERATION = (
+    Field("t_ns", INT, "ns", "start of the iteration"),
+    Field("estimate", INT, "B", "pending bytes from the caches"),
+    Field("exact", INT, "B", "pending bytes of the exact query, -1 if it did not run"),
+    Field("threshold", INT, "B", "what fits the downtime limit"),
+    Field("pending", INT, "B", "what was compared with it"),
+    Field("synced", INT, "1", "syncs of the iteration"),
+    Field("throttle", INT, "%", "share of time taken from the vCPUs"),
+    Field("ram_pages", INT, "pages", "sent by RAM"),
+    Field("ram_returned", INT, "code", "what RAM returned, -1 if it was not called"),
+    Field("remaining_pages", INT, "pages", "dirty RAM at the end"),
+    Field("sync_count", INT, "1", "dirty-sync-count"),
+)
+"""One row of a timeline."""
+
+
+def dtype_of(table: tuple[Field, ...]) -> np.dtype:
+    """The record dtype of a table."""
+    return np.dtype([(field.name, field.dtype, field.shape) for field in table])

@@ -14,8 +14,8 @@ import numpy as np
 from migkit.kernels.link import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.memory import fraction, remaining
 from migkit.kernels.options import kernel
+from migkit.kernels.parameters import VFIO
 from migkit.kernels.ram import PAGE_HEADER, SECTION_BYTES
-from migkit.parameters import VFIO
 
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 OUTCOME_NONE = -1

@@ -16,7 +16,7 @@ from migkit.kernels.devices import block_pending, vfio_estimate
 from migkit.kernels.link import FAR, WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.memory import alike, remaining, take
 from migkit.kernels.options import kernel
-from migkit.parameters import BLOCK, RAM, VFIO
+from migkit.kernels.parameters import BLOCK, RAM, VFIO
 
 FIELDS = 13
 T, COUNTED, PAGES, ZERO, BYTES, CALLS, TURNS, EVENTS, SYNCS, BACKLOG, BUFFERED, WALK, DONE = range(FIELDS)

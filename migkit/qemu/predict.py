@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migkit.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
 from migkit.qemu.costs import FAST_FIRST_PASS_BYTES, MIB, NORMAL_PAGE_WIRE_BYTES, PHASES, measured_costs
-from migkit.scenario import Scenario
-from migkit.units import Bytes, Rate, Seconds
+from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
+from migkit.scenario.scenario import Scenario
+from migkit.scenario.units import Bytes, Rate, Seconds
 
 if TYPE_CHECKING:
     import pandas as pd

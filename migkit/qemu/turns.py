@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from migkit import kernels
-from migkit.columns import columns, device_labels
+from migkit.kernels.parameters import RAM, VFIO, Parameters
 from migkit.kernels.ram import PAGE_HEADER
-from migkit.parameters import RAM, VFIO, Parameters
 from migkit.qemu.predict import PAGE, scenario_of
 from migkit.qemu.traces import runs, trace
+from migkit.scenario.rows import columns, device_labels
 
 if TYPE_CHECKING:
     import pandas as pd

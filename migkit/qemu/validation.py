@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from migkit import kernels, results
-from migkit.columns import columns
 from migkit.qemu.costs import LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
 from migkit.qemu.traces import runs, table
+from migkit.scenario.rows import columns
 
 if TYPE_CHECKING:
     import pandas as pd

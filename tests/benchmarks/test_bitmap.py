@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from migkit import Guest, Link, Migration, Region, Scenario, kernels
-from migkit.columns import columns
 from migkit.kernels import drivers
+from migkit.scenario.rows import columns
 
 LINK = 1e9  # bytes per second
 DIRTY = 0.8 * LINK

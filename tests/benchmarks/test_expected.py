@@ -6,8 +6,9 @@ import numba
 import numpy as np
 import pytest
 
-from migkit import kernels, study
-from migkit.grid import Grid
+from migkit import kernels
+from migkit.run.grid import Grid
+from migkit.study import experiments as study
 
 POINTS = 24  # on each of the plane's two axes; the study has 110
 SHARES = (0.1, 0.5, 0.9, 0.99, 1.0)

@@ -9,7 +9,8 @@ import time
 
 import numpy as np
 
-from migkit import explore, study
+from migkit import explore
+from migkit.study import experiments as study
 
 MOVES = 200
 

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from migkit import frontier, study
+from migkit import frontier
+from migkit.study import experiments as study
 
 POINTS = 24  # links; the study has 110
 AXIS = "guest.regions.0.write_rate"

@@ -10,12 +10,13 @@ from statistics import median
 import numba
 import pytest
 
-from migkit import kernels, study
-from migkit.description import Sweep
-from migkit.layout import Layout
-from migkit.store import Store
-from migkit.sweep import sweep
-from migkit.workers import PIECE_ROWS
+from migkit import kernels
+from migkit.run.design import Sweep
+from migkit.run.layout import Layout
+from migkit.run.many import sweep
+from migkit.run.store import Store
+from migkit.run.threads import PIECE_ROWS
+from migkit.study import experiments as study
 
 POINTS = 236  # on each of the plane's two axes: 9 x 2 x 236 x 236 = 1,002,528 migrations
 THREADS = min(2, numba.config.NUMBA_NUM_THREADS)
@@ -101,7 +102,8 @@ def test_memory_of_ten_million_migrations(benchmark, tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(study.__file__).removesuffix("/migkit/study.py")!r})
-from migkit import Sweep, study, sweep
+from migkit import Sweep, sweep
+from migkit.study import experiments as study
 experiment = study.experiments({TEN_MILLION})["convergence"]
 dataset = sweep(Sweep(scenario=experiment.scenario, axes=experiment.axes), store=sys.argv[1])
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -1,0 +1,1 @@
+"""What sweeps tell: frontiers, sensitivity, uncertainty, and the closed form beside them."""

@@ -1,0 +1,269 @@
+"""Which fields of a scenario matter: Sobol indices of what comes out, to each field over its range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit import results
+from migkit.results import Outcome
+from migkit.run.axes import starting_point
+from migkit.run.simulate import check_whole_number
+from migkit.run.values import MOST_POINTS, Range
+from migkit.scenario.constants import ENGINES
+from migkit.scenario.errors import ScenarioError, did_you_mean
+from migkit.scenario.scenario import Scenario, columns
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["CONVERGENCE", "OUTPUTS", "sensitivity"]
+
+CONVERGENCE = "convergence"
+OUTPUTS = (CONVERGENCE, "total_time_s", "downtime_s")
+BLOCK_ROWS = 4096  # scenarios alive at once
+RESAMPLES = 200
+
+
+def sensitivity(
+    scenario: Scenario,
+    ranges: Mapping[str, Any],
+    outputs: Sequence[str] = OUTPUTS,
+    points: int = 1024,
+    seed: int = 0,
+    engine: str = "expected",
+    *,
+    confidence: float = 0.95,
+    progress: bool = False,
+) -> xr.Dataset:
+    """Share of the variance of each output that is due to each field: first-order and total Sobol indices.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What all migrations share.
+    ranges : mapping of str to Range
+        Two or more fields by dotted path, each with the two ends it varies between, as
+        :class:`migkit.run.values.Range` takes them: ``{"geomspace": ["1 Gbit/s", "100 Gbit/s"]}`` is uniform in the
+        logarithm. Counts (two whole numbers) are rounded, so that the two ends have half the weight of the others.
+    outputs : sequence of str, default convergence, total time and downtime
+        ``"convergence"`` is 1 for a migration that completes and 0 for any other. ``"total_time_s"`` and
+        ``"downtime_s"`` are those of :data:`migkit.results.VARIABLES`.
+    points : int, default 1024
+        Base points, a power of two; `points` times (fields + 2) migrations are computed. Half of them give intervals
+        about 1.4 times as wide.
+    seed : int, default 0
+        Of the design and of the intervals; root seed of the draws of the bitmap engine.
+    engine : {"expected", "bitmap"}, optional
+        RAM as expected values or as a page-exact bitmap, one migration a point.
+    confidence : float, default 0.95
+        Of the intervals.
+    progress : bool, default False
+        Count the migrations while they are computed.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions ``output`` and ``parameter`` (dotted paths). ``first``: share of the variance that the field explains
+        alone; ``total``: with all its interactions. ``first_conf``, ``total_conf``: half the width of their intervals.
+        ``mean`` and ``variance`` of each output over the design. Where an output is the same at all points there is no
+        variance to share, and indices are ``NaN``. Attributes: how it was made, ``migrations``, and ``completed``, the
+        share of them that completed.
+
+    Raises
+    ------
+    ScenarioError
+        If a field, a range or another argument is refused; a combination of values that makes no scenario is refused
+        when the design meets it, before its block is computed. Also if SALib is not installed.
+
+    Notes
+    -----
+    Sampling: I. M. Sobol's sequence, scrambled, in A. Saltelli's arrangement (SALib's ``sample.sobol`` without second
+    order). Estimators and bootstrap intervals: A. Saltelli et al., Computer Physics Communications 181 (2010), 259-270,
+    as in SALib's ``analyze.sobol``. Estimates may be a little below 0 or above 1.
+
+    A migration that never completes needs a number too. Its total time is the scenario's time limit, at which an
+    operator gives up: choose the limit with care, the longer the more total time repeats convergence. It has no
+    downtime; it enters with the mean downtime of those that completed, which adds no variance of its own. What decides
+    whether migrations complete therefore shows in downtime only as far as it chooses which downtimes there are.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario, sensitivity
+    >>> scenario = Scenario(
+    ...     guest=Guest(ram="1 GiB", regions=[Region(size="512 MiB", write_rate="1 GB/s")]),
+    ...     link=Link(bandwidth="10 Gbit/s"),
+    ...     migration={"max_bandwidth": 0},
+    ... )
+    >>> ds = sensitivity(scenario, {
+    ...     "link.bandwidth": {"geomspace": ["1 Gbit/s", "20 Gbit/s"]},
+    ...     "link.rtt": {"linspace": ["0.1 ms", "0.2 ms"]},
+    ... }, points=64)
+    >>> bool(ds["total"].sel(output="total_time_s")[0] > ds["total"].sel(output="total_time_s")[1])
+    True
+    """
+    rules = _ranges(scenario, ranges)
+    outputs = _outputs(outputs)
+    points = check_whole_number("points", points, least=2)
+    if points & (points - 1) or points * (len(rules) + 2) > MOST_POINTS:
+        most = 1 << ((MOST_POINTS // (len(rules) + 2)).bit_length() - 1)
+        raise ScenarioError(f"must be a power of two from 2 to {most}", "points", points)
+    seed = check_whole_number("seed", seed)
+    if engine not in ENGINES:
+        raise ScenarioError(f"is not an engine: {did_you_mean(str(engine), ENGINES)}", "engine", engine)
+    fits = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 < confidence < 1
+    if not fits:
+        raise ScenarioError("must be a number above 0 and below 1", "confidence", confidence)
+    sobol, sampler = _salib()
+    problem = {"num_vars": len(rules), "names": list(rules), "bounds": [[0.0, 1.0]] * len(rules)}
+    shares = sampler.sample(problem, points, calc_second_order=False, seed=np.random.default_rng(seed))
+    values = [rule.values(shares[:, number]) for number, rule in enumerate(rules.values())]
+    table = _computed(_scenarios(scenario, list(rules), values), len(shares), engine, seed, progress)
+
+    completed = table["outcome"] == Outcome.COMPLETED
+    measured = {name: _measured(name, table, completed, scenario.time_limit) for name in outputs}
+    found = {name: [] for name in ("first", "first_conf", "total", "total_conf")}
+    for column in measured.values():
+        if np.ptp(column) == 0:
+            indices = dict.fromkeys(("S1", "S1_conf", "ST", "ST_conf"), np.full(len(rules), np.nan))
+        else:
+            # SALib takes 0 for "no seed"
+            indices = sobol.analyze(problem, column, False, RESAMPLES, confidence, seed=seed + 1)
+        for name, key in zip(found, ("S1", "S1_conf", "ST", "ST_conf"), strict=True):
+            found[name].append(np.asarray(indices[key], float))
+    dataset = _labelled(found, measured, list(rules), confidence)
+    dataset.attrs = results.provenance(engine, seed, scenario.to_toml()) | {
+        "ranges": "; ".join(f"{path}: {rule.ends[0]} to {rule.ends[1]}" for path, rule in rules.items()),
+        "points": points, "migrations": len(shares), "completed": float(completed.mean()),
+        "confidence": float(confidence),
+    }  # fmt: skip
+    return dataset
+
+
+# --- what is asked -------------------------------------------------------------------------------
+
+
+def _salib() -> tuple[Any, Any]:
+    try:
+        from SALib.analyze import sobol
+        from SALib.sample import sobol as sampler
+    except ImportError:
+        raise ScenarioError('needs SALib: pip install "migkit[sensitivity]"', "sensitivity") from None
+    return sobol, sampler
+
+
+def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
+    """The rules by path, each tried at its two ends."""
+    if not isinstance(scenario, Scenario):
+        raise ScenarioError("is not a Scenario", "scenario")
+    if not isinstance(ranges, Mapping) or len(ranges) < 2:
+        raise ScenarioError('must be a mapping of two or more fields, such as {"link.bandwidth": {"geomspace": '
+                            '["1 Gbit/s", "100 Gbit/s"]}, ...}', "ranges")  # fmt: skip
+    rules: dict[str, Range] = {}
+    for path, given in ranges.items():
+        if not isinstance(path, str) or not path:
+            raise ScenarioError('is not a path to a field, such as "link.bandwidth"', "ranges", path)
+        if not isinstance(given, Range | Mapping):
+            raise ScenarioError('is no range: write {"linspace": [least, largest]} or {"geomspace": ...}', path, given)
+        try:
+            rules[path] = given if isinstance(given, Range) else Range(**given)
+            ends = rules[path].values(np.array([0.0, 1.0]))
+        except ScenarioError as error:
+            raise error.within(path) from None
+        for end in ends:
+            # a large hot set may need the large guest that another range brings
+            try:
+                scenario.replace(path, end)
+            except ScenarioError as error:
+                if error.field == path or "is not a field" in str(error):
+                    raise
+    return rules
+
+
+def _outputs(outputs: Any) -> list[str]:
+    names = [outputs] if isinstance(outputs, str) else list(outputs)
+    if not names or len(set(names)) < len(names):
+        raise ScenarioError("must name each output once, at least one", "outputs", outputs)
+    for name in names:
+        if name not in OUTPUTS:
+            raise ScenarioError(f"is not an output: {did_you_mean(str(name), OUTPUTS)}", "outputs", name)
+    return names
+
+
+# --- what is computed ----------------------------------------------------------------------------
+
+
+def _scenarios(scenario: Scenario, paths: list[str], values: list[tuple[Any, ...]]) -> Iterator[Scenario]:
+    """The scenarios of the design.
+
+    Saltelli's arrangement is, for each base point, A, then A with one column of B at a time, then B: between A and
+    B one field is replaced a row, instead of all of them.
+    """
+    rows = len(paths) + 2
+    for start in range(0, len(values[0]), rows):
+        first = starting_point(scenario, {path: column[start] for path, column in zip(paths, values, strict=True)})
+        yield first
+        for number, path in enumerate(paths):
+            yield first.replace(path, values[number][start + 1 + number])
+        last = start + rows - 1
+        yield starting_point(scenario, {path: column[last] for path, column in zip(paths, values, strict=True)})
+
+
+def _computed(
+    scenarios: Iterator[Scenario], total: int, engine: str, seed: int, progress: bool
+) -> dict[str, np.ndarray]:
+    """Outcome and times of all scenarios."""
+    import itertools
+
+    from tqdm.auto import tqdm
+
+    from migkit import kernels
+
+    blocks = []
+    with tqdm(total=total, unit="migration", desc="sensitivity", disable=not progress) as bar:
+        while block := list(itertools.islice(scenarios, BLOCK_ROWS)):
+            table = results.values(kernels.run(columns(block), engine, seed))
+            blocks.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
+            bar.update(len(block))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _measured(name: str, table: dict[str, np.ndarray], completed: np.ndarray, time_limit_s: float) -> np.ndarray:
+    """One number a migration, those that never completed among them."""
+    if name == CONVERGENCE:
+        return completed.astype(float)
+    if name == "total_time_s":
+        return np.where(completed, table[name], time_limit_s)
+    mean = table[name][completed].mean() if completed.any() else 0.0
+    return np.where(completed, table[name], mean)
+
+
+# --- what is returned ----------------------------------------------------------------------------
+
+
+def _labelled(
+    found: dict[str, list[np.ndarray]], measured: dict[str, np.ndarray], paths: list[str], confidence: float
+) -> xr.Dataset:
+    import xarray as xr
+
+    half = f"half the width of the interval at {100 * confidence:g} %, "
+    words = {
+        "first": "first-order index: share of the variance that the field explains alone",
+        "first_conf": half + "first-order index",
+        "total": "total index: share of the variance with all interactions of the field",
+        "total_conf": half + "total index",
+    }
+    variables: dict[str, Any] = {
+        name: (("output", "parameter"), np.array(found[name]), {"units": "1", "long_name": meaning})
+        for name, meaning in words.items()
+    }
+    each = np.array([[column.mean(), column.var()] for column in measured.values()])
+    variables["mean"] = ("output", each[:, 0], {"long_name": "mean of the output, in its unit"})
+    variables["variance"] = ("output", each[:, 1], {"long_name": "variance of the output, in its unit squared"})
+    coords = {
+        "output": ("output", np.array(list(measured), dtype=object), {"long_name": "result variable"}),
+        "parameter": ("parameter", np.array(paths, dtype=object), {"long_name": "field of the scenario"}),
+    }
+    return xr.Dataset(variables, coords)

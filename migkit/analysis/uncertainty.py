@@ -1,0 +1,288 @@
+"""How sure a sweep of the bitmap engine is: what its replicates say about convergence, times and differences.
+
+The replicates of one point are independent repetitions of one migration: each completes or not, which is a binomial
+count, and those that complete have times, which are a sample. Nothing here assumes a shape of that sample but the
+t interval of :func:`paired`.
+
+All functions take a Dataset of :func:`migkit.sweep` with a ``replicate`` dimension and return one without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit.analysis.intervals import paired_interval, sample_quantile, wilson
+from migkit.results import Outcome
+from migkit.scenario.errors import ScenarioError, did_you_mean, show
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["convergence", "paired", "quantiles"]
+
+REPLICATE = "replicate"
+TIMES = ("total_time_s", "downtime_s")
+
+
+# --- Datasets ------------------------------------------------------------------------------------
+
+
+def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) -> None:
+    import xarray as xr
+
+    if not isinstance(dataset, xr.Dataset) or "outcome" not in dataset:
+        raise ScenarioError("is not a result of migkit.sweep: it must be a Dataset with outcomes", "dataset")
+    if dataset.attrs.get("engine") == "expected":
+        raise ScenarioError(
+            'was made with the expected engine, which draws nothing, so there is no spread: sweep with engine="bitmap"',
+            "dataset",
+        )
+    if REPLICATE not in dataset["outcome"].dims:
+        raise ScenarioError('has no replicates: sweep with an axis "replicate": range(n)', "dataset")
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
+        raise ScenarioError("is not a level of confidence: it must be between 0 and 1", "confidence", confidence)
+    measured = [name for name, variable in dataset.items() if variable.dims == dataset["outcome"].dims]
+    for name in names:
+        if name not in measured:
+            raise ScenarioError(f"is not a result with one value a migration: {did_you_mean(name, measured)}", name)
+
+
+def _completed(dataset: xr.Dataset) -> xr.DataArray:
+    return dataset["outcome"].compute() == Outcome.COMPLETED
+
+
+def _labelled(
+    like: xr.DataArray, variables: dict[str, tuple[Any, str, str]], dataset: xr.Dataset, **notes: Any
+) -> xr.Dataset:
+    """Arrays with the dimensions of `like`: value, unit, meaning by name; attributes of the sweep and `notes`."""
+    import xarray as xr
+
+    arrays = {
+        name: like.copy(data=np.asarray(value)).assign_attrs(units=unit, long_name=meaning)
+        for name, (value, unit, meaning) in variables.items()
+    }
+    return xr.Dataset(arrays, attrs=dataset.attrs | notes)
+
+
+def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
+    """Probability that a migration completes, with Wilson's interval.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+    confidence : float, default 0.95
+        Of the interval.
+
+    Returns
+    -------
+    Dataset
+        ``probability`` with the bounds ``probability_low`` and ``probability_high``
+        (:func:`migkit.analysis.intervals.wilson`), and the counts ``completed`` and ``replicates``.
+
+    Raises
+    ------
+    ScenarioError
+        If there are no replicates, or the expected engine made them.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, sweep
+    >>> scenario = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s"))
+    >>> ds = sweep(scenario, {"link.rtt": ["1 ms", "2 ms"], "replicate": range(8)}, "bitmap")
+    >>> sure = convergence(ds)
+    >>> sure["probability_low"].dims, round(float(sure["probability_low"][0]), 3)
+    (('rtt',), 0.676)
+    """
+    _checked(dataset, confidence)
+    completed = _completed(dataset)
+    count, size = completed.sum(REPLICATE), completed.sizes[REPLICATE]
+    low, high = wilson(count.values, size, confidence)
+    variables = {
+        "probability": (count.values / size, "1", "probability that the migration completes"),
+        "probability_low": (low, "1", "lower bound of the probability"),
+        "probability_high": (high, "1", "upper bound of the probability"),
+        "completed": (count.values, "1", "replicates that completed"),
+        "replicates": (np.full(count.shape, size), "1", "replicates"),
+    }
+    return _labelled(count, variables, dataset, confidence=confidence, interval="Wilson 1927")
+
+
+def quantiles(
+    dataset: xr.Dataset,
+    q: Sequence[float] = (0.05, 0.5, 0.95),
+    variables: Sequence[str] = TIMES,
+    confidence: float = 0.95,
+) -> xr.Dataset:
+    """Quantiles over the replicates that completed.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+    q : sequence of float, default 0.05, 0.5 and 0.95
+        From 0 to 1.
+    variables : sequence of str, default total time and downtime
+        Results with one value a migration.
+    confidence : float, default 0.95
+        Of each quantile's own interval.
+
+    Returns
+    -------
+    Dataset
+        For each variable, along ``quantile``: its quantile under its own name, and with ``_low`` and ``_high`` the two
+        order statistics that enclose the true quantile with at least `confidence`
+        (:func:`migkit.analysis.intervals.order_statistics`), ``NaN`` where there are too few values.
+        ``completed`` counts the replicates behind them; where none completed all is ``NaN``.
+
+    Raises
+    ------
+    ScenarioError
+        If there are no replicates, the expected engine made them, or `q` or `variables` make no sense.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, sweep
+    >>> scenario = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s"))
+    >>> ds = sweep(scenario, {"link.rtt": ["1 ms", "2 ms"], "replicate": range(8)}, "bitmap")
+    >>> quantiles(ds)["downtime_s"].dims
+    ('rtt', 'quantile')
+    """
+    import xarray as xr
+
+    _checked(dataset, confidence, variables)
+    if isinstance(q, str) or not hasattr(q, "__iter__") or not len(q):
+        raise ScenarioError("is not a list of quantiles, such as [0.05, 0.5, 0.95]", "q", q)
+    for one in q:
+        if isinstance(one, bool) or not isinstance(one, int | float | np.number) or not 0 <= one <= 1:
+            raise ScenarioError("is not a quantile: it must be from 0 to 1", "q", one)
+    completed = _completed(dataset)
+    found = {}
+    for name in variables:
+        measured = dataset[name].where(completed).transpose(..., REPLICATE)
+        table = [sample_quantile(measured.values, float(one), confidence) for one in q]
+        like = measured.isel({REPLICATE: 0}, drop=True).expand_dims(quantile=np.asarray(q, float), axis=-1)
+        words = dataset[name].attrs.get("long_name", name)
+        for end, meaning, parts in zip(
+            ("", "_low", "_high"), ("", ": lower bound of the quantile", ": upper bound of the quantile"),
+            zip(*table, strict=True), strict=True,
+        ):  # fmt: skip
+            attrs = dataset[name].attrs | {"long_name": f"{words}{meaning}"}
+            found[name + end] = like.copy(data=np.stack(parts, axis=-1)).assign_attrs(attrs)
+    count = completed.sum(REPLICATE).assign_attrs(units="1", long_name="replicates that completed")
+    notes = {"confidence": confidence, "interval": "order statistics"}
+    return xr.Dataset(found | {"completed": count}, attrs=dataset.attrs | notes)
+
+
+def _along(dataset: xr.Dataset, axis: str) -> list[Any]:
+    """The values of an axis; places where axes move together and none names the dimension."""
+    return dataset[axis].values.tolist() if axis in dataset.coords else list(range(dataset.sizes[axis]))
+
+
+def _two_values(dataset: xr.Dataset, axis: str, values: Sequence[Any] | None) -> list[Any]:
+    axes = [str(dim) for dim in dataset["outcome"].dims if dim != REPLICATE]
+    if axis not in axes:
+        known = did_you_mean(axis, axes) if axes else "it has none beside its replicates"
+        raise ScenarioError(f"is not an axis of this sweep: {known}", str(axis))
+    there = _along(dataset, axis)
+    if values is None:
+        if len(there) != 2:
+            raise ScenarioError(f"has {len(there)} values: say which two to compare, values=(first, second)", axis)
+        return there
+    values = list(values) if hasattr(values, "__iter__") and not isinstance(values, str) else [values]
+    if len(values) != 2 or values[0] == values[1]:
+        raise ScenarioError("must be two different values to compare", "values", values)
+    for value in values:
+        if value not in there:
+            raise ScenarioError(f"is not a value of this axis: use two of {show(there)}", axis, value)
+    return values
+
+
+def paired(
+    dataset: xr.Dataset,
+    axis: str,
+    values: Sequence[Any] | None = None,
+    variables: Sequence[str] = TIMES,
+    confidence: float = 0.95,
+) -> xr.Dataset:
+    """Differences between two values of an axis, replicate by replicate: the second less the first.
+
+    Migrations with the same replicate share their random draws, whatever the axes, so that a difference within a
+    replicate is that of the axis and most of the noise drops out.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+    axis : str
+        Dimension along which to compare, such as ``"policy"``.
+    values : sequence of two, optional
+        Values of its coordinate; by default its only two, in their order.
+    variables : sequence of str, default total time and downtime
+        Results with one value a migration.
+    confidence : float, default 0.95
+        Of all intervals.
+
+    Returns
+    -------
+    Dataset
+        For each variable the mean ``NAME_difference`` over the replicates in which both completed, with the bounds
+        ``_low`` and ``_high`` of Student's t interval, ``NaN`` for fewer than two such replicates; and for the
+        probability of convergence ``probability_difference`` with the bounds of Newcombe's interval for paired
+        proportions (:func:`migkit.analysis.intervals.paired_interval`). ``both``, ``only_first``, ``only_second`` and
+        ``neither`` count the replicates by who completed.
+
+    Raises
+    ------
+    ScenarioError
+        If there are no replicates, the expected engine made them, `axis` is none, or `values` are not two of its.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, sweep
+    >>> scenario = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s"))
+    >>> ds = sweep(scenario, {"policy": ["serialized", "unserialized"], "replicate": range(8)}, "bitmap")
+    >>> float(paired(ds, "policy")["total_time_s_difference"])  # RAM alone: the policies are the same
+    0.0
+    """
+    from scipy.special import stdtrit
+
+    _checked(dataset, confidence, variables)
+    values = _two_values(dataset, axis, values)
+    first, second = (
+        dataset[["outcome", *variables]].isel({axis: _along(dataset, axis).index(value)}, drop=True)
+        for value in values
+    )
+    one, other = _completed(first), _completed(second)
+    counts = {"both": one & other, "only_first": one & ~other, "only_second": ~one & other, "neither": ~one & ~other}
+    counts = {name: cases.sum(REPLICATE) for name, cases in counts.items()}
+    like, size = counts["both"], one.sizes[REPLICATE]
+    label = f"{axis} {values[1]} less {values[0]}"
+    found: dict[str, tuple[Any, str, str]] = {}
+    low, high = paired_interval(*(count.values for count in counts.values()), confidence)
+    difference = (counts["only_second"] - counts["only_first"]).values / size
+    found["probability_difference"] = difference, "1", f"difference of the probabilities to complete: {label}"
+    found["probability_difference_low"] = low, "1", "lower bound of the difference of the probabilities"
+    found["probability_difference_high"] = high, "1", "upper bound of the difference of the probabilities"
+    pairs = like.values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        quantile = stdtrit(np.where(pairs > 1, pairs - 1, np.nan), 0.5 + confidence / 2)
+    for name in variables:
+        differences = (second[name] - first[name]).where(one & other)
+        mean = differences.sum(REPLICATE) / like.where(like > 0)
+        variance = ((differences - mean) ** 2).sum(REPLICATE).values / np.where(pairs > 1, pairs - 1, np.nan)
+        half = quantile * np.sqrt(variance / np.where(pairs > 0, pairs, np.nan))
+        unit = dataset[name].attrs.get("units", "1")
+        found[f"{name}_difference"] = mean.values, unit, f"mean difference where both completed: {label}"
+        found[f"{name}_difference_low"] = mean.values - half, unit, "lower bound of the mean difference"
+        found[f"{name}_difference_high"] = mean.values + half, unit, "upper bound of the mean difference"
+    meanings = ("both completed", "only the first completed", "only the second completed", "neither completed")
+    for (name, count), meaning in zip(counts.items(), meanings, strict=True):
+        found[name] = count.values, "1", f"replicates in which {meaning}"
+    return _labelled(
+        like, found, dataset, confidence=confidence, interval="Student's t; Newcombe 1998, method 10",
+        compared=axis, first=values[0], second=values[1],
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""The explorer's two pictures as PNG: the timelines of both policies, and the map with the scenario's point on it.
+
+Each keeps its figure: between two moves only lines are exchanged, and a point that moves alone is drawn over the map
+as it was. Making the axes anew would take longer than everything else.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from migkit.analysis.closed_form import CATEGORIES
+from migkit.figures.planes import category_legend, category_plane
+from migkit.figures.style import COLUMN_IN, PAGE_IN, log_axis, style
+from migkit.figures.timeline import given_columns, given_over_time, pending_over_time, thinned
+from migkit.scenario.scenario import POLICIES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from migkit.run.simulate import SimulatedMigration
+
+DPI = 130  # 7.16 in are the width of a notebook's cell, some 930 pixels
+GBIT, GB = 1e9 / 8, 1e9
+_FIRST, _LAST = 2, 1  # devices behind RAM that are drawn, first and last in the list
+_LABEL = 14  # letters of a device's name that fit the legend
+
+
+def _png(pixels: Any) -> bytes:
+    buffer = io.BytesIO()
+    imsave(buffer, np.asarray(pixels)[..., :3], format="png", pil_kwargs={"compress_level": 1})
+    return buffer.getvalue()
+
+
+class Timelines:
+    """Pending and given bytes over time, serialized left and unserialized right, on the same axes."""
+
+    def __init__(self) -> None:
+        with style():
+            self._figure = Figure(figsize=(PAGE_IN, 3.7), dpi=DPI)
+            self._canvas = FigureCanvasAgg(self._figure)
+            self._axes = self._figure.subplots(2, len(POLICIES), sharex=True, sharey="row")
+            self._figure.subplots_adjust(left=0.085, right=0.985, top=0.94, bottom=0.175, wspace=0.06, hspace=0.1)
+        # Fixed places: to find them Matplotlib would lay out all tick labels twice at each drawing.
+        for ax in self._axes.flat:
+            ax.xaxis.set_label_coords(0.5, -0.16)
+            ax.yaxis.set_label_coords(-0.13, 0.5)
+
+    def draw(self, migrations: Mapping[str, SimulatedMigration]) -> bytes:
+        """Draw one migration a policy; the PNG."""
+        with style():
+            for ax in self._axes.flat:
+                for line in list(ax.lines):
+                    line.remove()
+                ax.relim()
+            for column, (policy, migration) in enumerate(migrations.items()):
+                upper, lower = self._axes[:, column]
+                timeline = thinned(_few_devices(migration.timeline))
+                pending_over_time(timeline, upper)
+                given_over_time(timeline, lower)
+                upper.set_title(f"{policy}: {migration.outcome.label.replace('_', ' ')}", y=1.0)
+                upper.yaxis.set_minor_locator(NullLocator())
+                upper.set_xlabel("")
+                if column:
+                    upper.set_ylabel("")
+                    lower.set_ylabel("")
+            self._limit(list(migrations.values()))
+            self._legend(next(iter(migrations.values())))
+            self._canvas.draw()
+        return _png(self._canvas.buffer_rgba())
+
+    def _limit(self, migrations: list[SimulatedMigration]) -> None:
+        """One time axis: as long as both take, but not so long that the shorter one cannot be seen."""
+        ends = sorted(migration.total_time_s for migration in migrations)
+        self._axes[0, 0].set_xlim(0, max(min(ends[-1], 2 * ends[0]), 1e-3))
+
+    def _legend(self, migration: SimulatedMigration) -> None:
+        for legend in list(self._figure.legends):
+            legend.remove()
+        upper, lower = self._axes[:, 0]
+        for line in lower.lines:
+            name = line.get_label()
+            line.set_label(name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…")
+        handles = [*upper.lines, *lower.lines]
+        if more := len(migration.labels) - len(lower.lines):
+            handles.append(Line2D([], [], linestyle="", label=f"({more} between not drawn)"))
+        self._figure.legend(
+            handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.2, handletextpad=0.5
+        )
+
+
+def _few_devices(timeline: pd.DataFrame) -> pd.DataFrame:
+    """Of many devices the first ones and the last in the list: more lines could not be told apart."""
+    behind = [column for column in given_columns(timeline) if column != "ram_bytes"]
+    return timeline.drop(columns=behind[_FIRST:-_LAST]) if len(behind) > _FIRST + _LAST else timeline
+
+
+class Map:
+    """Who converges over dirty rate and link, and the point where the scenario is."""
+
+    def __init__(self, rates: tuple[float, float], links: tuple[float, float]) -> None:
+        self.rates, self.links = rates, links
+        with style():
+            self._figure = Figure(figsize=(COLUMN_IN, 3.15), dpi=DPI)
+            self._canvas = FigureCanvasAgg(self._figure)
+            self._ax = self._figure.subplots()
+            self._figure.subplots_adjust(left=0.155, right=0.965, top=0.975, bottom=0.27)
+            self._ax.set(xlim=links, ylim=rates)
+            log_axis("x", self._ax, "Gbit/s", GBIT, "link")
+            log_axis("y", self._ax, "GB/s", GB, "dirty rate")
+            look = {"marker": "o", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": "black"}
+            (self._ring,) = self._ax.plot([], [], **look, markeredgewidth=1.4, clip_on=False, animated=True)
+            (self._dot,) = self._ax.plot([], [], "o", markersize=3.5, color="#D55E00", clip_on=False, animated=True)
+            category_legend(self._figure, set(range(len(CATEGORIES))), loc="lower center", ncols=2)
+        self._keep()
+
+    def _keep(self) -> None:
+        with style():
+            self._canvas.draw()
+        self._ground = self._canvas.copy_from_bbox(self._figure.bbox)
+
+    def redraw(self, categories: xr.DataArray) -> None:
+        """Take another map as the ground."""
+        for collection in list(self._ax.collections):
+            collection.remove()
+        with style():
+            category_plane(categories, self._ax, "bandwidth", "write_rate")
+        self._ax.set(xlim=self.links, ylim=self.rates)
+        self._keep()
+
+    def draw(self, rate: float, link: float, pale: bool = False) -> bytes:
+        """Draw the point over the ground; the PNG. A rate of 0 stands on the lower edge.
+
+        Parameters
+        ----------
+        rate, link : float
+            Bytes/s.
+        pale : bool
+            Whether the ground is that of an earlier scenario, until its own is computed.
+        """
+        self._canvas.restore_region(self._ground)
+        if pale:
+            pixels = np.asarray(self._canvas.buffer_rgba())
+            pixels[:] = 191 + pixels // 4
+        for artist in (self._ring, self._dot):
+            artist.set_data([link], [max(rate, self.rates[0])])
+            self._ax.draw_artist(artist)
+        return _png(self._canvas.buffer_rgba())

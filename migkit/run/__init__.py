@@ -1,0 +1,1 @@
+"""One migration, and many: designs of sweeps, their grid, threads, clusters, stores and tables."""

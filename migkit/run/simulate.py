@@ -1,0 +1,307 @@
+"""One migration: its outcome in a sentence, its numbers, and its timeline."""
+
+from __future__ import annotations
+
+import functools
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from migkit import results
+from migkit.results import Outcome, bytes_text, seconds_text
+from migkit.scenario.constants import ENGINES
+from migkit.scenario.errors import ScenarioError, did_you_mean
+from migkit.scenario.scenario import Scenario, columns, device_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "simulate"]
+
+DOWNTIME_PARTS = {
+    "downtime_stop_s": "VM stop and final sync",
+    "downtime_ram_s": "RAM",
+    "downtime_devices_s": "devices",
+    "downtime_state_s": "device state",
+    "downtime_destination_s": "destination",
+}
+_HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
+
+
+def check_engine(engine: str) -> str:
+    """Return `engine`, or say in one sentence which engines there are.
+
+    Raises
+    ------
+    ScenarioError
+        If `engine` is none of :data:`ENGINES`.
+    """
+    if engine not in ENGINES:
+        raise ScenarioError(f"is not an engine: {did_you_mean(engine, ENGINES)}", "engine", engine)
+    return engine
+
+
+def check_whole_number(name: str, value: Any, least: int = 0) -> int:
+    """Return `value` as an int, or say in one sentence that it must be a whole number.
+
+    Raises
+    ------
+    ScenarioError
+        If `value` is no whole number, is less than `least`, or does not fit into 63 bits.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not least <= value < 2**63:
+        raise ScenarioError(f"must be a whole number of {least} or more", name, value)
+    return int(value)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SimulatedMigration:
+    """One simulated migration, as :func:`simulate` returns it.
+
+    Shown in a notebook it draws a small table; printed, ``summary()`` says the same in words. The
+    timeline is computed the first time it is asked for.
+    """
+
+    scenario: Scenario
+    engine: str
+    seed: int
+    replicate: int
+    labels: tuple[str, ...]
+    """Labels of the devices in list order."""
+    numbers: Mapping[str, Any]
+    """Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices
+    are arrays in the order of `labels`."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the migration ended."""
+        return Outcome(int(self.numbers["outcome"]))
+
+    @property
+    def converged(self) -> bool:
+        """Whether it completed."""
+        return self.outcome is Outcome.COMPLETED
+
+    @property
+    def sentence(self) -> str:
+        """One sentence that says how it ended, and why."""
+        return results.sentence(self.numbers, self.labels)
+
+    @property
+    def total_time_s(self) -> float:
+        """Seconds from the migrate command to the end, or to the verdict that there is none."""
+        return float(self.numbers["total_time_s"])
+
+    @property
+    def downtime_s(self) -> float:
+        """Seconds during which no guest ran; NaN if the VM was never stopped."""
+        return float(self.numbers["downtime_s"])
+
+    @property
+    def downtime_parts_s(self) -> dict[str, float]:
+        """What the downtime was spent on, seconds by part."""
+        return {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
+
+    @property
+    def sync_count(self) -> int:
+        """Bitmap syncs, as ``dirty-sync-count`` reports them."""
+        return int(self.numbers["sync_count"])
+
+    @property
+    def turns(self) -> int:
+        """Walks of the device list."""
+        return int(self.numbers["turns"])
+
+    @property
+    def bytes_sent(self) -> dict[str, int]:
+        """Bytes put into the stream, by device."""
+        return {label: int(size) for label, size in zip(self.labels, self.numbers["device_bytes"], strict=True)}
+
+    @functools.cached_property
+    def devices(self) -> pd.DataFrame:
+        """One row per device: bytes, calls, and when what happened (seconds, NaN for never)."""
+        import pandas as pd
+
+        names = ["device_bytes", "device_calls", "device_first_call_s", "device_initial_sent_s"]
+        names += ["device_ack_s", "device_starved_s", "device_initial_left_bytes"]
+        table = {name.removeprefix("device_"): self.numbers[name] for name in names}
+        return pd.DataFrame({"device": list(self.labels)} | table)
+
+    @functools.cached_property
+    def timeline(self) -> pd.DataFrame:
+        """One row per turn of the loop: seconds, bytes, and what each device, RAM among them, sent in it.
+
+        ``time_s`` is the start of the turn; ``exact_bytes`` is NaN where the exact query did not run,
+        ``ram_returned`` and ``<device>_bytes`` where the walk did not reach RAM or the device. The bytes are those of
+        the stream without the headers of sections, of RAM with those of its pages. A migration of more than 200,000
+        turns is cut after those.
+        """
+        import pandas as pd
+
+        from migkit import kernels
+
+        parameters = columns([self.scenario])
+        _, turns = kernels.record(parameters, self.engine, self.seed, self.replicate)
+        table = {
+            "time_s": turns.t_ns * 1e-9,
+            "estimate_bytes": turns.estimate,
+            "exact_bytes": _never_is_nan(turns.exact),
+            "threshold_bytes": turns.threshold,
+            "pending_bytes": turns.pending,
+            "synced": turns.synced.astype(bool),
+            "throttle_percent": turns.throttle,
+            "ram_pages": turns.ram_pages,
+            "ram_returned": _never_is_nan(turns.ram_returned),
+            "remaining_pages": turns.remaining_pages,
+            "sync_count": turns.sync_count,
+        }
+        for index, label in enumerate(self.labels):
+            table[f"{label}_bytes"] = _never_is_nan(turns.device_sent[:, index])
+        return pd.DataFrame(table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as plain Python values, ``None`` for *never*; what ``migkit run --json`` prints."""
+
+        def plain(value: Any) -> Any:
+            return None if isinstance(value, float) and math.isnan(value) else value
+
+        table: dict[str, Any] = {"outcome": self.outcome.label, "converged": self.converged, "sentence": self.sentence}
+        per_device: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
+        for variable in results.VARIABLES:
+            value = np.asarray(self.numbers[variable.name]).tolist()
+            if variable.name == "outcome":
+                continue
+            if variable.name == "culprit":
+                table["culprit"] = self.labels[value] if value >= 0 else None
+            elif variable.dims:
+                for label, one in zip(self.labels, value, strict=True):
+                    per_device[label][variable.name.removeprefix("device_")] = plain(one)
+            else:
+                table[variable.name] = plain(value)
+        table["devices"] = per_device
+        table["provenance"] = results.provenance(self.engine, self.seed) | {"replicate": self.replicate}
+        return table
+
+    # --- as text
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Name and text of the numbers that a reader wants first."""
+        number = self.numbers
+        facts = [("total time" if self.converged else "verdict after", seconds_text(self.total_time_s))]
+        if not math.isnan(self.downtime_s):
+            parts = [f"{seconds_text(value)} {name}" for name, value in self.downtime_parts_s.items() if value > 0]
+            facts.append(("downtime", seconds_text(self.downtime_s) + (f" = {' + '.join(parts)}" if parts else "")))
+        facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
+        if self.converged:
+            facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
+        facts.append(("loop", f"{self.turns} turns, {self.sync_count} bitmap syncs"))
+        if number["throttle_percent"]:
+            facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
+        return facts
+
+    def _device_rows(self) -> list[tuple[str, ...]]:
+        rows = [("device", "sent", "calls", "first call", "initial data sent", "acknowledged", "starved")]
+        times = ("device_first_call_s", "device_initial_sent_s", "device_ack_s", "device_starved_s")
+        for index, label in enumerate(self.labels):
+            size, calls = (int(self.numbers[name][index]) for name in ("device_bytes", "device_calls"))
+            moments = [float(self.numbers[name][index]) for name in times]
+            texts = ["-" if math.isnan(moment) else seconds_text(moment) for moment in moments]
+            rows.append((label, bytes_text(size), str(calls), *texts))
+        return rows
+
+    def summary(self) -> str:
+        """The migration in a few lines of plain text, the sentence first."""
+        facts, rows = self._facts(), self._device_rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [self.sentence, "", self._made_with()]
+        lines += [f"{name:<14}{text}" for name, text in facts] + [""]
+        for label, *cells in rows:
+            padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([f"{label:<{widths[0]}}", *padded]))
+        return "\n".join(lines)
+
+    def _made_with(self) -> str:
+        text = f"QEMU {self.scenario.qemu}, {self.scenario.walk_policy}, {self.engine} engine"
+        return text + (f", seed {self.seed}, replicate {self.replicate}" if self.engine == "bitmap" else "")
+
+    def __repr__(self) -> str:
+        return f"<SimulatedMigration: {self.sentence}>"
+
+    def _repr_html_(self) -> str:
+        """A small table; colours are those of the page, so that it reads on dark and on light."""
+        facts = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self._facts()
+        )
+        head, *rows = self._device_rows()
+        more = f"<p>… and {len(rows) - _HTML_DEVICES} more devices.</p>" if len(rows) > _HTML_DEVICES else ""
+        heads = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_shortened(cell))}</td>" for cell in row) + "</tr>"
+            for row in rows[:_HTML_DEVICES]
+        )
+        return (
+            f"<div><p><strong>{html.escape(self.sentence)}</strong><br>{html.escape(self._made_with())}</p>"
+            f"<table>{facts}</table><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
+        )
+
+
+def _shortened(text: str, width: int = 40) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _never_is_nan(column: np.ndarray) -> np.ndarray:
+    return np.where(column < 0, np.nan, column)
+
+
+def simulate(scenario: Scenario, engine: str = "expected", seed: int = 0, replicate: int = 0) -> SimulatedMigration:
+    """Simulate one migration.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What migrates, over which link, with which settings.
+    engine : {"expected", "bitmap"}, optional
+        RAM as expected values (deterministic, microseconds) or as a page-exact bitmap.
+    seed : int, optional
+        Root seed of the random draws of the bitmap engine.
+    replicate : int, optional
+        Number of the repetition; each has its own draws, the same for every scenario.
+
+    Returns
+    -------
+    SimulatedMigration
+
+    Raises
+    ------
+    ScenarioError
+        If `engine`, `seed` or `replicate` is not one of those.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, simulate
+    >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))
+    >>> simulate(scenario).converged
+    True
+    """
+    check_engine(engine)
+    seed = check_whole_number("seed", seed)
+    replicate = check_whole_number("replicate", replicate)
+    from migkit import kernels
+
+    parameters = columns([scenario])
+    outputs = kernels.run(parameters, engine=engine, seed=seed, replicate=replicate, parallel=False)
+    labels = tuple(device_labels(scenario))
+    numbers: dict[str, Any] = {}
+    table = results.values(outputs)
+    for variable in results.VARIABLES:
+        value = table[variable.name][0]
+        numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
+    numbers["device_initial_bytes"] = parameters.device_initial_bytes[0, : len(labels)]
+    return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers)

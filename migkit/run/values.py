@@ -1,0 +1,199 @@
+"""Values of an axis written as a rule: evenly, by a constant ratio, or spread over a box by a design."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.fields import Part, number
+from migkit.scenario.units import FORMATS, exact_value, geomspace, kind_name, linspace
+
+__all__ = ["Design", "Range", "Spacing", "expanded"]
+
+MOST_POINTS = 1 << 17
+"""Points of a design: each is a scenario of its own, checked before anything is computed."""
+
+
+class Spacing(Part):
+    """Values between two ends, both included: ``{ geomspace = ["1 Gbit/s", "100 Gbit/s", 110] }``.
+
+    Parameters
+    ----------
+    linspace, geomspace : list of three, one of them
+        First value, last value and how many: evenly, or with a constant ratio. Quantities have units, counts none.
+    multiple : quantity, optional
+        Round every value to a multiple of this; regions need whole pages (``"4 KiB"``).
+
+    Examples
+    --------
+    >>> Spacing(geomspace=["1 MB/s", "1 GB/s", 4]).values()
+    ('1 MB/s', '10 MB/s', '100 MB/s', '1 GB/s')
+    >>> Spacing(linspace=[0, 8, 5]).values()
+    (0, 2, 4, 6, 8)
+    """
+
+    linspace: tuple[Any, Any, Any] | None = None
+    geomspace: tuple[Any, Any, Any] | None = None
+    multiple: Any = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Spacing:
+        if (self.linspace is None) == (self.geomspace is None):
+            raise ScenarioError('needs one rule: linspace or geomspace, each ["first", "last", number of values]')
+        return self
+
+    def values(self) -> tuple[Any, ...]:
+        """Give the values as a scenario takes them."""
+        start, stop, num = self.linspace or self.geomspace
+        if isinstance(start, str) or isinstance(stop, str):
+            return (linspace if self.linspace else geomspace)(start, stop, num, self.multiple)
+        return self._numbers(start, stop, num)
+
+    def _numbers(self, start: Any, stop: Any, num: Any) -> tuple[int | float, ...]:
+        for end in (start, stop):
+            if isinstance(end, bool) or not isinstance(end, int | float):
+                raise ScenarioError("is not the end of a range: give two numbers or two quantities", value=end)
+        if isinstance(num, bool) or not isinstance(num, int) or num < 2:
+            raise ScenarioError("is not a number of values: give a whole number of 2 or more", "num", num)
+        if self.geomspace and min(start, stop) <= 0:
+            raise ScenarioError("cannot start or end at 0: give numbers above 0, or use linspace", "geomspace")
+        if self.multiple is not None:
+            raise ScenarioError("rounds quantities only, not plain numbers", "multiple", self.multiple)
+        if self.geomspace:
+            return tuple(np.geomspace(start, stop, num).tolist())
+        values = np.linspace(start, stop, num).tolist()
+        if all(isinstance(end, int) for end in (start, stop)):
+            values = [int(value) if value.is_integer() else value for value in values]
+        return tuple(values)
+
+
+class Range(Part):
+    """Two ends that a design spreads its points between: ``{ geomspace = ["1 Gbit/s", "100 Gbit/s"] }``.
+
+    Parameters
+    ----------
+    linspace, geomspace : list of two, one of them
+        Least and largest value: spread evenly, or evenly in the logarithm.
+    multiple : quantity, optional
+        Round every value to a multiple of this. Counts (two whole numbers) are whole without it.
+    """
+
+    linspace: tuple[Any, Any] | None = None
+    geomspace: tuple[Any, Any] | None = None
+    multiple: Any = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Range:
+        if (self.linspace is None) == (self.geomspace is None):
+            raise ScenarioError('needs one rule: linspace or geomspace, each ["least", "largest"]')
+        low, high = self._ends()
+        if not low < high:
+            raise ScenarioError("has its ends the wrong way round, or twice the same one", value=list(self.ends))
+        if self.geomspace and low <= 0:
+            raise ScenarioError("cannot start at 0: give ends above 0, or use linspace", "geomspace")
+        if self.multiple is not None and self._step() <= 0:
+            raise ScenarioError("cannot be rounded to: it must be above 0", "multiple", self.multiple)
+        return self
+
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The two ends as they were written."""
+        return self.linspace or self.geomspace
+
+    def _kind(self) -> str | None:
+        """Return "size", "rate" or "time", None for plain numbers."""
+        low, high = self.ends
+        if isinstance(low, str) or isinstance(high, str):
+            return kind_name(high)
+        for end in (low, high):
+            if isinstance(end, bool) or not isinstance(end, int | float):
+                raise ScenarioError("is not the end of a range: give two numbers or two quantities", value=end)
+        return None
+
+    def _ends(self) -> tuple[Fraction, Fraction]:
+        kind = self._kind()
+        low, high = (exact_value(end, kind) if kind else Fraction(end) for end in self.ends)
+        return low, high
+
+    def _step(self) -> Fraction:
+        kind = self._kind()
+        if self.multiple is not None:
+            return exact_value(self.multiple, kind) if kind else Fraction(self.multiple)
+        whole = kind == "size" or (kind is None and all(isinstance(end, int) for end in self.ends))
+        return Fraction(int(whole))
+
+    def values(self, shares: np.ndarray) -> tuple[Any, ...]:
+        """Give the values at these shares of the way, from 0 to 1, as a scenario takes them."""
+        kind, step = self._kind(), self._step()
+        low, high = self._ends()
+        if self.geomspace:
+            ratio = math.log(high / low)
+            found = [float(low) * math.exp(ratio * share) for share in shares.tolist()]
+        else:
+            found = [float(low + (high - low) * Fraction(share)) for share in shares.tolist()]
+        rounded = [round(value / step) * step if step else Fraction(f"{value:.12g}") for value in found]
+        rounded = [min(max(value, low), high) if not step else value for value in rounded]
+        if kind:
+            return tuple(FORMATS[kind](value) for value in rounded)
+        return tuple(int(value) if step and step.denominator == 1 else float(value) for value in rounded)
+
+
+class Design(Part):
+    """Points spread over ranges of several fields at once, instead of every combination.
+
+    Parameters
+    ----------
+    method : {"sobol", "latin_hypercube"}
+        ``scipy.stats.qmc.Sobol`` (scrambled; a power of two of points) or ``scipy.stats.qmc.LatinHypercube``.
+    points : int
+        How many, 2 to 131072. Each is a scenario of its own, checked before anything is computed.
+    ranges : mapping of str to Range
+        The fields by dotted path.
+    seed : int, default 0
+        Of the design; the draws of the bitmap engine have the sweep's.
+
+    Examples
+    --------
+    >>> design = Design(method="sobol", points=4, ranges={"link.bandwidth": {"geomspace": ["1 Gbit/s", "100 Gbit/s"]}})
+    >>> len(design.values()["link.bandwidth"])
+    4
+    """
+
+    method: Literal["sobol", "latin_hypercube"]
+    points: number(int, 2, MOST_POINTS)
+    ranges: dict[str, Range]
+    seed: number(int, 0, 2**63 - 1) = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Design:
+        if not self.ranges:
+            raise ScenarioError("has no fields: give a range for each field that the design moves", "ranges")
+        if self.method == "sobol" and self.points & (self.points - 1):
+            near = 1 << round(math.log2(self.points))
+            raise ScenarioError(f"is not a power of two, which Sobol points need: the nearest is {near}", "points",
+                                self.points)  # fmt: skip
+        return self
+
+    def values(self) -> dict[str, tuple[Any, ...]]:
+        """Give the values of every field, in the order of the points."""
+        from scipy.stats import qmc
+
+        sampler = {"sobol": qmc.Sobol, "latin_hypercube": qmc.LatinHypercube}[self.method]
+        shares = sampler(len(self.ranges), rng=np.random.default_rng(self.seed)).random(self.points)
+        return {path: rule.values(shares[:, i]) for i, (path, rule) in enumerate(self.ranges.items())}
+
+
+def expanded(path: str, given: Any) -> Any:
+    """The values of an axis: those listed, or those of the rule that is given instead."""
+    try:
+        if isinstance(given, Mapping) and {"linspace", "geomspace"} & set(given):
+            given = Spacing(**given)
+        return given.values() if isinstance(given, Spacing) else given
+    except ScenarioError as error:
+        raise error.within(path) from None

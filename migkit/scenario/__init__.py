@@ -1,0 +1,1 @@
+"""What a person writes: quantities with units, checks, QEMU versions, and how a scenario becomes kernel records."""

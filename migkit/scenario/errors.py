@@ -1,0 +1,107 @@
+"""The one exception for what a person wrote wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_NOT_GIVEN = object()
+
+
+class ScenarioError(ValueError):
+    """A scenario, quantity, file or path that cannot be used; the message is one sentence.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong and what is allowed, phrased so that it follows the field and its value.
+    field : str, optional
+        Dotted path of the field, such as ``"guest.regions.0.size"``.
+    value : object, optional
+        What was given.
+
+    Examples
+    --------
+    >>> print(ScenarioError("is outside the allowed range 1 to 99", field="migration.max_cpu_throttle", value=120))
+    migration.max_cpu_throttle = 120 is outside the allowed range 1 to 99.
+    """
+
+    __module__ = "migkit"  # what a traceback shows: the name people import
+
+    def __init__(self, problem: str, field: str = "", value: object = _NOT_GIVEN) -> None:
+        self.problem, self.field, self.value = problem, field, value
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        shown = "" if self.value is _NOT_GIVEN else show(self.value)
+        subject = " = ".join(part for part in (self.field, shown) if part)
+        text = f"{subject} {self.problem}".strip()
+        return text if text.endswith(("?", ".")) else f"{text}."
+
+    def within(self, parent: str) -> ScenarioError:
+        """Return the same error, told from one level further out.
+
+        Parameters
+        ----------
+        parent : str
+            Dotted path of the object that `field` belongs to.
+        """
+        path = ".".join(part for part in (parent, self.field) if part)
+        return ScenarioError(self.problem, path, self.value)
+
+    def __reduce__(self) -> tuple:
+        # Exceptions pickle as cls(*args); args holds the finished sentence, and workers send errors back.
+        given = () if self.value is _NOT_GIVEN else (self.value,)
+        return ScenarioError, (self.problem, self.field, *given)
+
+
+class AnotherSweep(ScenarioError):
+    """A store holds another sweep than the one asked for, or results of another model."""
+
+
+class ClusterLost(RuntimeError):
+    """The workers or the scheduler of a cluster are gone; the message says so in a few words."""
+
+
+class Unfinished(RuntimeError):
+    """A computation that had to stop on the way; the message is one sentence on what is kept and how to go on."""
+
+
+def show(value: object) -> str:
+    """Write a value as it would be typed, cut to a length that fits a sentence.
+
+    Examples
+    --------
+    >>> show("16 GiB"), show(128)
+    ('"16 GiB"', '128')
+    """
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def choices(names: Iterable[str]) -> str:
+    """List what is allowed, for the end of a sentence.
+
+    Examples
+    --------
+    >>> choices(["uniform", "sequential"])
+    '"uniform" or "sequential"'
+    """
+    quoted = [f'"{name}"' for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
+
+
+def did_you_mean(word: object, names: Iterable[str], otherwise: str = "use") -> str:
+    """Suggest the nearest allowed name, or list them all when none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("bandwith", ["bandwidth", "rtt"])
+    'did you mean "bandwidth"?'
+    >>> did_you_mean("colour", ["bandwidth", "rtt"])
+    'use "bandwidth" or "rtt"'
+    """
+    known = list(names)
+    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.7)
+    return f'did you mean "{near[0]}"?' if near else f"{otherwise} {choices(known)}"

@@ -1,0 +1,189 @@
+"""What fields of a scenario have in common: units, ranges, and errors told in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    model_validator,
+)
+from pydantic import ValidationError as PydanticError
+
+from migkit.scenario.errors import ScenarioError, choices, did_you_mean
+from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
+
+READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
+
+
+def quantity(kind: type, low: str, high: str, or_zero: bool = False) -> Any:
+    """Declare a field that is a quantity with a unit.
+
+    Parameters
+    ----------
+    kind : type
+        `Bytes`, `Rate` or `Seconds`.
+    low, high : str
+        The range allowed, both ends included.
+    or_zero : bool
+        Whether 0 is allowed below `low`.
+    """
+    read = READ[kind]
+    least, most = read(low), read(high)
+    allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
+
+    def check(value: Any) -> Any:
+        number = read(value)
+        if not (least <= number <= most or (or_zero and number == 0)):
+            raise ScenarioError(
+                f"is outside the allowed range: it must be {allowed}",
+                value=str(value) if isinstance(value, kind) else value,
+            )
+        return kind(number)
+
+    return Annotated[kind, PlainValidator(check), PlainSerializer(str, return_type=str)]
+
+
+def number(kind: type, low: float, high: float) -> Any:
+    """Declare a field that is a plain number between two bounds, both included."""
+    what = "a whole number" if kind is int else "a number"
+
+    def check_type(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+            raise ScenarioError(f"is not {what}: it must be from {low} to {high}", value=value)
+        return value
+
+    def check_range(value: Any) -> Any:
+        if not low <= value <= high:
+            raise ScenarioError(f"is outside the allowed range: it must be from {low} to {high}", value=value)
+        return value
+
+    return Annotated[kind, BeforeValidator(check_type), AfterValidator(check_range)]
+
+
+Flag = Annotated[bool, Strict()]
+Share = number(float, 0, 1)
+Text = Annotated[str, Strict()]
+
+
+class Part(BaseModel):
+    """A piece of a scenario: immutable, without unknown fields, and wrong in one sentence only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except PydanticError as error:
+            raise _sentence(error, type(self)) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """Validate as the constructor does, with its errors."""
+        try:
+            return super().model_validate(obj, **options)
+        except PydanticError as error:
+            raise _sentence(error, cls) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        # What a notebook shows for the constructor: names and defaults, without pydantic's annotations.
+        cls.__signature__ = Signature(
+            [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=Parameter.empty if f.is_required() else f.default)
+                for name, f in cls.model_fields.items()
+            ]
+        )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ScenarioError("cannot be set: a scenario never changes, make another with replace()", name)
+
+    def __delattr__(self, name: str) -> None:
+        raise ScenarioError("cannot be deleted: a scenario never changes, make another with replace()", name)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_scalars(cls, data: Any) -> Any:
+        # Axis values arrive as NumPy scalars or 0-d arrays; a pint quantity is not one of them.
+        if not isinstance(data, dict):
+            return data
+        return {name: plain(value) for name, value in data.items()}
+
+    def changed(self, **changes: Any) -> Self:
+        """Return a copy with other values, validated.
+
+        Examples
+        --------
+        >>> from migkit import Link
+        >>> Link(bandwidth="10 Gbit/s").changed(rtt="1 ms")
+        Link(bandwidth='10 Gbit/s', rtt='1 ms', send_buffer='0 B', fresh_bandwidth='0 B/s', fresh_after='0 B')
+        """
+        return type(self)(**{**self.__dict__, **changes})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar or 0-d array as the Python value it holds; anything else, a pint quantity too, as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not hasattr(value, "m_as"):
+        return value.item()
+    return value
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """Write pydantic's location as the path a person would use: without the tag of a union."""
+    parts: list[str] = []
+    for i, part in enumerate(location):
+        if i and isinstance(location[i - 1], int) and isinstance(part, str) and part in _KINDS_OF_DEVICE:
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+_KINDS_OF_DEVICE = ("ram", "vfio", "block")
+
+
+def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
+    """Turn the first of pydantic's complaints into one sentence."""
+    # A misspelt name is often missing too: the spelling says more.
+    found = error.errors(include_url=False)
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+    path = _dotted(first["loc"])
+    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    own = context.get("error")
+    if isinstance(own, ScenarioError):
+        return own.within(path)
+    if kind == "extra_forbidden":
+        return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
+    if kind == "missing":
+        return ScenarioError("is missing: it has no default", path)
+    if kind == "union_tag_not_found":
+        return ScenarioError(f"is missing: use {choices(_KINDS_OF_DEVICE)}", f"{path}.kind")
+    if kind == "union_tag_invalid":
+        tag = value.get("kind") if isinstance(value, dict) else value
+        return ScenarioError(f"is not a kind of device: {did_you_mean(tag, _KINDS_OF_DEVICE)}", f"{path}.kind", tag)
+    if kind == "model_attributes_type":
+        return ScenarioError("is not a device: give Ram, Vfio or Block, or a table with a kind", path, value)
+    if kind == "literal_error":
+        allowed = [text.strip("'") for text in context["expected"].replace(" or ", ", ").split(", ")]
+        return ScenarioError(f"is not allowed: {did_you_mean(value, allowed)}", path, value)
+    if kind == "bool_type":
+        return ScenarioError("is not allowed: it must be true or false", path, value)
+    if kind == "string_type":
+        return ScenarioError("is not text", path, value)
+    if kind == "tuple_type":
+        return ScenarioError("is not a list", path, value)
+    if kind == "model_type":
+        name = context.get("class_name", "part")
+        return ScenarioError(f"is not a {name}: give one, or a table of its fields", path, value)
+    return ScenarioError(f"is not allowed: {first['msg'][:1].lower()}{first['msg'][1:]}", path, value)

@@ -1,0 +1,382 @@
+"""The parts of a scenario: guest, devices, link, migration parameters, host costs."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from migkit.scenario.constants import MAX_DOWNTIME_LIMIT_S
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.fields import Flag, Part, Share, Text, number, quantity
+from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
+
+# Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
+Size = quantity(Bytes, "0 B", "1024 TiB")
+SizeAboveZero = quantity(Bytes, "1 B", "1024 TiB")
+Speed = quantity(Rate, "0 B/s", "1 TB/s")
+SpeedAboveZero = quantity(Rate, "1 kB/s", "1 TB/s")
+Limit = quantity(Rate, "1 kB/s", "1000 TB/s", or_zero=True)
+Cost = quantity(Seconds, "0 s", "1 h")
+PageCost = quantity(Seconds, "0 s", "1 ms")
+Percent = number(int, 1, 99)
+
+
+def _power_of_two(value: Bytes) -> Bytes:
+    if value & (value - 1):
+        raise ScenarioError("is not a power of two, such as 4 KiB or 64 KiB", value=str(value))
+    return value
+
+
+class Region(Part):
+    """A range of RAM that the guest writes to; RAM outside all regions is never written.
+
+    Parameters
+    ----------
+    size : bytes
+        Whole pages, above 0.
+    start : bytes, default 0 B
+        Where the region begins in RAM; whole pages. Regions do not overlap.
+    write_rate : bytes/s, default 0 B/s
+        Page writes per second times the page size; up to 1 TB/s. A write dirties one page; several writes to one page
+        between two syncs dirty it once.
+    pattern : {"uniform", "sequential"}, default "uniform"
+        Independent writes to random pages, or one page after the other, round and round.
+    zero_share : float, default 0
+        Share of the region's pages that hold only zeroes, 0 to 1
+        (``migration/ram.c:save_zero_page``: 9 bytes on the wire).
+
+    Examples
+    --------
+    >>> Region(size="2 GiB", write_rate="400 MB/s").size
+    2 GiB
+    """
+
+    size: SizeAboveZero
+    start: Size = Bytes(0)
+    write_rate: Speed = Rate(0)
+    pattern: Literal["uniform", "sequential"] = "uniform"
+    zero_share: Share = 0.0
+
+
+class Guest(Part):
+    """The guest's memory and who writes to it.
+
+    Parameters
+    ----------
+    ram : bytes
+        Size of RAM, whole pages, up to 1024 TiB.
+    page_size : bytes, default 4 KiB
+        The target's page, a power of two from 512 B to 1 GiB; dirty bitmaps have one bit a page.
+    accel : {"kvm", "tcg"}, default "kvm"
+        Who keeps the dirty log. ``kvm``: re-protected lazily, chunk by chunk, just before its pages are sent
+        (``migration/ram.c:migration_clear_memory_region_dirty_bitmap``); ``tcg``: at the sync.
+    zero_share : float, default 0
+        Share of zero pages outside the regions, 0 to 1.
+    regions : list of Region, default none
+        What is written to.
+
+    Examples
+    --------
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="1 GiB", write_rate="200 MB/s")])
+    >>> guest.ram // guest.page_size
+    4194304
+    """
+
+    ram: SizeAboveZero
+    page_size: Annotated[quantity(Bytes, "512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
+    accel: Literal["kvm", "tcg"] = "kvm"
+    zero_share: Share = 0.0
+    regions: tuple[Region, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Guest:
+        self._whole_pages(self.ram, "ram")
+        for i, region in enumerate(self.regions):
+            self._whole_pages(region.size, f"regions.{i}.size")
+            self._whole_pages(region.start, f"regions.{i}.start")
+            if region.start + region.size > self.ram:
+                end = format_bytes(region.start + region.size)
+                raise ScenarioError(f"ends at {end}, beyond the {self.ram} of RAM", f"regions.{i}")
+        ordered = sorted(range(len(self.regions)), key=lambda i: self.regions[i].start)
+        for a, b in pairwise(ordered):
+            first, second = self.regions[a], self.regions[b]
+            end = first.start + first.size
+            if end > second.start:
+                raise ScenarioError(
+                    f"starts at {second.start} and overlaps region {a} of the list, which ends at "
+                    f"{format_bytes(end)}: regions must not share pages",
+                    f"regions.{b}",
+                )
+        return self
+
+    def _whole_pages(self, size: Bytes, field: str) -> None:
+        if size % self.page_size:
+            near = max(1, round(size / self.page_size)) * self.page_size
+            raise ScenarioError(
+                f"is not a whole number of {self.page_size} pages: the nearest is {format_bytes(near)}",
+                field,
+                str(size),
+            )
+
+
+class Ram(Part):
+    """The place of RAM in the device list; needed only to put it elsewhere than QEMU does.
+
+    Parameters
+    ----------
+    kind : "ram"
+        What it is, in TOML.
+
+    Examples
+    --------
+    >>> Ram()
+    Ram(kind='ram')
+    """
+
+    kind: Literal["ram"] = "ram"
+
+
+class Vfio(Part):
+    """One VFIO device, or several equal ones, that can be read while the guest runs.
+
+    Parameters
+    ----------
+    kind : "vfio"
+        What it is, in TOML.
+    name : str, default ""
+        Label in results; numbered when `count` is not 1. Without one, devices are ``vfio0``, ``vfio1``, ...
+    count : int, default 1
+        How many of them, 0 to 64, one behind the other in the list.
+    initial_bytes : bytes
+        Initial pre-copy data (``initial_bytes`` of the kernel's VFIO_MIG_GET_PRECOPY_INFO); until it is sent and
+        loaded, switchover-ack holds the migration back.
+    dirty_rate : bytes/s, default 0 B/s
+        How fast the device's state is rewritten once the migration runs, up to 1 TB/s.
+    dirty_max : bytes, default 0 B
+        The most that can be dirty at once; needed when `dirty_rate` is above 0.
+    stop_copy_bytes : bytes, default 0 B
+        State that can only be read once the device has stopped.
+    chunk : bytes, default 1 MiB
+        The most one read returns (``hw/vfio/migration.c:vfio_save_iterate``: one read a call, of at most 1 MiB).
+    read_rate : bytes/s, default 3 GB/s
+        How fast the device hands out its data, from 1 kB/s to 1 TB/s. The default is near the 0.3 to 0.5 ms per MiB
+        measured with the synthetic device of ``data/qemu-traces``.
+    load_time : seconds, default 0.3 ms
+        What the destination needs to load the initial data before it can acknowledge; 0 to 1 h.
+
+    Examples
+    --------
+    >>> Vfio(count=2, initial_bytes="256 MiB").chunk
+    1 MiB
+    """
+
+    kind: Literal["vfio"] = "vfio"
+    name: Text = ""
+    count: number(int, 0, 64) = 1
+    initial_bytes: Size
+    dirty_rate: Speed = Rate(0)
+    dirty_max: Size = Bytes(0)
+    stop_copy_bytes: Size = Bytes(0)
+    chunk: SizeAboveZero = Bytes(2**20)
+    read_rate: SpeedAboveZero = Rate(3e9)
+    load_time: Cost = Seconds(0.3e-3)
+
+    @model_validator(mode="after")
+    def _dirty_has_a_cap(self) -> Vfio:
+        if self.dirty_rate > 0 and self.dirty_max == 0:
+            raise ScenarioError(
+                f"must be above 0 when dirty_rate is ({self.dirty_rate}): it is the most that can be dirty at once",
+                "dirty_max",
+                str(self.dirty_max),
+            )
+        return self
+
+
+class Block(Part):
+    """A disk sent by block migration, in profiles up to 9.0 (``migration/block.c``, removed in 9.1).
+
+    QEMU lists it before RAM, and RAM that is not placed in the list stands behind the disks it begins with.
+
+    Parameters
+    ----------
+    kind : "block"
+        What it is, in TOML.
+    name : str, default ""
+        Label in results; without one, ``disk``, or ``disk0``, ``disk1``, ... if there are several.
+    size : bytes
+        Size of the disk, above 0.
+    read_rate : bytes/s, default 2 GB/s
+        How fast the disk is read, from 1 kB/s to 1 TB/s; the default is that of `Vfio`, not measured for disks.
+
+    Examples
+    --------
+    >>> Block(size="256 MiB").size // 2**20
+    256
+    """
+
+    kind: Literal["block"] = "block"
+    name: Text = ""
+    size: SizeAboveZero
+    read_rate: SpeedAboveZero = Rate(2e9)
+
+
+Device = Annotated[Ram | Vfio | Block, Field(discriminator="kind")]
+
+
+class Link(Part):
+    """The network between source and destination.
+
+    Parameters
+    ----------
+    bandwidth : bytes/s
+        What the wire carries, from 1 kB/s to 1 TB/s.
+    rtt : seconds, default 0.1 ms
+        Round trip, 0 to 1 h; an acknowledgement takes one.
+    send_buffer : bytes, default 0 B
+        What the socket takes before the sender waits for the wire.
+    fresh_bandwidth : bytes/s, default 0 B/s
+        What the link carries of RAM pages that the destination writes for the first time, 0 = `bandwidth`, else from
+        1 kB/s to `bandwidth`. In the first pass the destination faults in each page that it is sent
+        (``migration/ram.c:ram_load_precopy`` copies into memory that was never touched) and may take less than the wire
+        brings; later passes and the data of devices go at `bandwidth`.
+    fresh_after : bytes, default 0 B
+        RAM that is sent at `bandwidth` before that begins, 0 to 1024 TiB, rounded down to whole pages: a host may have
+        faster memory to give out at first, such as free huge pages. Needs `fresh_bandwidth`.
+
+    Examples
+    --------
+    >>> Link(bandwidth="25 Gbit/s", rtt="50 us").bandwidth / 1e9
+    3.125
+    >>> Link(bandwidth="25 Gbit/s", fresh_bandwidth="1 GB/s", fresh_after="4 GiB").fresh_bandwidth
+    1 GB/s
+    """
+
+    bandwidth: SpeedAboveZero
+    rtt: Cost = Seconds(1e-4)
+    send_buffer: Size = Bytes(0)
+    fresh_bandwidth: quantity(Rate, "1 kB/s", "1 TB/s", or_zero=True) = Rate(0)
+    fresh_after: Size = Bytes(0)
+
+    @model_validator(mode="after")
+    def _fresh_is_slower(self) -> Link:
+        if self.fresh_bandwidth > self.bandwidth:
+            raise ScenarioError(
+                f"is above bandwidth ({self.bandwidth}): it must be 0 or up to that",
+                "fresh_bandwidth",
+                str(self.fresh_bandwidth),
+            )
+        if self.fresh_after and not self.fresh_bandwidth:
+            raise ScenarioError(
+                "needs fresh_bandwidth above 0: the bandwidth from there on", "fresh_after", str(self.fresh_after)
+            )
+        return self
+
+
+class Migration(Part):
+    """Migration parameters and capabilities, by QMP name with underscores and with QEMU's defaults.
+
+    All from ``migration/options.c`` and ``qapi/migration.json``.
+
+    Parameters
+    ----------
+    max_bandwidth : bytes/s, default 128 MiB/s
+        Limit of each 100 ms window; 0 = no limit, else 1 kB/s to 1000 TB/s.
+    downtime_limit : seconds, default 300 ms
+        With the measured bandwidth it gives the threshold; 0 to 2000 s.
+    avail_switchover_bandwidth : bytes/s, default 0
+        Bandwidth to assume at switchover; 0 = the measured one, else 1 kB/s to 1000 TB/s. It limits nothing. Since 8.2.
+    switchover_ack : bool, default False
+        Wait until the destination has loaded the initial data of all VFIO devices. Since 8.1; needs `return_path`.
+    return_path : bool, default False
+        A channel from destination to source; the migration ends when the destination says so.
+    auto_converge : bool, default False
+        Slow the vCPUs when RAM is dirtied faster than it is sent.
+    throttle_trigger_threshold : int, percent, default 50
+        Dirtied bytes, in percent of those transferred, from which a period counts as high; 1 to 100.
+    cpu_throttle_initial : int, percent, default 20
+        First throttle, 1 to 99.
+    cpu_throttle_increment : int, percent, default 10
+        Added each time, 1 to 99.
+    max_cpu_throttle : int, percent, default 99
+        Largest throttle, from `cpu_throttle_initial` to 99.
+    x_clear_bitmap_shift : int, default 18
+        One chunk of the dirty log, re-protected at once, has 2 to this power pages; 6 to 31.
+
+    Examples
+    --------
+    >>> Migration(max_bandwidth="1 GiB/s").downtime_limit
+    300 ms
+    """
+
+    max_bandwidth: Limit = Rate(128 * 2**20)
+    downtime_limit: quantity(Seconds, "0 s", f"{MAX_DOWNTIME_LIMIT_S} s") = Seconds(0.3)
+    avail_switchover_bandwidth: Limit = Rate(0)
+    switchover_ack: Flag = False
+    return_path: Flag = False
+    auto_converge: Flag = False
+    throttle_trigger_threshold: number(int, 1, 100) = 50
+    cpu_throttle_initial: Percent = 20
+    cpu_throttle_increment: Percent = 10
+    max_cpu_throttle: Percent = 99
+    x_clear_bitmap_shift: number(int, 6, 31) = 18
+
+    @model_validator(mode="after")
+    def _agree(self) -> Migration:
+        if self.switchover_ack and not self.return_path:
+            raise ScenarioError("needs return_path = True: the acknowledgement travels on it", "switchover_ack", True)
+        if self.max_cpu_throttle < self.cpu_throttle_initial:
+            raise ScenarioError(
+                f"is below cpu_throttle_initial: it must be from {self.cpu_throttle_initial} to 99",
+                "max_cpu_throttle",
+                self.max_cpu_throttle,
+            )
+        return self
+
+
+class HostCosts(Part):
+    """What the hosts need time for, apart from the link.
+
+    All are times from 0 to 1 h, if not said otherwise. The defaults come from measured migrations of real QEMU on
+    one machine with two cores (``data/qemu-traces``): another machine has others.
+
+    Parameters
+    ----------
+    setup : seconds, default 2 ms
+        From the ``migrate`` command to the first iteration (``migration/savevm.c:qemu_savevm_state_setup``).
+    turn : seconds, default 50 us
+        One turn of the migration loop, apart from what the devices do; from 1 us.
+    wakeup : seconds, default 66 us
+        How late the sleep of the rate limit ends: windows of 100.066 ms in the mean.
+    bitmap_sync : seconds, default 0 s
+        The part of a bitmap sync that does not grow with RAM; up to 1 min.
+    bitmap_sync_per_gib : seconds, default 0.14 ms
+        The part that does, per GiB of RAM; up to 1 s.
+    page : seconds, default 2.1 us
+        CPU time of the migration thread for a normal page; up to 1 ms.
+    zero_page : seconds, default 0.2 us
+        The same for a page that turns out to be zero; up to 1 ms.
+    vm_stop : seconds, default 0.1 ms
+        Stopping the vCPUs.
+    device_state : seconds, default 1.2 ms
+        Saving the state of all other devices, in the downtime.
+    destination_load : seconds, default 1 ms
+        From the last byte to a running guest on the destination.
+
+    Examples
+    --------
+    >>> HostCosts(turn="20 us").page
+    2.1 us
+    """
+
+    setup: Cost = Seconds(2e-3)
+    turn: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
+    wakeup: Cost = Seconds(66e-6)
+    bitmap_sync: quantity(Seconds, "0 s", "1 min") = Seconds(0)
+    bitmap_sync_per_gib: quantity(Seconds, "0 s", "1 s") = Seconds(0.14e-3)
+    page: PageCost = Seconds(2.1e-6)
+    zero_page: PageCost = Seconds(0.2e-6)
+    vm_stop: Cost = Seconds(0.1e-3)
+    device_state: Cost = Seconds(1.2e-3)
+    destination_load: Cost = Seconds(1e-3)

@@ -1,0 +1,53 @@
+"""TOML that a person gives: a file, or the text itself."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from migkit.scenario.errors import ScenarioError, show
+
+__all__ = ["read_toml"]
+
+
+def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
+    """Read TOML.
+
+    Parameters
+    ----------
+    source : str or path
+        A file, or TOML text: text is what holds a ``=`` or a line break.
+
+    Returns
+    -------
+    table : dict
+    folder : Path
+        Where paths in it are seen from: the folder of the file, for text the current one.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be read, or is not TOML.
+
+    Examples
+    --------
+    >>> read_toml("seed = 3")[0]
+    {'seed': 3}
+    """
+    if isinstance(source, str) and ("\n" in source or "=" in source):
+        text, where, folder = source, "TOML text", Path()
+    else:
+        where, folder = show(str(source)), Path(source).parent
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ScenarioError("is not a file that exists", value=str(source)) from None
+        except UnicodeDecodeError:
+            raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
+        except OSError as error:
+            raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
+    try:
+        return tomllib.loads(text), folder
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{where} is not valid TOML: {error}") from None
