@@ -1,34 +1,85 @@
-"""From the plain dicts of tests/cases.py to the columns of a kernel."""
+"""Migrations as columns with the names of tests/naive.py, and the kernels over them.
+
+The kernels take and leave records (``migkit/kernels/state.py``); the naive loop and the cases of tests/cases.py name plain
+numbers. Here is the one place where the names meet.
+"""
+
+from collections import namedtuple
 
 import numpy as np
 
-from migkit.kernels.parameters import Parameters
+from migkit.kernels import drivers
+from migkit.kernels.state import ENGINES
 
-FLOATS = {
-    "idle_zero_share",
-    "region_writes_per_s",
-    "region_zero_share",
-    "device_dirty_rate",
-    "device_read_ns_per_byte",
-    "link_ns_per_byte",
-    "fresh_ns_per_byte",
-    "downtime_limit_ms",
-    "page_cost_ns",
-    "zero_cost_ns",
+PARAMETERS = (
+    "ram_pages", "page_size", "chunk_pages", "lazy_clear", "idle_zero_share", "region_count", "region_start",
+    "region_pages", "region_writes_per_s", "region_sequential", "region_zero_share", "device_count", "device_kind",
+    "device_initial_bytes", "device_dirty_rate", "device_dirty_max", "device_stop_copy_bytes", "device_chunk_bytes",
+    "device_read_ns_per_byte", "device_load_ns", "link_ns_per_byte", "send_slack_ns", "fresh_ns_per_byte",
+    "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
+    "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge", "throttle_trigger_threshold",
+    "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
+    "ram_exact_always", "vfio_counts", "vfio_always_done", "flush_pages", "counts_all_syncs", "avail_per_ms_exact",
+    "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "page_cost_ns", "zero_cost_ns", "vm_stop_ns",
+    "device_state_ns", "destination_load_ns", "time_limit_ns",
+)  # fmt: skip
+OUTPUTS = (
+    "outcome", "culprit", "total_ns", "downtime_ns", "stop_ns", "downtime_stop_ns", "downtime_ram_ns",
+    "downtime_devices_ns", "downtime_state_ns", "downtime_destination_ns", "sync_count", "turns", "bytes_sent",
+    "ram_pages_sent", "ram_zero_pages", "switchover_bytes", "ram_calls", "ram_calls_done", "threshold", "pending",
+    "ram_remaining", "throttle", "steps", "device_bytes", "device_calls", "device_first_call_ns",
+    "device_initial_sent_ns", "device_ack_ns", "device_starved_ns", "device_initial_left",
+)  # fmt: skip
+Parameters = namedtuple("Parameters", PARAMETERS)
+Outputs = namedtuple("Outputs", OUTPUTS)
+Turns = namedtuple("Turns", (*drivers.ITERATION.names, "device_sent"))
+
+LINK = {
+    "link_ns_per_byte": "ns_per_byte",
+    "send_slack_ns": "slack_ns",
+    "fresh_ns_per_byte": "fresh_ns_per_byte",
+    "fresh_slack_ns": "fresh_slack_ns",
+    "fresh_after_pages": "fresh_after_pages",
+    "rtt_ns": "rtt_ns",
 }
+CASE = {"turn_ns": "iteration_ns", "exact_rule": "sync_policy"}
+REPORT = {"turns": "iterations"}
+SCALARS = ("region_count", "device_count", "device_state_ns")
 
 
 def is_list(name):
     """Whether a case has a list under this name: one entry a region or device."""
-    return name.startswith(("region_", "device_")) and name not in ("region_count", "device_count", "device_state_ns")
+    return name.startswith(("region_", "device_")) and name not in SCALARS
+
+
+def place_of(name):
+    """Which part of Records holds a column, and the name of its field there."""
+    if is_list(name):
+        kind, _, field = name.partition("_")
+        return {"region": "regions", "device": "devices"}[kind], field
+    return ("links", LINK[name]) if name in LINK else ("cases", CASE.get(name, name))
+
+
+def empty_records(rows, regions, devices):
+    return drivers.Records(
+        *(
+            np.zeros(shape, dtype).view(np.recarray)
+            for shape, dtype in (
+                (rows, drivers.CASE), (rows, drivers.LINK), ((rows, regions), drivers.REGION),
+                ((rows, devices), drivers.DEVICE),
+            )
+        )
+    )  # fmt: skip
 
 
 def to_parameters(cases):
     """Columns with one row a case, padded to the widest."""
     widths = {"region_": max(1, *(c["region_count"] for c in cases)), "device_": max(c["device_count"] for c in cases)}
     columns = {}
-    for name in Parameters._fields:
-        dtype = np.float64 if name in FLOATS else np.int64
+    records = empty_records(1, 1, 1)
+    for name in PARAMETERS:
+        part, field = place_of(name)
+        dtype = getattr(records, part).dtype[field]
         if is_list(name):
             columns[name] = np.zeros((len(cases), widths[name[:7]]), dtype)
             for row, c in zip(columns[name], cases, strict=True):
@@ -38,17 +89,68 @@ def to_parameters(cases):
     return Parameters(**columns)
 
 
+def to_records(parameters):
+    """Columns as the kernels take them."""
+    records = empty_records(
+        len(parameters.ram_pages), parameters.region_start.shape[1], parameters.device_kind.shape[1]
+    )
+    for name, column in parameters._asdict().items():
+        part, field = place_of(name)
+        getattr(records, part)[field] = column
+    records.cases["policies_repeat"] = 1
+    return records
+
+
+def to_columns(records):
+    """Records as columns."""
+    return Parameters(
+        **{name: np.ascontiguousarray(getattr(records, part)[field])
+           for name, (part, field) in zip(PARAMETERS, map(place_of, PARAMETERS), strict=True)}
+    )  # fmt: skip
+
+
+def to_outputs(reports):
+    """Reports as columns."""
+    columns = {}
+    for name in OUTPUTS:
+        if name.startswith("device_"):
+            columns[name] = np.ascontiguousarray(reports.devices[name.removeprefix("device_")])
+        else:
+            columns[name] = np.ascontiguousarray(reports.migrations[REPORT.get(name, name)])
+    return Outputs(**columns)
+
+
+class kernels:  # noqa: N801 (stands for a module)
+    """The kernels over columns."""
+
+    ENGINES = ENGINES
+
+    @staticmethod
+    def run(parameters, engine="expected", seed=0, replicate=0, stops_early=True):
+        return to_outputs(drivers.run(to_records(parameters), engine, seed, replicate, stops_early))
+
+    @staticmethod
+    def record(parameters, engine="expected", seed=0, replicate=0, most=200_000):
+        reports, timeline = drivers.record(to_records(parameters), engine, seed, replicate, most)
+        fields = [np.ascontiguousarray(timeline.iterations[name]) for name in drivers.ITERATION.names]
+        return to_outputs(reports), Turns(*fields, timeline.sent)
+
+
+def columns(scenarios):
+    """Scenarios as columns."""
+    from migkit.scenario.rows import records
+
+    return to_columns(records(scenarios))
+
+
 def computed(cases, scenarios, engine):
     """Results of kernel cases and of scenarios, one below the other, as columns by name."""
-    from migkit import kernels
-    from migkit.scenario.rows import columns
-
     parts = [
         kernels.run(parameters, engine, seed=7, replicate=np.arange(len(parameters.ram_pages)) % 3)
         for parameters in (to_parameters(cases), columns(scenarios))
     ]
     table = {}
-    for name, *found in zip(parts[0]._fields, *parts, strict=True):
+    for name, *found in zip(OUTPUTS, *parts, strict=True):
         width = max(column.shape[-1] for column in found) if found[0].ndim == 2 else 0
         padded = [np.pad(c, ((0, 0), (0, width - c.shape[1])), constant_values=-9) if width else c for c in found]
         table[name] = np.concatenate(padded)

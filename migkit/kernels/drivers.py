@@ -1,134 +1,256 @@
-"""Many migrations: a thin loop over rows, one compiled serial and one parallel, for either model of RAM."""
+"""Many migrations: one loop over the rows of a batch, compiled once for either model of RAM."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
+from numba import types
 
-from migkit.kernels.bitmap import BitmapRam
-from migkit.kernels.expected import ExpectedRam, most_segments
-from migkit.kernels.loop import migrate
-from migkit.kernels.options import allocating_kernel, kernel, parallel_kernel
-from migkit.kernels.random import BLOCK_WORDS, MOST_HITS
-from migkit.kernels.verdict import Scratch
-from migkit.kernels.windows import DEVICE_FIELDS, FIELDS
+from migkit.kernels import state
+from migkit.kernels.fast_forward import remember
+from migkit.kernels.migration import migration_thread, write_report
+from migkit.kernels.options import JIT, compiled_for
+from migkit.kernels.policies import Policies
+from migkit.kernels.ram_bitmap import BitmapRam
+from migkit.kernels.ram_expected import ExpectedRam, widest
+from migkit.kernels.random import DRAW_WORDS, MOST_HITS
+from migkit.kernels.savevm import qemu_savevm_state_setup
+from migkit.kernels.state import Mark, Marks, Migration, Timeline, dtype_of
+from migkit.kernels.verdict import begin_first_lap
 
-
-@allocating_kernel
-def scratch_for(devices, lap, stops_early):
-    """What one running migration needs besides its memory."""
-    return Scratch(
-        np.zeros(FIELDS, np.int64),
-        np.zeros((devices, DEVICE_FIELDS), np.int64),
-        np.zeros(FIELDS, np.int64),
-        np.zeros((devices, DEVICE_FIELDS), np.int64),
-        lap,
-        stops_early,
-    )
-
-
-@allocating_kernel
-def widest(cases, regions):
-    """Segments of the expected engine that have room for any of these migrations."""
-    most = 0
-    for i in range(cases.shape[0]):
-        most = max(most, most_segments(cases[i], regions[i]))
-    return most
+CASE, LINK, REGION, DEVICE, STATE, LIVE, REPORT, DEVICE_REPORT, ITERATION, LAP = (
+    dtype_of(getattr(state, name))
+    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "REPORT", "DEVICE_REPORT", "ITERATION", "LAP")
+)
+SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
+    dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
+)
 
 
-@allocating_kernel
-def expected_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, segments, head, lap, stops_early,
-    timeline, sent,
-):  # fmt: skip
-    """Migrate rows ``first`` to ``last`` (exclusive) with the expected engine, one after the other."""
-    ram = ExpectedRam(segments, head[0])
-    scratch = scratch_for(devices.shape[1], lap, stops_early)
-    for i in range(first, last):
-        migrate(
-            ram, cases[i], regions[i], devices[i], state, live, reports[i], device_reports[i], scratch, 0, 0,
-            timeline, sent,
-        )  # fmt: skip
+class Records(NamedTuple):
+    """Migrations as the kernels take them: one row each, regions and devices padded to the widest row."""
+
+    cases: np.ndarray  # records CASE
+    links: np.ndarray  # records LINK
+    regions: np.ndarray  # records REGION, rows x width
+    devices: np.ndarray  # records DEVICE, rows x width
 
 
-@allocating_kernel
-def bitmap_ram(words, log_words, chunks, head):
-    """Memory of the bitmap engine: ``words`` of 64 pages, of them ``log_words`` with a dirty log."""
+class Reports(NamedTuple):
+    """What the kernels leave of migrations."""
+
+    migrations: np.ndarray  # records REPORT
+    devices: np.ndarray  # records DEVICE_REPORT, rows x width
+
+
+class Scratch(NamedTuple):
+    """Memory that the migrations of a batch use one after the other."""
+
+    state: np.record  # STATE
+    live: np.ndarray  # records LIVE
+    marks: Marks
+    lap: np.record  # LAP
+    words: tuple[np.ndarray, np.ndarray]  # state and live as 64-bit words, to be zeroed at once
+
+
+class Run(NamedTuple):
+    """How a batch is run."""
+
+    seed: int
+    replicates: np.ndarray  # int64, one number a row
+    stops_early: int  # 1: end at a state that repeats
+    timeline: Timeline
+
+
+def _empty(shape, dtype) -> Any:
+    return np.zeros(shape, dtype).view(np.recarray)
+
+
+@cache
+def _never(dtype: np.dtype) -> np.record:
+    """A report of nothing: times -1."""
+    blank = np.zeros(1, dtype)
+    for name in dtype.names:
+        if name.endswith("_ns") or name == "culprit":
+            blank[name] = -1
+    return blank
+
+
+def _scratch(devices: int) -> Scratch:
+    state, live = _empty(1, STATE), _empty(devices, LIVE)
+    marks = Marks(*(Mark(_empty(1, STATE)[0], _empty(devices, LIVE)) for _ in Marks._fields))
+    words = tuple(records.view(np.ndarray).view(np.int64) for records in (state, live))
+    return Scratch(state[0], live, marks, _empty(1, LAP)[0], words)
+
+
+def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
+    """Memory of the engine for the largest of these migrations."""
+    cases, regions = records.cases.view(np.ndarray), records.regions.view(np.ndarray)
+    if engine == "expected":
+        return ExpectedRam(_empty(widest(cases, regions), SEGMENT), _empty(1, EXPECTED_HEAD)[0])
+    words = int(cases["ram_pages"].max() + 63) // 64
     return BitmapRam(
         np.empty(words, np.uint64),
-        np.empty(log_words, np.uint64),
-        chunks,
-        head,
-        np.empty((2, BLOCK_WORDS), np.uint64),
+        np.empty(words if cases["lazy_clear"].any() else 1, np.uint64),
+        _empty(int((-(-cases["ram_pages"] // cases["chunk_pages"])).max()), CHUNK),
+        _empty(1, BITMAP_HEAD)[0],
+        np.empty((2, DRAW_WORDS), np.uint64),
         np.empty((2, MOST_HITS), np.uint64),
         np.full(2, -1.0),
     )
 
 
-@allocating_kernel
-def bitmap_rows(
-    first, last, cases, regions, devices, state, live, reports, device_reports, chunks, head, lap, seed, replicates,
-    timeline, sent,
-):  # fmt: skip
-    """Migrate rows ``first`` to ``last`` (exclusive) with the bitmap engine; ``replicates`` has one number a row."""
-    words, log_words = 1, 1
-    for i in range(first, last):
-        words = max(words, (cases[i].ram_pages + 63) // 64)
-        if cases[i].lazy_clear == 1:
-            log_words = words
-    ram = bitmap_ram(words, log_words, chunks, head)
-    scratch = scratch_for(devices.shape[1], lap, 0)
-    for i in range(first, last):
-        migrate(
-            ram, cases[i], regions[i], devices[i], state, live, reports[i], device_reports[i], scratch, seed,
-            replicates[i], timeline, sent,
-        )  # fmt: skip
+def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwidth):
+    """Migrate the rows of a batch one after the other.
+
+    Parameters
+    ----------
+    records, reports, scratch, run : Records, Reports, Scratch, Run
+    ram : BitmapRam or ExpectedRam
+        Its type chooses the engine when this function is compiled.
+    next_device, syncs, bandwidth : functions
+        Of the policies, called where a case says so (:mod:`migkit.kernels.policies`).
+    """
+    policies_ = Policies(next_device, syncs, bandwidth)
+    for i in range(records.cases.shape[0]):
+        scratch.words[0].fill(0)
+        scratch.words[1].fill(0)
+        s = Migration(
+            records.cases[i],
+            records.links[i],
+            records.regions[i],
+            records.devices[i],
+            scratch.state,
+            scratch.live,
+            ram,
+            reports.migrations[i],
+            policies_,
+        )
+        qemu_savevm_state_setup(s, run.seed, run.replicates[i])
+        s.state.stops_early = run.stops_early
+        s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
+        remember(s, scratch.marks.window)
+        begin_first_lap(s, scratch.lap)
+        migration_thread(s, scratch.marks, scratch.lap, run.timeline)
+        write_report(s, reports.devices[i])
 
 
-@kernel
-def blocks_of(rows, block):
-    """Blocks of ``block`` rows; the last one may be shorter."""
-    return (rows + block - 1) // block
+_RECORDS = (numba.from_dtype(STATE), numba.from_dtype(DEVICE)[::1], numba.from_dtype(LIVE)[::1])
+_OWN = types.NestedArray(types.float64, (state.POLICY_NUMBERS,))
+SIGNATURES = {
+    "next_device": types.UniTuple(types.int64, 2)(*_RECORDS, _OWN),
+    "syncs": types.boolean(*_RECORDS, _OWN),
+    "bandwidth": types.float64(*_RECORDS, _OWN),
+}
+"""Signature of the function that answers each question of a policy."""
 
 
-@kernel
-def spread(j, rows, block):
-    """The ``j``-th block to visit and its rows: neighbours, that cost alike, go to different threads.
+@cache
+def compiled_policy(question: str, function: Any) -> Any:
+    """Compile a function that answers a question of the loop.
+
+    Parameters
+    ----------
+    question : {"next_device", "syncs", "bandwidth"}
+    function : function
+        Plain Python, or already compiled by Numba.
+    """
+    function = getattr(function, "py_func", function)
+    if numba.config.DISABLE_JIT:
+        return function
+    return numba.njit(SIGNATURES[question], **JIT | {"cache": False}, _nrt=False)(function)
+
+
+class _NotAsked:
+    """Stands for the function of a question that no case asks; it has no address."""
+
+    def __wrapper_address__(self) -> int:
+        return -1
+
+
+@cache
+def _driver(engine: str) -> Any:
+    """The compiled loop over rows."""
+    if numba.config.DISABLE_JIT:
+        return migrate_rows
+    one = Records(_empty(1, CASE), _empty(1, LINK), _empty((1, 1), REGION), _empty((1, 1), DEVICE))
+    reports = Reports(_empty(1, REPORT), _empty((1, 1), DEVICE_REPORT))
+    one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
+    run = _run_of(1, 0, 0, True, None)
+    given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1), run)]
+    return compiled_for(migrate_rows, (*given, *(types.FunctionType(signature) for signature in SIGNATURES.values())))
+
+
+def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, timeline: Timeline | None) -> Run:
+    if timeline is None:
+        timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64))
+    replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: the kernel takes a writable one
+    return Run(int(seed), replicates, int(stops_early), timeline)
+
+
+def run(
+    records: Records,
+    engine: str = "expected",
+    seed: int = 0,
+    replicate: Any = 0,
+    stops_early: bool = True,
+    own: tuple[Any, Any, Any] | None = None,
+    timeline: Timeline | None = None,
+) -> Reports:
+    """Migrate every row.
+
+    Parameters
+    ----------
+    records : Records
+        One row a migration.
+    engine : {"expected", "bitmap"}
+        Model of RAM.
+    seed : int
+        Root of the draws; 0 or more. The expected engine draws nothing.
+    replicate : int or array of int
+        Number of the replicate, for all rows or one a row.
+    stops_early : bool
+        End at a state that repeats (expected engine); the verdict is that of running on to the time limit.
+    own : tuple of three functions, optional
+        Answers to the three questions, from :func:`compiled_policy`, for cases that ask for them.
+    timeline : Timeline, optional
+        Filled iteration by iteration, as far as it goes; for one row.
 
     Returns
     -------
-    b, first, last : int
-        Number of the block; its rows, ``last`` exclusive.
+    Reports
     """
-    blocks = blocks_of(rows, block)
-    stride = 7919 if blocks % 7919 != 0 else 7907
-    b = (j * stride) % blocks
-    return b, b * block, min(rows, (b + 1) * block)
+    rows, width = records.devices.shape
+    reports = Reports(_empty(rows, REPORT), _empty((rows, width), DEVICE_REPORT))
+    reports.migrations[:] = _never(REPORT)
+    reports.devices[:] = _never(DEVICE_REPORT)
+    stops_early = stops_early and engine == "expected"
+    how = _run_of(rows, seed, replicate, stops_early, timeline)
+    functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * 3)
+    with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
+        _driver(engine)(records, reports, _memory(engine, records), _scratch(width), how, *functions)
+    return reports
 
 
-@parallel_kernel
-def expected_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, segments, heads, laps, stops_early,
-    timeline, sent,
-):  # fmt: skip
-    """Migrate all rows with the expected engine, ``block`` at a time, on all threads."""
-    for j in numba.prange(blocks_of(cases.shape[0], block)):
-        b, first, last = spread(j, cases.shape[0], block)
-        expected_rows(
-            first, last, cases, regions, devices, states[b], lives[b], reports, device_reports,
-            segments[b], heads[b], laps[b], stops_early, timeline, sent,
-        )  # fmt: skip
+def record(
+    records: Records,
+    engine: str = "expected",
+    seed: int = 0,
+    replicate: int = 0,
+    most: int = 200_000,
+    own: tuple[Any, Any, Any] | None = None,
+) -> tuple[Reports, Timeline]:
+    """Migrate one row and keep its iterations, at most the first ``most`` of them.
 
-
-@parallel_kernel
-def bitmap_parallel(
-    block, cases, regions, devices, states, lives, reports, device_reports, chunks, heads, laps, seed, replicates,
-    timeline, sent,
-):  # fmt: skip
-    """Migrate all rows with the bitmap engine, ``block`` at a time, on all threads."""
-    for j in numba.prange(blocks_of(cases.shape[0], block)):
-        b, first, last = spread(j, cases.shape[0], block)
-        bitmap_rows(
-            first, last, cases, regions, devices, states[b], lives[b], reports, device_reports,
-            chunks[b], heads[b], laps[b], seed, replicates, timeline, sent,
-        )  # fmt: skip
+    The migration is computed twice: once to count its iterations, once to write them down.
+    """
+    reports = run(records, engine, seed, replicate, own=own)
+    rows = min(most, int(reports.migrations["iterations"][0]))
+    sent = np.full((max(1, rows), records.devices.shape[1]), -1, np.int64)
+    timeline = Timeline(_empty(max(1, rows), ITERATION), sent)
+    reports = run(records, engine, seed, replicate, own=own, timeline=timeline)
+    rows = min(rows, int(reports.migrations["iterations"][0]))
+    return reports, Timeline(timeline.iterations[:rows], sent[:rows])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numba
+import hashlib
+from functools import cache
+from pathlib import Path
 
-from migkit.kernels.stamp import source_digest
+import numba
 
 # Only other kernels call most kernels: wrappers for Python and C would cost a quarter of the compile time.
 _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -12,13 +14,20 @@ _INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
 
 
+@cache
+def _source_digest() -> str:
+    """SHA-256 of everything that is compiled, hexadecimal."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
 def _compiled(function, **options):
     dispatcher = numba.njit(**JIT, **options)(function)
     # Numba renews a cached function when its own file changes, not when a function that it calls does: without this
-    # an upgrade could run yesterday's loop.
+    # an upgrade could run yesterday's loop. The version is compared before anything else of the file is read.
     stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if hasattr(stored, "_source_stamp"):
-        stored._source_stamp = source_digest()
+    if hasattr(stored, "_version"):
+        stored._version = f"{numba.__version__} {_source_digest()}"
     return dispatcher
 
 
@@ -32,8 +41,13 @@ def kernel(function):
 
 
 def inlined_kernel(function):
-    """Compile a kernel that the loop calls once a turn or sync: what it passes on costs more than the call's work."""
+    """Compile a kernel that the loop calls once an iteration or sync: what it passes on costs more than its work."""
     return _compiled(function, _nrt=False, forceinline=True, **_INNER)
+
+
+def spliced_kernel(function):
+    """Compile a kernel as part of the one function that calls it: half the compile time of a function of its own."""
+    return _compiled(function, _nrt=False, inline="always", **_INNER)
 
 
 def open_kernel(function):
@@ -41,11 +55,16 @@ def open_kernel(function):
     return _compiled(function, _nrt=False)
 
 
-def allocating_kernel(function):
-    """Compile a kernel that allocates its scratch, once for many migrations."""
-    return _compiled(function)
+def compiled_for(function, types):
+    """Compile a kernel for these argument types, now or from the disk cache.
 
-
-def parallel_kernel(function):
-    """Compile a kernel with ``prange``; floats are never reduced across it."""
-    return _compiled(function, parallel=True)
+    What is returned takes arguments of exactly these types and does not look at them: a dispatcher would search for
+    conversions at each call, for a millisecond. A function of the type ``numba.types.FunctionType`` among them is called
+    through its address, so that the kernel is not compiled again for another function.
+    """
+    if numba.config.DISABLE_JIT:
+        return function
+    dispatcher = _compiled(function, _nrt=False)
+    dispatcher.compile(types)
+    (compiled,) = dispatcher.overloads.values()
+    return compiled.entry_point

@@ -1,30 +1,135 @@
-"""Scheduling policies: what a walk of the device list does after a device has returned.
+"""Scheduling policies: the three questions that the loop asks, and QEMU's answers.
 
-The loop asks and does not know the names. Numbers are those of :data:`migkit.kernels.parameters.POLICIES`.
+- *Which device comes next, and how many bytes may it take?* Asked when an iteration begins and after every device.
+  The answer is the number of a device (``END`` ends the iteration) and a number of bytes (``NO_LIMIT`` for none).
+- *Does this iteration sync?* Asked once an iteration, with the estimate of the pending bytes.
+- *Which bandwidth is to be believed?* Asked when a window has ended; bytes per millisecond, of which the threshold is
+  made. ``avail-switchover-bandwidth`` goes before it, as in QEMU.
+
+Built-in and user-written policies have one signature, ``(state, devices, live, own)``: the records of
+:data:`migkit.kernels.state.STATE`, of :data:`~migkit.kernels.state.DEVICE` and :data:`~migkit.kernels.state.LIVE` for
+every device in list order, and sixteen numbers of the policy's own, 0 at the start. They change nothing but these.
+The loop takes a branch to the built-in ones and calls any other through its address.
+
+That an iteration ends when the window's budget is used up is the loop's rule, not the policy's.
 """
 
 from __future__ import annotations
 
-from migkit.kernels.options import kernel
+from typing import Any, NamedTuple
 
-SERIALIZED, UNSERIALIZED = 0, 1
+from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.qemu_file import window_room
+from migkit.kernels.state import (
+    END,
+    NO_LIMIT,
+    SERIALIZED,
+    SYNC_7_2,
+    SYNC_8_2,
+    SYNC_9_0,
+    SYNC_11_1,
+    UNSERIALIZED,
+    WINDOW,
+)
+
+
+class Policies(NamedTuple):
+    """The functions of a migration's policies, called where its case says that they are its own."""
+
+    next_device: Any
+    syncs: Any
+    bandwidth: Any
+
+
+# ---------------------------------------------------------------- which device comes next, how many bytes it may take
 
 
 @kernel
-def goes_on(policy, returned):
-    """Whether the walk goes on to the next device.
+def serialized(state, devices, live, own):
+    """The next device only after one that returned 1, "finished".
 
-    ``serialized`` goes on only after a device that returned 1, "finished" (QEMU up to 8.2,
-    ``migration/savevm.c:qemu_savevm_state_iterate``); ``unserialized`` always does (9.0, commit 4e1871c450).
-    That the walk also ends when the window's budget is used up is the loop's rule, not the policy's.
-
-    Parameters
-    ----------
-    policy : int
-        0 serialized, 1 unserialized.
-    returned : int
-        What the device returned: 1 finished, 0 not.
+    QEMU up to 8.2, ``migration/savevm.c:qemu_savevm_state_iterate`` (2009, commit 90697be889).
     """
+    if state.previous >= 0 and state.returned != 1:
+        return END, NO_LIMIT
+    return state.previous + 1, NO_LIMIT
+
+
+@kernel
+def unserialized(state, devices, live, own):
+    """The next device always.
+
+    QEMU 9.0 and later, ``migration/savevm.c:qemu_savevm_state_iterate`` (commit 4e1871c450).
+    """
+    return state.previous + 1, NO_LIMIT
+
+
+@spliced_kernel
+def next_device(s):
+    """Ask which device comes next and how many bytes it may take."""
+    policy = s.case.policy
+    if policy == UNSERIALIZED:
+        return unserialized(s.state, s.devices, s.live, s.state.own)
     if policy == SERIALIZED:
-        return returned == 1
-    return True
+        return serialized(s.state, s.devices, s.live, s.state.own)
+    s.state.budget = window_room(s.state) + 1 if s.state.max_bandwidth > 0 else NO_LIMIT
+    return s.policies.next_device(s.state, s.devices, s.live, s.state.own)
+
+
+# ---------------------------------------------------------------- when to sync
+
+
+@kernel
+def sync_7_2(state, devices, live, own):
+    """RAM below the threshold: 7.2, one query (``migration/ram.c:ram_save_pending``)."""
+    return state.ram_bytes < state.threshold
+
+
+@kernel
+def sync_8_2(state, devices, live, own):
+    """Estimate at or below the threshold: 8.0 to 9.0-rc0 (``migration/migration.c:migration_iteration_run``)."""
+    return state.estimate <= state.threshold
+
+
+@kernel
+def sync_9_0(state, devices, live, own):
+    """Estimate below the threshold: 9.0 to 11.0 (commit 910c164736)."""
+    return state.estimate < state.threshold
+
+
+@kernel
+def sync_11_1(state, devices, live, own):
+    """Estimate at or below the threshold, or nothing left that pre-copy can send: 11.1."""
+    return state.estimate <= state.threshold or state.precopy_bytes == 0
+
+
+@spliced_kernel
+def syncs(s):
+    """Ask whether this iteration runs the exact query, which syncs."""
+    policy = s.case.sync_policy
+    if policy == SYNC_9_0:
+        return sync_9_0(s.state, s.devices, s.live, s.state.sync_own)
+    if policy == SYNC_8_2:
+        return sync_8_2(s.state, s.devices, s.live, s.state.sync_own)
+    if policy == SYNC_7_2:
+        return sync_7_2(s.state, s.devices, s.live, s.state.sync_own)
+    if policy == SYNC_11_1:
+        return sync_11_1(s.state, s.devices, s.live, s.state.sync_own)
+    return s.policies.syncs(s.state, s.devices, s.live, s.state.sync_own) != 0
+
+
+# ---------------------------------------------------------------- which bandwidth to believe
+
+
+@kernel
+def window(state, devices, live, own):
+    """The last window, without smoothing: every version (``migration/migration.c:migration_update_counters``)."""
+    return state.window_bytes / state.window_ms
+
+
+@kernel
+def bandwidth(s):
+    """Ask which bandwidth is to be believed, bytes per millisecond."""
+    if s.case.bandwidth_policy == WINDOW:
+        return window(s.state, s.devices, s.live, s.state.bandwidth_own)
+    return max(0.0, s.policies.bandwidth(s.state, s.devices, s.live, s.state.bandwidth_own))

@@ -1,13 +1,16 @@
-"""RAM's part of a walk (migration/ram.c:ram_save_iterate): how many pages one call sends, and how long it takes.
+"""RAM (migration/ram.c): what one call sends and how long it takes, bitmap syncs, and the throttle.
 
 Computed, not iterated page by page: the first of budget, the 51 ms rule at its 64-page checks, and pages left.
 """
 
 from __future__ import annotations
 
-from migkit.kernels.link import WINDOWS_PER_S, elapsed_ns, guest_ns, put, set_page_rate
-from migkit.kernels.memory import remaining, stretch, take
-from migkit.kernels.options import kernel
+import numpy as np
+
+from migkit.kernels.memory import remaining, stretch, sync, take
+from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.qemu_file import elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
+from migkit.kernels.state import NO_LIMIT
 
 SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
 CHECK_PAGES = 64  # the clock is read after pages 1, 65, 129, ...
@@ -15,6 +18,13 @@ FLAG_PAGES = 32  # a waiting flag leaves with the first 32 pages
 SECTION_BYTES = 18  # section header, end mark, footer
 PAGE_HEADER = 8
 ZERO_PAGE_BYTES = 9
+PERIOD_MS = 1000  # rates and throttle are evaluated when more than this has passed
+
+
+@kernel
+def guest_ns(state, t):
+    """Guest time at ``t``: slower than the clock while the vCPUs are throttled."""
+    return state.tau0 + (t - state.t0) * (100 - state.throttle) // 100
 
 
 @kernel
@@ -51,25 +61,32 @@ def zeros_of(pages, share):
 
 
 @kernel
+def pages_until_above(case, room, normal, zero, share):
+    """Pages of this stretch after which all pages of the call have more than ``room`` bytes."""
+    room -= page_bytes(case, normal, zero)
+    if room < 0:
+        return 0
+    size = case.page_size + PAGE_HEADER
+    if share <= 0.0:
+        return room // size + 1
+    pages = max(0, int(room / (size * (1.0 - share) + ZERO_PAGE_BYTES * share)) - 2)
+    while page_bytes(case, pages - zeros_of(pages, share), zeros_of(pages, share)) <= room:
+        pages += 1
+    return pages
+
+
+@kernel
 def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
-    """Pages of this stretch after which the budget is used up; more than ``most`` if they do not.
+    """Pages of this stretch after which the budget is used up; more than ``most`` if they do not use it up.
 
     ``room`` is what the window had left when the call began, ``buffered`` what the stream held then. Up to 8.0 each
     page counts when it is put; from 8.2 on, everything put so far counts at every 32nd normal page.
     """
-    size = case.page_size + PAGE_HEADER
     if case.flush_pages == 1:
-        room -= page_bytes(case, normal, zero)
-        if room < 0:
-            return 0
-        if share <= 0.0:
-            return room // size + 1
-        pages = max(0, int(room / (size * (1.0 - share) + ZERO_PAGE_BYTES * share)) - 2)
-        while page_bytes(case, pages - zeros_of(pages, share), zeros_of(pages, share)) <= room:
-            pages += 1
-        return pages
+        return pages_until_above(case, room, normal, zero, share)
     if share >= 1.0:
         return most + 1
+    size = case.page_size + PAGE_HEADER
     flushes = normal // case.flush_pages + 1
     if share <= 0.0:
         missing = room - buffered - zero * ZERO_PAGE_BYTES
@@ -120,41 +137,49 @@ def check_stops(case, state, backlog, normal, zero, share, k):
 
 
 @kernel
-def release_flags(case, state, live, devices, leave_t, drained_at):
+def release_flags(s, leave_t, drained_at):
     """Let the flags in the stream buffer leave: their acknowledgements are due after transfer, load, round trip."""
-    for d in range(case.device_count):
-        if live[d].flag == 1:
-            live[d].flag = 2
+    state = s.state
+    for d in range(state.device_count):
+        own = s.live[d]
+        if own.flag == 1:
+            own.flag = 2
             state.flags_missing -= 1
             state.flags_buffered -= 1
-            due = max(drained_at, leave_t) + devices[d].load_ns + case.rtt_ns
-            live[d].progress_sync = state.syncs
-            live[d].ack_t = due
+            due = max(drained_at, leave_t) + s.devices[d].load_ns + s.link.rtt_ns
+            own.progress_sync = state.syncs
+            own.ack_t = due
             state.ack_t = max(state.ack_t, due)
             state.events += 1
 
 
 @kernel
-def ram_save_iterate(ram, case, regions, devices, state, live, report):
-    """One call of RAM's handler.
+def ram_save_iterate(s, most_bytes):
+    """One call of RAM's handler (migration/ram.c:ram_save_iterate).
+
+    Parameters
+    ----------
+    s : Migration
+    most_bytes : int
+        The call ends as soon as it has put as many bytes of pages; a departure from QEMU, for policies.
 
     Returns
     -------
     returned : int
         1 if the whole bitmap was searched and nothing was left, else 0.
     """
-    state.ram_pages = 0
+    case, state = s.case, s.state
     if state.bulk == 1:
         # migration/ram.c up to 9.0: nothing is sent while a block device is in its bulk phase
-        release_flags(case, state, live, devices, state.t, state.drained_at)
-        finish_section(case, state, report, 0, 0)
+        release_flags(s, state.t, state.drained_at)
+        finish_section(state, np.int64(0), np.int64(0))
         return 0
-    set_page_rate(case, state, report.ram_pages_sent)
+    set_page_rate(case, s.link, state)
     backlog = max(state.drained_at - state.t, 0)
-    limited = case.max_bandwidth > 0
-    room = case.max_bandwidth // WINDOWS_PER_S - (state.counted - state.mark)
+    limited = state.max_bandwidth > 0
+    room = window_room(state)
     flushed = 0  # bytes of this call that count already
-    normal, zero = 0, 0
+    normal, zero = np.int64(0), np.int64(0)  # of one type, so that what they are passed to is compiled once
     flag_t = -1
     flag_drained = 0
     returned = 1
@@ -162,10 +187,10 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
         if limited and flushed > room:
             returned = 0
             break
-        if remaining(ram) == 0:
+        if remaining(s.ram) == 0:
             break
         start = state.t + pages_elapsed(case, state, backlog, normal, zero)
-        pages, share = stretch(ram, case, regions, guest_ns(state, start))
+        pages, share = stretch(s.ram, case, s.regions, guest_ns(state, start))
         level = int(share * 1e15)
         if level != state.zero_level:
             # pages of another cost: the next window will not be like the last one
@@ -175,7 +200,10 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
         over = pages + 1
         if limited:
             over = pages_until_exceeded(case, room, state.buffered, normal, zero, share, pages)
-        count = min(pages, min(stop, over))
+        taken = pages + 1
+        if most_bytes < NO_LIMIT:
+            taken = pages_until_above(case, most_bytes - 1, normal, zero, share)
+        count = min(min(pages, taken), min(stop, over))
         zeros = zeros_of(count, share)
         if state.flags_buffered > 0 and flag_t < 0 and normal + zero + count >= FLAG_PAGES:
             ahead = FLAG_PAGES - normal - zero
@@ -184,7 +212,7 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
             flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
             wire = int(page_bytes(case, n, z) * state.page_ns_per_byte)
             flag_drained = max(state.t + backlog + wire, flag_t)
-        take(ram, case, count)
+        take(s.ram, case, count)
         if (normal + count - zeros) // case.flush_pages > normal // case.flush_pages:
             whole = (normal + count - zeros) // case.flush_pages * case.flush_pages
             flushed = page_bytes(case, whole, zero) + state.buffered
@@ -192,25 +220,101 @@ def ram_save_iterate(ram, case, regions, devices, state, live, report):
         zero += zeros
         if case.flush_pages == 1:
             flushed = page_bytes(case, normal, zero)
-        if count == stop:
+        if count == stop or count == taken:
             returned = 0
             break
     size = put_pages(case, state, normal, zero)
     if state.flags_buffered > 0:
         if flag_t < 0:
             flag_t, flag_drained = state.t, state.drained_at
-        release_flags(case, state, live, devices, flag_t, flag_drained)
-    finish_section(case, state, report, size, normal + zero)
-    report.ram_zero_pages += zero
-    state.ram_pages = normal + zero
+        release_flags(s, flag_t, flag_drained)
+    finish_section(state, size, normal + zero)
+    state.ram_zero_pages += zero
+    state.ram_pages += normal + zero
     return returned
 
 
 @kernel
-def finish_section(case, state, report, size, pages):
+def finish_section(state, size, pages):
     """End of a RAM call: everything buffered is flushed and counted."""
     state.counted += size + state.buffered + SECTION_BYTES
     state.buffered = 0
-    report.bytes_sent += size + SECTION_BYTES
-    report.ram_pages_sent += pages
-    report.ram_calls += 1
+    state.bytes_sent += size + SECTION_BYTES
+    state.ram_pages_sent += pages
+    state.ram_calls += 1
+
+
+@kernel
+def ram_save_complete(s, stop_t):
+    """Send all dirty pages, without a rate limit (migration/ram.c:ram_save_complete); the bytes."""
+    case, state = s.case, s.state
+    normal, zero, size = np.int64(0), np.int64(0), np.int64(0)
+    set_page_rate(case, s.link, state)
+    most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
+    while remaining(s.ram) > 0:
+        if normal + zero == most:
+            size += put_pages(case, state, normal, zero)
+            normal, zero = np.int64(0), np.int64(0)
+            set_page_rate(case, s.link, state)
+            most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
+        pages, share = stretch(s.ram, case, s.regions, guest_ns(state, stop_t))
+        pages = min(pages, most - normal - zero)
+        zeros = zeros_of(pages, share)
+        take(s.ram, case, pages)
+        normal += pages - zeros
+        zero += zeros
+        state.ram_pages_sent += pages
+        state.ram_zero_pages += zeros
+    return size + put_pages(case, state, normal, zero)
+
+
+@kernel
+def migration_bitmap_sync(s):
+    """A sync of the loop (migration/ram.c:migration_bitmap_sync): the log into the bitmap; the throttle, once a second.
+    """
+    case, state = s.case, s.state
+    state.syncs += 1
+    state.window_syncs += 1
+    state.period_new += sync(s.ram, case, s.regions, guest_ns(state, state.t), state.syncs)
+    state.ram_remaining = remaining(s.ram) * case.page_size
+    if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
+        if case.auto_converge == 1 and state.bulk == 0:
+            migration_trigger_throttle(case, state)
+        state.xfer_prev = state.counted
+        state.last_eval = state.t
+        state.period_new = 0
+
+
+@kernel
+def migration_trigger_throttle(case, state):
+    """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle)."""
+    sent = state.counted - state.xfer_prev
+    if state.period_new * case.page_size <= sent * case.throttle_trigger_threshold // 100:
+        return
+    state.high += 1
+    if state.high < 2:
+        return
+    state.high = 0
+    if state.throttle == 0:
+        throttle = case.cpu_throttle_initial
+    else:
+        throttle = min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle)
+    if throttle != state.throttle:
+        state.tau0 = guest_ns(state, state.t)
+        state.t0 = state.t
+        state.throttle = throttle
+
+
+@spliced_kernel
+def cpu_throttle_dirty_sync_timer_tick(s):
+    """The sync every 5 s while auto-converge is on (system/cpu-throttle.c, 9.2 and later), when it is due."""
+    case, state = s.case, s.state
+    if case.auto_converge == 0 or case.throttle_timer_ns == 0 or state.t < state.timer_due:
+        return
+    while state.timer_due <= state.t:
+        state.timer_due += case.throttle_timer_ns
+    if state.sync_count > 1 and state.sync_count == state.timer_count:
+        state.t += case.sync_ns
+        migration_bitmap_sync(s)
+        state.sync_count += case.counts_all_syncs
+    state.timer_count = state.sync_count

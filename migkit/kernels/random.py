@@ -1,6 +1,6 @@
 """Counter-based random words: the same draw for the same key, wherever and whenever it is made.
 
-The writes to a block of pages are drawn in two ways at once: page by page with a probability of a few bits, which
+The writes to a run of pages are drawn in two ways at once: page by page with a probability of a few bits, which
 takes as many random words, and one by one for what that probability leaves (docs/model.md, section 5).
 """
 
@@ -28,12 +28,12 @@ FEW = 1.0 / 64.0  # up to this many writes a page in the mean, all are drawn one
 _SPARE_BITS = 7  # bits of the page by page probability: 1/64 write a page, or less, is left to draw one by one
 _PLACES = 5  # places of 12 bits in a random word
 _NEVER = 2.0**-60  # numbers of writes less likely than this do not happen
-BLOCK_WORDS = 64  # words of a block of draws, at most: 12 bits name a page in it
-MOST_HITS = 160  # writes drawn one by one to a block; the mean is at most 64
+DRAW_WORDS = 64  # words that are drawn together, at most: 12 bits name a page in them
+MOST_HITS = 160  # writes drawn one by one to them; the mean is at most 64
 
 
 class Writes(NamedTuple):
-    """How the writes to a block of pages since the last sync are drawn (docs/model.md, section 5)."""
+    """How the writes to a run of pages since the last sync are drawn (docs/model.md, section 5)."""
 
     cleared: bool  # the chunk was cleared: a page in its log counts only if it was written after that
     key: np.uint64  # of the draws page by page
@@ -41,9 +41,9 @@ class Writes(NamedTuple):
     level: np.uint64  # a page is written with probability level / 2**bits
     log_level: np.uint64  # the same for a page in the log
     hit_key: np.uint64  # of writes drawn one by one that count for pages outside the log
-    hits: float  # mean number of them in a block
+    hits: float  # mean number of them in a run
     late_key: np.uint64  # of writes drawn one by one that count for all pages
-    late_hits: float  # mean number of them in a block
+    late_hits: float  # mean number of them in a run
 
 
 @kernel
@@ -123,7 +123,7 @@ def split_writes(mean, bits):
 
 @kernel
 def plan_writes(seed, replicate, stream, number, mean, late, pages, cleared):
-    """How the writes to a block since the last sync are drawn.
+    """How the writes to a run since the last sync are drawn.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def plan_writes(seed, replicate, stream, number, mean, late, pages, cleared):
     late : float
         Those of them that come after the clear of its chunk; 0 if it was not cleared.
     pages : int
-        Pages of a block, a power of two from 64 to 4096.
+        Pages of a run, a power of two from 64 to 4096.
     cleared : bool
         Whether its chunk was cleared.
 
@@ -229,7 +229,7 @@ def draw_together(writes, word, log, out):
 
 @inlined_kernel
 def draw_hits(key, mean, levels, word, pages, out):
-    """Set the bits of writes drawn one by one to the block of ``pages`` pages that starts with ``word``.
+    """Set the bits of writes drawn one by one to the run of ``pages`` pages that starts with ``word``.
 
     Returns
     -------

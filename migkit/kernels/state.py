@@ -31,6 +31,10 @@ WINDOW, BANDWIDTH_OWN = 0, 1
 """Which bandwidth to believe: the raw window, and the function of the migration's policy."""
 POLICY_NUMBERS = 16
 """Numbers of its own that a policy keeps from one question to the next."""
+NO_LIMIT = 1 << 60
+"""Bytes that a handler may send when the policy sets no limit."""
+END = -1
+"""In place of a device: the iteration ends."""
 
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 """How a migration ends."""
@@ -75,6 +79,7 @@ CASE = (
     Field("policy", INT, "code", "which device comes next: SERIALIZED, UNSERIALIZED or OWN"),
     Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
     Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
+    Field("policies_repeat", INT, "flag", "1: the policies give the same answers in windows that repeat"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
@@ -130,6 +135,8 @@ DEVICE = (
 """Per device of a migration, in list order, RAM among them."""
 
 STATE = (
+    Field("outcome", INT, "code", "RUNNING, or how it ended"),
+    Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
     Field("device_count", INT, "1", "devices, RAM among them", "repeats"),
     Field("t", INT, "ns", "now, since the migrate command", "varies"),
     # what a management layer may change while the migration runs
@@ -145,7 +152,7 @@ STATE = (
     Field("window_bytes", INT, "B", "what the last whole window carried", "repeats"),
     Field("window_ms", INT, "ms", "how long it was", "repeats"),
     Field("window_syncs", INT, "1", "syncs in this window", "repeats"),
-    Field("window_drained", INT, "1", "iterations in this window that left nothing to send", "varies"),
+    Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "repeats"),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
@@ -189,6 +196,8 @@ STATE = (
     Field("zero_level", INT, "1e-15", "zero share of the pages sent last", "repeats"),
     Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
     Field("drained", INT, "1", "iterations in a row in which only devices sent", "varies"),
+    Field("stops_early", INT, "flag", "1: the migration ends when nothing can change any more", "repeats"),
+    Field("jumps", INT, "flag", "1: windows and iterations that repeat are jumped over", "repeats"),
     # totals
     Field("stop_copy", INT, "B", "stop-copy of all devices", "repeats"),
     Field("bytes_sent", INT, "B", "everything put into the stream", "varies"),
@@ -198,10 +207,10 @@ STATE = (
     Field("ram_calls_done", INT, "1", "calls that found nothing left", "varies"),
     Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop", "repeats"),
     Field("steps", INT, "1", "iterations that were computed one by one", "varies"),
-    # numbers of the policies' own
-    Field("own", FLOAT, "", "of the rule which device comes next", "varies", (POLICY_NUMBERS,)),
-    Field("sync_own", FLOAT, "", "of the rule when to sync", "varies", (POLICY_NUMBERS,)),
-    Field("bandwidth_own", FLOAT, "", "of the rule which bandwidth to believe", "varies", (POLICY_NUMBERS,)),
+    # what the policies keep from one question to the next
+    Field("own", FLOAT, "", "numbers of the rule which device comes next", "", (POLICY_NUMBERS,)),
+    Field("sync_own", FLOAT, "", "numbers of the rule when to sync", "", (POLICY_NUMBERS,)),
+    Field("bandwidth_own", FLOAT, "", "numbers of the rule which bandwidth to believe", "", (POLICY_NUMBERS,)),
 )
 """Of a running migration (docs/model.md, section 1)."""
 
@@ -281,6 +290,114 @@ ITERATION = (
 """One row of a timeline."""
 
 
+SEGMENT = (
+    Field("start", FLOAT, "pages", "first page"),
+    Field("length", FLOAT, "pages", "size"),
+    Field("dirty", FLOAT, "1", "probability that a page is to be sent"),
+    Field("known", FLOAT, "1", "probability that a page is in the dirty log since its chunk was cleared"),
+    Field("region", INT, "index", "-1 outside the regions"),
+    Field("chunk", INT, "index", "of the dirty log, -1 where nothing is written"),
+    Field("waits", INT, "flag", "1: the log of the chunk is to be cleared before a page of it is sent"),
+    Field("clear_tau", INT, "ns", "guest time of the last clear"),
+)
+"""Expected engine: a range of pages of one region and chunk that are alike."""
+
+EXPECTED_HEAD = (
+    Field("count", INT, "1", "segments"),
+    Field("most", INT, "1", "segments there may be"),
+    Field("remaining", INT, "pages", "dirty pages, whole"),
+    Field("cursor", INT, "index", "segment the cursor is in"),
+    Field("sync_tau", INT, "ns", "guest time of the last sync"),
+    Field("used", FLOAT, "pages", "dirty pages of the cursor's segment that it has passed"),
+    Field("fraction", FLOAT, "pages", "what the whole pages left of the last sync's sum"),
+    Field("offset", FLOAT, "pages", "fraction of a page carried to the next sync"),
+)
+"""Expected engine: the cursor and the sums."""
+
+CHUNK = (
+    Field("dirty", INT, "pages", "dirty pages"),
+    Field("pending", INT, "flag", "1: to be cleared before its first page is sent (RAMBlock.clear_bmap)"),
+    Field("tau", INT, "ns", "guest time of the last clear"),
+)
+"""Bitmap engine: a chunk of the clear bitmap."""
+
+BITMAP_HEAD = (
+    Field("remaining", INT, "pages", "dirty pages"),
+    Field("cursor", INT, "page", "behind the last one sent"),
+    Field("sync_tau", INT, "ns", "guest time of the last sync"),
+    Field("pending", INT, "1", "chunks to be cleared"),
+    Field("any_zero", INT, "flag", "1: some page is a zero page"),
+    Field("seed", INT, "1", "root of the draws"),
+    Field("replicate", INT, "1", "number of the replicate"),
+    Field("stretch", INT, "pages", "dirty pages to the end of a chunk that was cleared, 0 if not counted"),
+)
+"""Bitmap engine: the cursor and the counts."""
+
+LAPS = 4
+"""Laps of the cursor that are compared before a verdict."""
+LAP = (
+    Field("began_t", INT, "ns", "when it began"),
+    Field("began_pages", INT, "pages", "sent by RAM then"),
+    Field("began_sync", INT, "1", "syncs then"),
+    Field("began_iteration", INT, "1", "iterations then"),
+    Field("began_initial", INT, "B", "initial data left on all devices then"),
+    Field("flags_missing", INT, "1", "then"),
+    Field("throttle", INT, "%", "then"),
+    Field("count", INT, "1", "laps since something other than RAM changed"),
+    Field("total", INT, "1", "laps so far"),
+    Field("half", INT, "1", "laps after which the newer half becomes the older one"),
+    Field("gap", FLOAT, "B", "least pending above threshold of this lap; below 0: it fitted"),
+    Field("gap_is_stop", INT, "flag", "1: at the least gap the stop-copy alone was above the threshold"),
+    Field("left", FLOAT, "pages", "fewest left after an iteration"),
+    Field("most", FLOAT, "pages", "most left after an iteration"),
+    Field("last_gap", FLOAT, "B", "gap of the lap before"),
+    Field("last_gap_is_stop", INT, "flag", "of the lap before"),
+    Field("old_least", FLOAT, "B", "least gap of the older half"),
+    Field("new_least", FLOAT, "B", "least gap of the newer half"),
+    Field("never_fits", INT, "flag", "1: the stop-copy is above any threshold that can still come"),
+    Field("stuck", INT, "flag", "1: the last lap showed that nothing can change any more"),
+    Field("gaps", FLOAT, "B", "gaps of the last laps", "", (LAPS,)),
+    Field("lefts", FLOAT, "pages", "fewest left of the last laps", "", (LAPS,)),
+    Field("mosts", FLOAT, "pages", "most left of the last laps", "", (LAPS,)),
+)
+"""Verdict: a lap of the cursor over all that is dirty."""
+
+
 def dtype_of(table: tuple[Field, ...]) -> np.dtype:
     """The record dtype of a table."""
     return np.dtype([(field.name, field.dtype, field.shape) for field in table])
+
+
+class Mark(NamedTuple):
+    """What a window, or an iteration, began with: the fields that grow while it repeats."""
+
+    state: np.record  # STATE
+    live: np.ndarray  # records LIVE
+
+
+class Marks(NamedTuple):
+    """What the last window and the last iteration in which only devices sent began with."""
+
+    window: Mark
+    iteration: Mark
+
+
+class Timeline(NamedTuple):
+    """A migration iteration by iteration; times in nanoseconds, sizes in bytes or pages as named."""
+
+    iterations: np.ndarray  # records ITERATION
+    sent: np.ndarray  # int64, iterations x devices, without section headers; -1: not called
+
+
+class Migration(NamedTuple):
+    """One running migration: what QEMU keeps in MigrationState, beside the records of its case."""
+
+    case: np.record  # CASE
+    link: np.record  # LINK
+    regions: np.ndarray  # records REGION
+    devices: np.ndarray  # records DEVICE, in list order
+    state: np.record  # STATE
+    live: np.ndarray  # records LIVE, as `devices`
+    ram: NamedTuple  # memory of the engine: its type chooses the engine when the loop is compiled
+    report: np.record  # REPORT
+    policies: NamedTuple  # Policies of migkit.kernels.policies

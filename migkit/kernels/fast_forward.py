@@ -1,0 +1,246 @@
+"""Jumping over windows and iterations that repeat; not QEMU's.
+
+Between two syncs most windows are alike: the same slices of RAM, the same blocks of the devices, the same time. When
+a window has begun and ended in the same phase (send buffer, stream buffer, numbers of the policies) and nothing
+happened in it but sending, the next one does the same as long as enough is left and the estimate stays above the
+threshold. The loop then takes as many windows as that allows in one step. Iterations in which RAM has nothing to send
+and a device behind it sends block after block repeat in the same way within a window. Every quantity is an integer, so
+the result is that of the step-by-step loop.
+
+A policy of the user's own must give the same answers in windows that repeat; whether it does follows from the fields
+that it reads (``policies_repeat`` of the case). A rule when to sync that reads sizes is asked with those at the end of
+the jump.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from migkit.kernels.memory import alike, remaining, take
+from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
+from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
+from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
+
+
+@spliced_kernel
+def fast_forward(s, marks):
+    """Jump over what repeats; asked after every pass of the loop."""
+    state = s.state
+    if state.jumps == 0:
+        return
+    if state.window_t == state.t:
+        # a window has just ended
+        state.drained = 0
+        if same_phase(s, marks.window):
+            jump_windows(s, marks.window)
+        remember(s, marks.window)
+    elif remaining(s.ram) > 0 or state.ram_pages > 0 or state.exact >= 0:
+        state.drained = 0
+    else:
+        # RAM is empty and only devices send: iterations repeat within the window
+        state.drained += 1
+        if state.drained > 1 and same_phase(s, marks.iteration):
+            jump_iterations(s, marks.iteration)
+        remember(s, marks.iteration)
+
+
+@kernel
+def remember(s, mark):
+    """Note what a window or an iteration begins with; field by field, since Numba copies a record byte by byte."""
+    now, old = s.state, mark.state
+    old.t = now.t
+    old.drained_at = now.drained_at
+    old.iteration_t = now.iteration_t
+    old.iteration = now.iteration
+    old.events = now.events
+    old.syncs = now.syncs
+    old.buffered = now.buffered
+    old.counted = now.counted
+    old.bytes_sent = now.bytes_sent
+    old.ram_pages_sent = now.ram_pages_sent
+    old.ram_zero_pages = now.ram_zero_pages
+    old.ram_calls = now.ram_calls
+    old.ram_calls_done = now.ram_calls_done
+    old.window_drained = now.window_drained
+    for d in range(now.device_count):
+        own, was = s.live[d], mark.live[d]
+        was.initial = own.initial
+        was.initial_cached = own.initial_cached
+        was.stop_cached = own.stop_cached
+        was.left = own.left
+        was.called = own.called
+        was.iteration = own.iteration
+        was.starved = own.starved
+        was.bytes = own.bytes
+    if s.case.policy == OWN or s.case.sync_policy == SYNC_OWN or s.case.bandwidth_policy == BANDWIDTH_OWN:
+        for k in range(POLICY_NUMBERS):
+            old.own[k] = now.own[k]
+            old.sync_own[k] = now.sync_own[k]
+            old.bandwidth_own[k] = now.bandwidth_own[k]
+
+
+@kernel
+def same_phase(s, mark):
+    """Whether what has just ended began in the phase it ended in, with nothing but sending in it."""
+    state, old = s.state, mark.state
+    return (
+        state.events == old.events
+        and state.syncs == old.syncs
+        and state.buffered == old.buffered
+        and state.drained_at - state.t == old.drained_at - old.t
+        and state.iteration_t - state.t == old.iteration_t - old.t
+        and state.flags_buffered == 0
+        and same_numbers(s, old)
+    )
+
+
+@kernel
+def same_numbers(s, old):
+    """Whether the numbers of the user's own policies are what they were."""
+    case, state = s.case, s.state
+    if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
+        return True
+    for k in range(POLICY_NUMBERS):
+        if state.own[k] != old.own[k] or state.sync_own[k] != old.sync_own[k]:
+            return False
+        if state.bandwidth_own[k] != old.bandwidth_own[k]:
+            return False
+    return True
+
+
+@kernel
+def device_repeats(device, own, old):
+    """Windows for which a device goes on as in the last one."""
+    if own.called == old.called:
+        return FAR
+    if device.kind == BLOCK:
+        used = old.left - own.left
+        return (own.left - (16 << 20)) // used if used > 0 else FAR
+    if own.initial > 0:
+        used = old.initial - own.initial
+        if used != (own.called - old.called) * device.chunk_bytes:
+            return np.int64(0)
+        return (own.initial - 1) // used
+    return FAR if device.dirty_rate == 0.0 and own.initial == old.initial else np.int64(0)
+
+
+@kernel
+def jump_windows(s, mark):
+    """Repeat the last window as often as it stays the same."""
+    case, state, old = s.case, s.state, mark.state
+    pages = state.ram_pages_sent - old.ram_pages_sent
+    if pages <= 0:
+        return
+    pages_alike, share = alike(s.ram, case, s.regions)
+    if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
+        # zero pages are rounded call by call, and pages of another cost make another window
+        return
+    count = min((remaining(s.ram) - 1) // pages, (pages_alike - 1) // pages)
+    # the first call after a change of the rate has another time: no window that is jumped over may reach it
+    count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
+    count = min(count, repeats(s, mark))
+    if count < 1:
+        return
+    take(s.ram, case, count * pages)
+    span = state.t - old.t
+    counted = state.counted - old.counted
+    skip(s, mark, count)
+    state.window_t += count * span
+    state.mark += count * counted
+
+
+@kernel
+def jump_iterations(s, mark):
+    """Repeat the last iteration, in which RAM had nothing to send, as often as it stays the same within the window."""
+    state, old = s.state, mark.state
+    span = state.t - old.t
+    counted = state.counted - old.counted
+    count = (WINDOW_NS - 1 - (state.t - state.window_t)) // span
+    if state.max_bandwidth > 0:
+        count = min(count, window_room(state) // max(1, counted) - 1)
+    if count >= 1:
+        count = min(count, repeats(s, mark))
+    if count >= 1:
+        state.window_drained += count * (state.window_drained - old.window_drained)
+        skip(s, mark, count)
+
+
+@kernel
+def repeats(s, mark):
+    """How often the last window or iteration can repeat as far as time, devices and threshold go."""
+    case, state, old = s.case, s.state, mark.state
+    pages = state.ram_pages_sent - old.ram_pages_sent
+    span = state.t - old.t
+    count = (case.time_limit_ns - 1 - state.t) // span
+    if case.auto_converge == 1 and case.throttle_timer_ns > 0:
+        count = min(count, (state.timer_due - 1 - state.t) // span)
+    # the estimate falls by what RAM and the devices send and must stay above the threshold
+    state.ram_bytes = remaining(s.ram) * case.page_size
+    estimate = qemu_savevm_state_pending_estimate(s)
+    falls = pages * case.page_size
+    above = estimate - state.threshold - 1
+    if case.sync_policy == SYNC_7_2:
+        above = min(above, state.ram_bytes - state.threshold - 1)
+    for d in range(case.device_count):
+        if s.devices[d].kind != RAM:
+            count = min(count, device_repeats(s.devices[d], s.live[d], mark.live[d]))
+            if s.devices[d].kind == VFIO:
+                falls += s.live[d].bytes - mark.live[d].bytes
+    if falls <= 0:
+        return 0
+    count = min(count, above // falls)
+    if case.sync_policy == SYNC_OWN and count >= 1:
+        count = repeats_without_sync(s, old, estimate, falls, count)
+    return count
+
+
+@kernel
+def repeats_without_sync(s, old, estimate, falls, most):
+    """How often the last window can repeat before the user's own rule syncs; sizes fall, and it answers yes but once.
+    """
+    state = s.state
+    ram_bytes, precopy_bytes, before = state.ram_bytes, state.precopy_bytes, state.estimate
+    ram_falls = (state.ram_pages_sent - old.ram_pages_sent) * s.case.page_size
+    first, last = np.int64(0), most + 1
+    probe = most
+    while last - first > 1:
+        state.estimate = estimate - probe * falls
+        state.ram_bytes = ram_bytes - probe * ram_falls
+        state.precopy_bytes = precopy_bytes - probe * falls
+        if s.policies.syncs(state, s.devices, s.live, state.sync_own):
+            last = probe
+        else:
+            first = probe
+        probe = (first + last) // 2
+    state.ram_bytes, state.precopy_bytes, state.estimate = ram_bytes, precopy_bytes, before
+    for k in range(POLICY_NUMBERS):
+        state.sync_own[k] = old.sync_own[k]
+    return first
+
+
+@kernel
+def skip(s, mark, count):
+    """Let ``count`` windows or iterations like the last one pass."""
+    state, old = s.state, mark.state
+    span = state.t - old.t
+    state.t += count * span
+    state.drained_at += count * span
+    state.iteration_t += count * span
+    state.counted += count * (state.counted - old.counted)
+    state.ram_pages_sent += count * (state.ram_pages_sent - old.ram_pages_sent)
+    state.ram_calls_done += count * (state.ram_calls_done - old.ram_calls_done)
+    state.ram_zero_pages += count * (state.ram_zero_pages - old.ram_zero_pages)
+    state.bytes_sent += count * (state.bytes_sent - old.bytes_sent)
+    state.ram_calls += count * (state.ram_calls - old.ram_calls)
+    state.iteration += count * (state.iteration - old.iteration)
+    for d in range(s.case.device_count):
+        own, was = s.live[d], mark.live[d]
+        own.initial += count * (own.initial - was.initial)
+        own.initial_cached += count * (own.initial_cached - was.initial_cached)
+        own.stop_cached += count * (own.stop_cached - was.stop_cached)
+        own.left += count * (own.left - was.left)
+        own.called += count * (own.called - was.called)
+        own.iteration += count * (own.iteration - was.iteration)
+        own.starved += count * (own.starved - was.starved)
+        own.bytes += count * (own.bytes - was.bytes)

@@ -1,0 +1,224 @@
+"""The migration thread (migration/migration.c), once, over either model of RAM."""
+
+from __future__ import annotations
+
+from migkit.kernels.fast_forward import fast_forward
+from migkit.kernels.memory import fraction, remaining, sync
+from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.policies import bandwidth, syncs
+from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
+from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, guest_ns, page_bytes, ram_save_complete
+from migkit.kernels.savevm import (
+    qemu_savevm_state_iterate,
+    qemu_savevm_state_pending_estimate,
+    qemu_savevm_state_pending_exact,
+    qemu_savevm_state_setup,
+)
+from migkit.kernels.state import COMPLETED, RAM, VFIO
+from migkit.kernels.verdict import account_starvation, time_is_up, verdict
+from migkit.kernels.vfio import vfio_save_complete_precopy
+
+
+@spliced_kernel
+def migration_thread(s, marks, lap, timeline):
+    """One migration, from setup to completion or a verdict (migration/migration.c:migration_thread).
+
+    Parameters
+    ----------
+    s : Migration
+        Set up by :func:`migkit.kernels.savevm.qemu_savevm_state_setup`.
+    marks, lap : Marks, record LAP
+        What fast_forward and verdict compare with.
+    timeline : Timeline
+        One row per iteration is written while there are rows.
+    """
+    while s.state.t < s.case.time_limit_ns:
+        if not migration_rate_exceeded(s.state):
+            cpu_throttle_dirty_sync_timer_tick(s)
+            if migration_iteration_run(s):
+                return
+            trace_iteration(s, timeline)
+            if verdict(s, lap):
+                return
+        migration_rate_limit(s)
+        fast_forward(s, marks)
+    time_is_up(s, lap)
+
+
+@spliced_kernel
+def migration_iteration_run(s):
+    """Decide whether to switch over; if not, iterate once (migration/migration.c:migration_iteration_run).
+
+    Returns
+    -------
+    completed : bool
+    """
+    case, state = s.case, s.state
+    began, syncs_before = state.t, state.syncs
+    state.ram_bytes = remaining(s.ram) * case.page_size
+    state.estimate = qemu_savevm_state_pending_estimate(s)
+    state.exact = -1
+    state.acknowledged = acknowledged(case, state)
+    if syncs(s):
+        state.exact = qemu_savevm_state_pending_exact(s)
+    state.synced = state.syncs - syncs_before
+    state.sync_fraction = fraction(s.ram)
+    state.pending = state.exact if state.exact >= 0 else state.estimate
+    if can_complete(case, state):
+        account_starvation(s, state.t)
+        migration_completion(s)
+        return True
+    account_starvation(s, began)
+    state.iteration_t = began
+    qemu_savevm_state_iterate(s)
+    state.window_drained += 1 if state.ram_returned == 1 else 0
+    state.steps += 1
+    state.t += case.iteration_ns
+    return False
+
+
+@spliced_kernel
+def acknowledged(case, state):
+    """Whether the destination has acknowledged the initial data of all devices, or need not."""
+    return 1 if case.switchover_ack == 0 or (state.flags_missing == 0 and state.ack_t <= state.t) else 0
+
+
+@spliced_kernel
+def can_complete(case, state):
+    """Whether what is pending fits the downtime limit and the destination has acknowledged."""
+    if case.complete_rule == 1:
+        if state.pending > state.threshold:
+            return False
+    elif state.pending != 0 and state.pending >= state.threshold:
+        return False
+    return acknowledged(case, state) == 1
+
+
+@spliced_kernel
+def migration_rate_limit(s):
+    """Begin a new window when 100 ms have passed; sleep until then when the budget is used up.
+
+    migration/migration.c:migration_rate_limit
+    """
+    state = s.state
+    if state.t - state.window_t >= WINDOW_NS:
+        migration_update_counters(s)
+    if migration_rate_exceeded(state):
+        state.t = max(state.t, state.window_t + WINDOW_NS + s.case.wakeup_ns)
+
+
+@kernel
+def migration_update_counters(s):
+    """Set the threshold from the window that ends, begin a new one (migration/migration.c:migration_update_counters).
+
+    ``threshold = bytes / ms * downtime-limit``: one raw window, no smoothing, if the policy does not say otherwise.
+    """
+    case, state = s.case, s.state
+    # A management policy is to be asked here: it sets max_bandwidth, downtime_limit_ms and throttle of the state.
+    state.window_ms = (state.t - state.window_t) // 1_000_000
+    state.window_bytes = state.counted - state.mark
+    if case.avail_switchover_bandwidth > 0:
+        if case.avail_per_ms_exact == 1:
+            per_ms = case.avail_switchover_bandwidth / 1000.0
+        else:
+            per_ms = float(case.avail_switchover_bandwidth // 1000)
+    else:
+        per_ms = bandwidth(s)
+    state.threshold = int(per_ms * state.downtime_limit_ms)
+    state.mark = state.counted
+    state.window_t = state.t
+    state.window_syncs, state.window_drained = 0, 0
+
+
+@kernel
+def migration_completion(s):
+    """Stop the VM, sync once more, send what is left at link speed (migration/migration.c:migration_completion)."""
+    case, state, report = s.case, s.state, s.report
+    stop_t, sent = state.t, state.bytes_sent
+    state.t += case.vm_stop_ns + case.sync_ns
+    state.syncs += 1
+    sync(s.ram, case, s.regions, guest_ns(state, stop_t), state.syncs)
+    state.sync_count += case.counts_all_syncs
+    report.stop_ns = stop_t
+    report.downtime_stop_ns = state.t - stop_t
+    report.downtime_ram_ns = 0
+    report.downtime_devices_ns = 0
+    for d in range(case.device_count):
+        began, device, own = state.t, s.devices[d], s.live[d]
+        if device.kind == RAM:
+            state.bytes_sent += ram_save_complete(s, stop_t)
+            report.downtime_ram_ns += state.t - began
+            continue
+        size = vfio_save_complete_precopy(device, own, stop_t) if device.kind == VFIO else own.left
+        state.t += int(size * device.read_ns_per_byte)
+        qemu_put_buffer(s.link, state, size)
+        report.downtime_devices_ns += state.t - began
+        own.bytes += size
+        state.bytes_sent += size
+    report.switchover_bytes = state.bytes_sent - sent
+    state.t += case.device_state_ns
+    report.downtime_state_ns = case.device_state_ns
+    began = state.t
+    if case.return_path == 1:
+        # the source waits until the destination has loaded everything and says so
+        state.t = max(state.t, state.drained_at) + case.destination_load_ns + s.link.rtt_ns
+    report.downtime_destination_ns = state.t - began
+    report.downtime_ns = state.t - stop_t
+    state.outcome = COMPLETED
+
+
+@kernel
+def trace_iteration(s, timeline):
+    """Write the iteration into the timeline, if there is a row for it."""
+    state = s.state
+    row = state.iteration - 1
+    if row >= timeline.iterations.shape[0]:
+        return
+    iteration = timeline.iterations[row]
+    iteration.t_ns = state.iteration_t
+    iteration.estimate = state.estimate
+    iteration.exact = state.exact
+    iteration.threshold = state.threshold
+    iteration.pending = state.pending
+    iteration.synced = state.synced
+    iteration.throttle = state.throttle
+    iteration.ram_pages = state.ram_pages
+    iteration.ram_returned = state.ram_returned
+    iteration.remaining_pages = remaining(s.ram)
+    iteration.sync_count = state.sync_count
+    for d in range(state.device_count):
+        timeline.sent[row, d] = s.live[d].sent if s.live[d].iteration == state.iteration else -1
+
+
+@kernel
+def write_report(s, device_reports):
+    """Write the final counters."""
+    case, state, report = s.case, s.state, s.report
+    report.outcome = state.outcome
+    report.culprit = state.culprit
+    report.total_ns = state.t
+    report.sync_count = state.sync_count
+    report.iterations = state.iteration
+    report.bytes_sent = state.bytes_sent
+    report.ram_pages_sent = state.ram_pages_sent
+    report.ram_zero_pages = state.ram_zero_pages
+    report.ram_calls = state.ram_calls
+    report.ram_calls_done = state.ram_calls_done
+    report.threshold = state.threshold
+    report.pending = state.pending
+    report.ram_remaining = state.ram_remaining
+    report.throttle = state.throttle
+    report.steps = state.steps
+    for d in range(case.device_count):
+        own, row = s.live[d], device_reports[d]
+        row.calls = own.called
+        row.first_call_ns = own.first_t
+        row.starved_ns = own.starved
+        row.initial_left = own.initial + own.left
+        row.bytes = own.bytes
+        if s.devices[d].kind == RAM:
+            row.calls = state.ram_calls
+            row.bytes = page_bytes(case, state.ram_pages_sent - state.ram_zero_pages, state.ram_zero_pages)
+        elif s.devices[d].kind == VFIO:
+            row.initial_sent_ns = own.initial_sent_t
+            row.ack_ns = own.ack_t
