@@ -70,7 +70,8 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     region = guest.regions[0]
     place = next(i for i, device in enumerate(scenario.devices) if isinstance(device, Vfio))
     rates = [0, *_series(_DECIMAL, 10, 0.01, 20)]
-    room = min(_MOST_HOT_MIB, (guest.ram - region.start) / MIB)
+    ram: int = guest.ram
+    room = min(_MOST_HOT_MIB, (ram - region.start) / MIB)
     sizes = [size for size in _series(_BINARY, 2, min(4, room / 64), room) if round(size * MIB) % guest.page_size == 0]
     initial = [0, *_series(_BINARY, 2, 1, 4096)]
     slowest = max(1, scenario.link.fresh_bandwidth / GBIT)  # a link is no slower than its own first pass

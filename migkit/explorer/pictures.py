@@ -117,8 +117,8 @@ class Map:
             self._ax.set(xlim=links, ylim=rates)
             log_axis("x", self._ax, "Gbit/s", GBIT, "link")
             log_axis("y", self._ax, "GB/s", GB, "dirty rate")
-            look = {"marker": "o", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": "black"}
-            (self._ring,) = self._ax.plot([], [], **look, markeredgewidth=1.4, clip_on=False, animated=True)
+            ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "white", "markeredgecolor": "black"}
+            (self._ring,) = self._ax.plot([], [], "o", **ring, markeredgewidth=1.4, clip_on=False, animated=True)
             (self._dot,) = self._ax.plot([], [], "o", markersize=3.5, color="#D55E00", clip_on=False, animated=True)
             category_legend(self._figure, set(range(len(CATEGORIES))), loc="lower center", ncols=2)
         self._keep()

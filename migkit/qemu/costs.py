@@ -46,8 +46,9 @@ def measured_costs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     Examples
     --------
     >>> from migkit.qemu import measured_costs
-    >>> measured_costs().loc[("sync", "tcg max"), ["median", "unit"]].tolist()
-    [57.0, 'us']
+    >>> costs = measured_costs()
+    >>> float(costs.loc[("sync", "tcg max"), "median"]), costs.loc[("sync", "tcg max"), "unit"]
+    (57.0, 'us')
     """
     import pandas as pd
 

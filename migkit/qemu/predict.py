@@ -6,6 +6,7 @@ at full speed wrote before the migration and, where the link is not paced, how f
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,6 @@ from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
 
 BUILDS = {"unser": ("9.0-rc0", "unserialized"), "ser": ("9.0-rc0", "serialized"), "deb72": ("7.2", "serialized")}
@@ -63,8 +62,13 @@ def is_held(run: pd.Series) -> bool:
     return bool(run["link_mib_s"] > 0 or 0 < run["bw_mib_s"] <= HELD_MIB_S)
 
 
-@lru_cache(maxsize=4)
 def _medians(path: str | os.PathLike[str] | None) -> pd.Series:
+    """Medians of the measured costs, by cost and case."""
+    return _medians_in(None if path is None else os.fspath(path))
+
+
+@lru_cache(maxsize=4)
+def _medians_in(path: str | None) -> pd.Series:
     return measured_costs(path)["median"]
 
 
@@ -85,8 +89,8 @@ def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Ho
     Examples
     --------
     >>> from migkit.qemu import runs
-    >>> host_costs(runs().loc["A2__bw128_rand_r050__unser__r0"]).page
-    2.104 us
+    >>> round(host_costs(runs().loc["A2__bw128_rand_r050__unser__r0"]).page * 1e6, 3)
+    2.104
     """
     median = _medians(path)
     load = "max" if run["writes_max"] else "quiet"
