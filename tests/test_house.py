@@ -1,7 +1,8 @@
 """Rules of the repository: style, imports, types, examples in docstrings, and what must agree with what."""
 
+import dataclasses
 import doctest
-import importlib
+import importlib.util
 import os
 import pkgutil
 import subprocess
@@ -49,6 +50,23 @@ def test_no_module_is_too_long():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES
     }
     assert too_long == {}
+
+
+def test_the_page_of_the_state_is_current():
+    spec = importlib.util.spec_from_file_location("generate_state", ROOT / "docs" / "generate_state.py")
+    generate_state = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate_state)
+    written = generate_state.PAGE.read_text(encoding="utf-8")
+    assert written == generate_state.page(), "run: python docs/generate_state.py"
+
+
+def test_the_page_of_the_profiles_has_every_rule_and_profile():
+    from migkit.scenario.versions import PROFILES, Profile
+
+    text = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    assert "| " + " | ".join(PROFILES) + " |" in text
+    rules = [field.name for field in dataclasses.fields(Profile) if field.name != "name"]
+    assert [rule for rule in rules if f"`{rule}` |" not in text] == []
 
 
 def test_no_two_test_files_have_one_name():
