@@ -89,16 +89,16 @@ def test_citation_has_the_version():
 
 def test_the_sweep_of_the_readme_can_be_read():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = [block.split("```")[0] for block in text.split("```toml\n")[1:]]
-    assert len(migkit.Sweep.from_toml(block).axes["link.bandwidth"]) == 200
+    (snippet,) = [part.split("```")[0] for part in text.split("```toml\n")[1:]]
+    assert len(migkit.Sweep.from_toml(snippet).axes["link.bandwidth"]) == 200
 
 
 def test_the_example_of_the_readme_runs(capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = [block.split("```")[0] for block in text.split("```python\n")[1:]]
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    snippets = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), {})
     starved, completed = capsys.readouterr().out.splitlines()
     assert "never sent" in starved
     assert completed.startswith("Completed in ")
