@@ -26,6 +26,7 @@ test: lint
 lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 bench: $(DEV)
 	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --benchmark-only tests/benchmarks $(PYTEST_ARGS)
@@ -49,5 +50,5 @@ $(DEV): pyproject.toml | $(BIN)/python
 	touch $(CORE) $@
 
 clean:
-	rm -rf .venv build dist docs/_build docs/generated docs/notebooks docs/jupyter_execute .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
+	rm -rf .venv build dist docs/_build docs/generated docs/notebooks docs/jupyter_execute .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Sphinx: the API, the pages of this folder, and the executed notebooks as they are committed."""
+"""Sphinx configuration: the API, the pages of this folder, and the committed notebooks."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import migkit
 
 HERE = Path(__file__).parent
-NOTEBOOKS = HERE / "notebooks"  # a copy, not committed: Sphinx reads nothing outside its folder
+NOTEBOOKS = HERE / "notebooks"  # a copy that is not committed: Sphinx reads its own folder only
 shutil.rmtree(NOTEBOOKS, ignore_errors=True)
 NOTEBOOKS.mkdir()
 for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
@@ -22,7 +22,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 templates_path = ["_templates"]
 autosummary_generate = True
-autodoc_typehints = "none"  # the docstrings say them
+autodoc_typehints = "none"  # types are in the docstrings
 numpydoc_show_class_members = False
 html_theme = "furo"
 html_title = "migkit"

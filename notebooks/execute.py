@@ -1,4 +1,4 @@
-"""Execute notebooks in place, so that a second run gives the same files: no times, no version of Python.
+"""Execute notebooks in place and reproducibly: without execution times and the version of Python.
 
     python notebooks/execute.py [NOTEBOOK ...]
 """
@@ -16,7 +16,7 @@ TIMEOUT_S = 600
 
 
 def execute(path: Path) -> None:
-    """Run all cells of a notebook in a new kernel, in its own folder, and write it back."""
+    """Run all cells of a notebook in a new kernel, in the folder of the notebook, and write it."""
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", resources=where, record_timing=False).execute()

@@ -1,4 +1,4 @@
-"""The explorer without a browser: what moves, what is told, what is drawn, what is printed."""
+"""The explorer without a browser: controls, messages, pictures, source text."""
 
 import asyncio
 import builtins
@@ -13,7 +13,7 @@ from matplotlib.image import imread
 
 import migkit
 from migkit.explorer import compiling, plane, widget
-from migkit.explorer.controls import PROFILES_OWN, controls_of, movable
+from migkit.explorer.controls import PROFILE_DEFAULT, controls_of, with_slider_targets
 from migkit.explorer.pictures import Map, Timelines
 from migkit.explorer.printed import as_python
 from migkit.explorer.widget import Explorer
@@ -26,7 +26,7 @@ STARVED = (
     .scenario.replace("guest.ram", "4 GiB")
     .replace("guest.regions.0.write_rate", "4 GB/s")
 )
-# a move to a value that is another one, and the sign of it in the scenario
+# by control: another value, and whether the scenario has it
 MOVES = {
     "dirty rate": ("0.1 GB/s", lambda s: s.guest.regions[0].write_rate == 1e8),
     "hot set": ("16 MiB", lambda s: s.guest.regions[0].size == 2**24),
@@ -59,9 +59,9 @@ def fresh():
 
 @pytest.fixture
 def explorer(fresh):
-    """An explorer that stands where it began."""
+    """An explorer with its initial values."""
     for name, control in fresh._control_of.items():
-        fresh.controls[name].value = control.start
+        fresh.controls[name].value = control.initial
     assert fresh.scenario == STARVED
     return fresh
 
@@ -71,17 +71,17 @@ def test_every_control_is_moved_here(explorer):
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_move_changes_scenario_sentences_and_pictures(explorer, name):
+def test_a_change_updates_scenario_sentences_and_pictures(explorer, name):
     timelines, of_map = pictures(explorer)
-    told = sentences(explorer)
+    before = sentences(explorer)
     label, is_moved = MOVES[name]
     assert not is_moved(explorer.scenario)
     explorer.controls[name].value = label
     assert is_moved(explorer.scenario)
-    assert sentences(explorer) != told
-    if name == "policy":  # says which of the two is the scenario's; both are always drawn
+    assert sentences(explorer) != before
+    if name == "policy":  # Both are always drawn; the policy is a mark in the sentences.
         assert pictures(explorer)[0] == timelines
-    elif name != "profile":  # of this migration 8.2 and 9.0 make the same lines
+    elif name != "profile":  # 8.2 and 9.0 give the same lines for this migration
         assert pictures(explorer)[0] != timelines
     if name in ("dirty rate", "link"):
         assert pictures(explorer)[1] != of_map
@@ -99,40 +99,40 @@ def test_sentences_are_those_of_simulate_and_the_scenarios_is_bold(explorer):
     assert "bold" in sentences(explorer).split("</div>")[0]
 
 
-def test_values_that_do_not_fit_are_told_and_nothing_else_changes(explorer):
+def test_invalid_values_show_an_error_and_change_nothing_else(explorer):
     before = (explorer.scenario, sentences(explorer), *pictures(explorer))
     explorer.controls["profile"].value = "7.2"
-    assert "which profile &quot;7.2&quot; does not have: use 8.2 or later." in explorer._trouble.value
-    assert "Traceback" not in explorer._trouble.value
+    assert "which profile &quot;7.2&quot; does not have: use 8.2 or later." in explorer._error.value
+    assert "Traceback" not in explorer._error.value
     assert (explorer.scenario, sentences(explorer), *pictures(explorer)) == before
     explorer.controls["profile"].value = "9.0"
-    assert "use 8.2" not in explorer._trouble.value
+    assert "use 8.2" not in explorer._error.value
 
 
-def test_values_that_fit_only_together_are_taken_when_they_are_together():
+def test_values_that_are_valid_only_together_are_taken_once_they_are_valid():
     explorer = Explorer(STARVED.replace("migration.switchover_ack", False))
     explorer.controls["profile"].value = "7.2"
     assert explorer.scenario.qemu == "9.0"
     explorer.controls["devices"].value = "0"
     assert (explorer.scenario.qemu, explorer.scenario.devices[0].count) == ("7.2", 0)
-    assert "use 8.2" not in explorer._trouble.value
+    assert "use 8.2" not in explorer._error.value
 
 
-def test_a_link_is_no_slower_than_in_its_first_pass():
+def test_links_are_not_slower_than_in_the_first_pass():
     explorer = Explorer(STARVED.replace("link", migkit.Link(bandwidth="30 Gbit/s", fresh_bandwidth="20 Gbit/s")))
     assert next(iter(explorer.controls["link"].options)) == "20 Gbit/s"
-    assert "no map" not in explorer._trouble.value
+    assert "no map" not in explorer._error.value
 
 
-def test_a_map_that_cannot_be_computed_is_told(monkeypatch):
+def test_a_map_that_cannot_be_computed_shows_an_error(monkeypatch):
     def refused(*_):
         raise migkit.ScenarioError("is too large", "guest.ram", "1 EiB")
 
     monkeypatch.setattr(widget, "levels", refused)
-    assert "There is no map: guest.ram = &quot;1 EiB&quot; is too large." in Explorer(STARVED)._trouble.value
+    assert "There is no map: guest.ram = &quot;1 EiB&quot; is too large." in Explorer(STARVED)._error.value
 
 
-def test_the_printed_texts_make_an_equal_scenario(explorer):
+def test_the_source_texts_build_an_equal_scenario(explorer):
     assert explorer._texts.layout.display == "none"
     button = next(child for child in explorer.children if getattr(child, "description", "") == "Print the scenario")
     button.click()
@@ -144,7 +144,7 @@ def test_the_printed_texts_make_an_equal_scenario(explorer):
     assert migkit.Scenario.from_toml(explorer._toml.value) == explorer.scenario
 
 
-def test_python_text_of_everything_a_scenario_can_hold():
+def test_python_source_of_every_kind_of_field():
     scenario = migkit.Scenario(
         name='two "guests",\n one \\ é',
         guest=migkit.Guest(
@@ -174,9 +174,9 @@ def test_python_text_of_everything_a_scenario_can_hold():
     assert max(map(len, as_python(scenario).splitlines())) <= 120
 
 
-def test_a_scenario_without_region_or_device_gets_some_that_change_nothing():
+def test_added_region_and_device_do_not_change_the_migration():
     bare = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
-    with_parts = movable(bare)
+    with_parts = with_slider_targets(bare)
     assert (len(with_parts.guest.regions), len(with_parts.devices)) == (1, 1)
     assert simulate(with_parts).numbers["total_time_s"] == simulate(bare).numbers["total_time_s"]
     assert simulate(with_parts).numbers["bytes_sent"] == simulate(bare).numbers["bytes_sent"]
@@ -186,7 +186,7 @@ def test_a_scenario_without_region_or_device_gets_some_that_change_nothing():
     assert list(explorer.migrations["serialized"].labels) == ["ram", "vfio0", "vfio1"]
 
 
-def test_sliders_move_the_first_vfio_entry():
+def test_sliders_set_the_first_vfio_entry():
     disk_first = STARVED.replace("devices", [migkit.Block(size="1 GiB"), *STARVED.devices])
     assert controls_of(disk_first)["devices"].path == "devices.1.count"
 
@@ -204,16 +204,16 @@ def test_sliders_move_the_first_vfio_entry():
         ("devices.0.initial_bytes", "5 GiB", "initial data", "5120 MiB"),
     ],
 )
-def test_the_scenarios_own_value_has_its_place_on_the_scale(path, value, name, label):
+def test_the_scenarios_value_is_inserted_in_order(path, value, name, label):
     scenario = STARVED.replace(path, value)
     control = controls_of(scenario)[name]
-    assert control.start == label
+    assert control.initial == label
     values = [value or np.inf if name == "max-bandwidth" else value for value in control.values.values()]
     assert values == sorted(values)
     assert scenario.replace(path, control.values[label]) == scenario
 
 
-def test_every_value_of_every_control_is_one_that_its_field_takes():
+def test_every_value_of_every_control_is_valid():
     for control in controls_of(STARVED).values():
         for value in control.values.values():
             if value != "7.2":  # which has no VFIO devices
@@ -225,7 +225,7 @@ def test_hot_sets_are_whole_pages():
     assert {size % 2**26 for size in controls_of(scenario)["hot set"].values.values()} == {0}
 
 
-def test_the_map_is_that_of_sweep():
+def test_the_map_equals_a_sweep():
     rates, links = (1e7, 2e10), (1.25e8, 1.25e10)
     found = [level for level in plane.levels(STARVED, rates, links) if level is not None]
     assert [level.shape for level in found] == [(11, 11), (21, 21), (41, 41)]
@@ -242,7 +242,7 @@ def test_the_map_is_that_of_sweep():
     assert len(np.unique(found[-1].values)) >= 3
 
 
-def test_the_map_does_not_depend_on_axes_and_policy_and_does_on_the_rest():
+def test_the_map_depends_on_everything_but_its_axes_and_the_policy():
     key = plane.plane_key(STARVED)
     same = {plane.RATE: "2 GB/s", plane.LINK: "1 Gbit/s", "policy": "serialized"}
     for path, value in same.items():
@@ -251,41 +251,41 @@ def test_the_map_does_not_depend_on_axes_and_policy_and_does_on_the_rest():
         assert plane.plane_key(STARVED.replace(path, value)) != key
 
 
-def test_a_later_move_ends_the_map_of_an_earlier_one():
-    async def moves():
+def test_a_later_change_cancels_the_map_of_an_earlier_one():
+    async def changes():
         explorer = Explorer(STARVED)
-        first = explorer._refining
+        first = explorer._map_task
         explorer.controls["devices"].value = "4"
-        second = explorer._refining
-        explorer.controls["dirty rate"].value = "0.2 GB/s"  # needs no other map
-        assert explorer._refining is second
+        second = explorer._map_task
+        explorer.controls["dirty rate"].value = "0.2 GB/s"  # does not need another map
+        assert explorer._map_task is second
         await asyncio.wait([first, second])
         assert first.cancelled()
         assert second.exception() is None
         return pictures(explorer)[1]
 
-    drawn = asyncio.run(moves())
+    drawn = asyncio.run(changes())
     alone = Explorer(STARVED.replace("devices.0.count", 4).replace(plane.RATE, "0.2 GB/s"))
-    # that of a scenario which began there has the value on its scale, and so the same ends
+    # The value is on its scale, so the axes have the same range.
     assert drawn == pictures(alone)[1]
 
 
-def test_pictures_are_png_of_one_size_and_the_point_is_where_it_should_be():
+def test_pictures_are_png_of_one_size_with_the_point_in_place():
     of_map = Map((1e7, 1e10), (1e8, 1e10))
     low, high = (pixels(of_map.draw(rate, 1e9)) for rate in (1e7, 1e10))
     assert low.shape == high.shape
     rows = np.flatnonzero((low != high).any(axis=(1, 2)))
     assert (high[rows[0] : rows[0] + 20] < 0.2).any(), "the ring at the upper edge"
-    np.testing.assert_array_equal(low, pixels(of_map.draw(0, 1e9)), "a rate of 0 stands on the lower edge")
-    pale = pixels(of_map.draw(0, 1e9, pale=True))
-    assert (pale >= 0.74).mean() > 0.98, "but for the point"
+    np.testing.assert_array_equal(low, pixels(of_map.draw(0, 1e9)), "a rate of 0 is on the lower edge")
+    dimmed = pixels(of_map.draw(0, 1e9, dimmed=True))
+    assert (dimmed >= 0.74).mean() > 0.98, "all but the point"
 
 
 def test_both_timelines_have_the_same_axes_and_name_the_outcomes():
     timelines = Timelines()
     scenario = STARVED.replace("devices.0.count", 6).replace("devices.0.name", "a device with a long name")
     migrations = {policy: simulate(scenario.replace("policy", policy)) for policy in ("serialized", "unserialized")}
-    for _ in range(2):  # a second drawing leaves nothing of the first
+    for _ in range(2):  # the second drawing removes the first
         timelines.draw(migrations)
         upper, lower = timelines._axes
         assert [ax.get_title() for ax in upper] == ["serialized: initial data starved", "unserialized: completed"]
@@ -301,8 +301,7 @@ def test_both_timelines_have_the_same_axes_and_name_the_outcomes():
 
 def test_thinned_timeline_keeps_sums_extremes_and_ends():
     timeline = simulate(STARVED).timeline
-    turns = len(timeline)
-    assert thinned(timeline, turns) is timeline
+    assert thinned(timeline, len(timeline)) is timeline
     thin = thinned(timeline, 20)
     assert len(thin) <= 42
     assert thin.time_s.iloc[[0, -1]].tolist() == timeline.time_s.iloc[[0, -1]].tolist()
@@ -327,12 +326,12 @@ def test_compiling_is_told_once_and_only_then(capsys):
     assert capsys.readouterr().out == expected
 
 
-def test_what_is_no_scenario_is_refused():
+def test_an_argument_that_is_not_a_scenario_is_refused():
     with pytest.raises(migkit.ScenarioError, match=r"is not a Scenario: make one with migkit\.Scenario"):
         migkit.explore("scenario.toml")
 
 
-def test_without_ipywidgets_one_sentence_says_how_to_get_it(monkeypatch):
+def test_without_ipywidgets_the_error_says_how_to_install_it(monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest, **named):
@@ -351,6 +350,6 @@ def test_importing_migkit_does_not_import_widgets():
     assert done.stdout.split() == ["False", "True"]
 
 
-def test_the_policy_menu_begins_with_the_profiles_own(explorer):
-    assert explorer.controls["policy"].value == PROFILES_OWN
+def test_the_policy_menu_starts_at_the_profiles_default(explorer):
+    assert explorer.controls["policy"].value == PROFILE_DEFAULT
     assert explorer.scenario.policy is None

@@ -1,4 +1,4 @@
-"""The explorer as a person meets it: a notebook in JupyterLab, in headless Chromium, a slider moved by keyboard."""
+"""The explorer in JupyterLab in headless Chromium, with a slider moved by keyboard."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ migkit.explore(
         migration=migkit.Migration(max_bandwidth=0, switchover_ack=True, return_path=True),
     )
 )"""
-PATIENCE_S = 60  # for one thing to appear; the kernels may be compiled meanwhile
+TIMEOUT_S = 60  # of each wait; the first may include compiling the kernels
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -72,7 +72,7 @@ def lab(tmp_path):
     own["JUPYTERLAB_SETTINGS_DIR"] = str(tmp_path / "settings")
     quiet = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
-    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # nothing outside this machine is asked
+    quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')  # no requests to other machines
     environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path / "ipython")}
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--ip=127.0.0.1", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
@@ -86,14 +86,14 @@ def lab(tmp_path):
     finally:
         server.terminate()
         try:
-            server.wait(20)  # it ends its kernels first
+            server.wait(20)  # it stops its kernels first
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
 
 
 def wait_for_server(address, server, log):
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + TIMEOUT_S
     while time.monotonic() < end and server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5):
             return
@@ -113,7 +113,7 @@ def browser(tmp_path):
     try:
         yield driver
     finally:
-        driver.save_screenshot(str(tmp_path / "last.png"))  # also of a failure
+        driver.save_screenshot(str(tmp_path / "last.png"))  # of a failure too
         driver.quit()
 
 
@@ -124,14 +124,14 @@ def test_a_slider_moved_in_jupyterlab_changes_the_picture(lab, browser, tmp_path
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.wait import WebDriverWait
 
-    # while JupyterLab lays its page out, elements are there before they can be used, and replaced by others
-    wait = WebDriverWait(browser, PATIENCE_S, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
+    # While JupyterLab builds its page, elements exist before they can be used, and are replaced.
+    wait = WebDriverWait(browser, TIMEOUT_S, poll_frequency=0.05, ignored_exceptions=[WebDriverException])
 
     def click(css):
         wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, css).click() is None)
 
     def images():
-        """Sources of both pictures once they are loaded: each new picture is a new blob."""
+        """URLs of both pictures once they are loaded; each new picture is a new blob."""
         return browser.execute_script(
             "return Array.from(document.querySelectorAll('.migkit-explorer img'))"
             ".filter(image => image.complete && image.naturalWidth > 100).map(image => image.src)"
@@ -145,7 +145,7 @@ def test_a_slider_moved_in_jupyterlab_changes_the_picture(lab, browser, tmp_path
 
     browser.get(lab)
     click(".jp-Notebook .jp-Cell .cm-content")
-    # what is run before the kernel has answered is lost
+    # A cell that is run before the kernel has answered is lost.
     wait.until(lambda driver: driver.find_element(By.CSS_SELECTOR, "[data-status=idle]"))
     ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
     wait.until(lambda _: len(images()) == 2)

@@ -1,4 +1,4 @@
-"""The notebooks keep their rules, are not broken, and show what they compute today."""
+"""The notebooks follow their rules, run, and show what they compute."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_CELLS = 20
 MOST_BYTES = 3_000_000
-SAME = 1e-3  # relative: other processors may round the last digit of a logarithm otherwise
+SAME = 1e-3  # relative; processors differ in the last digit of a logarithm
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?![\d])")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -32,7 +32,7 @@ def code_cells(notebook):
 
 
 def texts(cell):
-    """What a cell printed and showed, as plain text."""
+    """Printed and displayed output of a cell, as plain text."""
     for output in cell.outputs:
         if output.output_type == "stream":
             yield output.text
@@ -44,13 +44,13 @@ def numbers(text):
     return [float(found.replace(",", "")) for found in NUMBER.findall(text)]
 
 
-def test_they_are_numbered_in_reading_order_and_small():
+def test_notebooks_are_numbered_in_reading_order_and_small():
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02d}-" for number in range(1, len(NOTEBOOKS) + 1)]
     assert len(NOTEBOOKS) == 7
     assert sum(path.stat().st_size for path in NOTEBOOKS) < MOST_BYTES
 
 
-def test_readme_lists_them_with_their_questions():
+def test_readme_lists_notebooks_with_their_questions():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
         question = read(path).cells[0].source.splitlines()[0].removeprefix("# ")
@@ -88,7 +88,7 @@ def test_committed_executed_in_order_without_errors(path):
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert notebook.metadata.kernelspec.name == "python3"
-    assert not any(cell.metadata for cell in notebook.cells), "times of execution change with every run"
+    assert not any(cell.metadata for cell in notebook.cells), "execution times differ between runs"
     assert [cell.id for cell in notebook.cells] == [f"cell-{number + 1:02d}" for number in range(len(notebook.cells))]
     written = "".join(cell.source for cell in notebook.cells) + "".join(map(str, outputs))
     assert not re.search(r"(?<![\w.])/(home|tmp|root|usr|work|Users)/", written)
@@ -96,7 +96,7 @@ def test_committed_executed_in_order_without_errors(path):
 
 @each
 def test_numbers_of_the_answer_are_computed(path):
-    """Each is in the code or in what the cells show, rounded as the answer has it."""
+    """Each number of the answer is in the code or the outputs, up to the rounding of the answer."""
     notebook = read(path)
     answer = notebook.cells[0].source.split("\n\n", 1)[1]
     shown = [text for cell in code_cells(notebook) for text in (cell.source, *texts(cell))]
@@ -114,21 +114,21 @@ def test_numbers_of_the_answer_are_computed(path):
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A folder for executed copies, beside which results are stored as in a checkout."""
+def folder_of_copies(tmp_path_factory):
+    """A folder for executed copies; results are stored beside it, as in a checkout."""
     folder = tmp_path_factory.mktemp("checkout") / "notebooks"
     folder.mkdir()
     return folder
 
 
 @each
-def test_it_runs_and_shows_what_is_committed(path, workshop):
-    copy = workshop / path.name
+def test_notebook_runs_and_shows_what_is_committed(path, folder_of_copies):
+    copy = folder_of_copies / path.name
     copy.write_bytes(path.read_bytes())
     command = [sys.executable, "-m", "pytest", "--nbmake", "--overwrite", "--nbmake-timeout=600", "-q"]
-    command += ["-c", os.devnull, f"--rootdir={workshop}", "-p", "no:cacheprovider", str(copy)]
+    command += ["-c", os.devnull, f"--rootdir={folder_of_copies}", "-p", "no:cacheprovider", str(copy)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=workshop, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, cwd=folder_of_copies, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:]
     for committed, executed in zip(code_cells(read(path)), code_cells(read(copy)), strict=True):
         before, now = "\n".join(texts(committed)), "\n".join(texts(executed))

@@ -50,10 +50,10 @@ def test_data_stay_small():
 
 
 def test_totals_agree_with_the_rows(all_runs):
-    """Walks, calls and returns counted by the recorder and in the rows, where no rows are missing."""
+    """Iterations, calls and returns: as the recorder counted them, and in the rows where none are missing."""
     whole = all_runs[all_runs["traced"] & ~all_runs["iterations_thinned"]]
-    walks = table("iterations").groupby("run").size()
-    assert (walks[whole.index] == whole["iterations"]).all()
+    iterations = table("iterations").groupby("run").size()
+    assert (iterations[whole.index] == whole["iterations"]).all()
     calls = table("handler_calls")
     returned = calls[calls["section"] == "ram"].groupby("run")["returned"]
     assert (returned.size()[whole.index] == whole["ram_calls"]).all()
@@ -162,7 +162,7 @@ def test_costs_are_ordered_and_have_units(costs):
         ("page", "tcp quiet, later passes", 1.5, 3.0),
         ("link", "paced at 200 MiB/s, median window of each run", 199, 201),
         ("first pass slows down", "paced at 200 MiB/s", 340, 400),
-        ("link", "paced at 200 MiB/s, first pass from there on, all runs together", 188, 191),
+        ("link", "paced at 200 MiB/s, first pass after it slows down, all runs together", 188, 191),
         ("send buffer", "paced, first window against the others", 0.8e6, 1.3e6),
         ("ack, both", "paced, no limit", 4, 6),
         ("end of downtime, late", "return path, loopback max", 40, 45),

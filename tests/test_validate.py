@@ -1,4 +1,4 @@
-"""The measured runs of real QEMU, predicted: the goals, held as they are met."""
+"""Predictions of the measured runs of real QEMU, and the goals for their errors."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from migkit.qemu import runs
+from migkit.qemu.iterations import agreement, compare_iterations
 from migkit.qemu.predict import link_of, scenario_of
-from migkit.qemu.report import TURN_BY_TURN, run_text, summary, write
-from migkit.qemu.turns import agreement, compare_turns
+from migkit.qemu.report import COMPARED_RUNS, run_text, summary, write
 from migkit.qemu.validation import GOALS, by_configuration, device_times, goals, misses, predictions
 
 DATA = Path(__file__).parents[1] / "data" / "qemu-traces"
@@ -89,19 +89,19 @@ def test_initial_data_of_devices():
     assert devices["error_ms"].abs().median() < 5.0
 
 
-@pytest.mark.parametrize("run", [name for name in TURN_BY_TURN if not name.startswith("B3")])
-def test_turn_by_turn(run):
-    found = agreement(compare_turns(run))
+@pytest.mark.parametrize("run", [name for name in COMPARED_RUNS if not name.startswith("B3")])
+def test_iterations_agree(run):
+    found = agreement(compare_iterations(run))
     for name in ("synced_alike", "called_alike", "returned_alike"):
         assert found[name] >= 0.95
     assert found["pages_median_difference"] <= 64
     assert found["device_bytes_predicted"] == found["device_bytes_measured"]
 
 
-def test_turns_of_a_run_that_the_slower_first_pass_decides():
-    # only while the link is below its pace does the clock end a slice before the budget does, and the device send
-    found = agreement(compare_turns("B3__link200_bw110_dev1_init8__unser__r0"))
-    assert found["turns_predicted"] == found["turns_measured"]
+def test_iterations_of_a_run_that_the_slower_first_pass_decides():
+    # The clock ends a slice before the budget does, and the device is called, only while the link is below its pace.
+    found = agreement(compare_iterations("B3__link200_bw110_dev1_init8__unser__r0"))
+    assert found["iterations_predicted"] == found["iterations_measured"]
     assert found["device_bytes_predicted"] == found["device_bytes_measured"] == 8 * 2**20
     assert found["called_alike"] >= 0.9
 

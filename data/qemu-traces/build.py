@@ -1,10 +1,10 @@
-"""Make the Parquet files of this folder from the raw measurements.
+"""Build the Parquet files of this folder from the raw measurements.
 
     python data/qemu-traces/build.py RAW_DIR [OUT_DIR]
 
-``RAW_DIR`` holds ``runs.csv`` and ``traces/*.json.gz``. The result depends on the raw files (and on the
-version of pyarrow, which writes its name into each file) and on nothing else: rows are sorted by run and
-keep the order in which they were recorded. README.md describes every column.
+``RAW_DIR`` holds ``runs.csv`` and ``traces/*.json.gz``. The result depends on the raw files and on the version of
+pyarrow, which writes its name into each file. Rows are sorted by run and keep the order in which they were recorded.
+README.md describes every column.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ SCHEMAS = {
         last_call_ms int, loaded_bytes int
         """
     ),
-    "iterations": fields("run label, turn int, t_ms float, estimate int, exact int"),
-    "handler_calls": fields("run label, turn int, position int, section label, us int, returned int"),
+    "iterations": fields("run label, iteration int, t_ms float, estimate int, exact int"),
+    "handler_calls": fields("run label, iteration int, position int, section label, us int, returned int"),
     "handler_totals": fields("run label, section label, calls int, ret1 int, ret0 int, us int, max_us int"),
-    "walks_per_100ms": fields("run label, t_ms float, walks int, section label, calls int, us int"),
+    "iterations_per_100ms": fields("run label, t_ms float, iterations int, section label, calls int, us int"),
     "windows": fields("run label, t_ms float, bytes int, ms int, bytes_per_ms int, threshold int"),
     "syncs": fields("run label, t_ms float, us int, dirty_pages_period int, estimate_before int, exact_after int"),
     "device_iter": fields("run label, t_ms float, device int, bytes int, initial_left int, dirty_left int"),
@@ -103,7 +103,7 @@ SCHEMAS = {
 
 
 def number(text, kind):
-    """A cell of runs.csv as a value of the column's type; empty and ``max`` are null."""
+    """Convert a cell of runs.csv to the column's type; empty and ``max`` are null."""
     if kind == LABEL:
         return text
     if text in ("", "max"):
@@ -112,7 +112,7 @@ def number(text, kind):
 
 
 def run_row(raw, trace, row):
-    """The row of runs.parquet of one run."""
+    """Build the row of runs.parquet for one run."""
     config = raw["config"]
     out = {"run": row["file"].removesuffix(".json.gz")}
     for name, kind in RUNS_CSV.items():
@@ -143,29 +143,29 @@ def run_row(raw, trace, row):
 
 
 def first_pass_speed(raw, trace):
-    """Wire bytes of normal pages over the time inside RAM calls, up to the first sync after setup."""
+    """Wire bytes of normal pages over the time inside RAM's handler, until the first sync after setup."""
     ram_start = raw["final_active"]["ram"]["total"]
     initial = sum(device["init"] for device in raw["config"]["devs"])
-    turns = trace["iterations"]["rows"]
+    iterations = trace["iterations"]["rows"]
     syncs = trace["syncs"]["rows"]
     end_ms, end_estimate = (syncs[1][0], syncs[1][3]) if len(syncs) > 1 else (float("inf"), None)
-    turns = [turn for turn in turns if turn[0] < end_ms]
-    if end_estimate is None:  # no estimate at the end of the last turn: leave that turn out
-        end_ms, end_estimate = turns[-1][0], turns[-1][1]
-        turns = turns[:-1]
+    iterations = [row for row in iterations if row[0] < end_ms]
+    if end_estimate is None:  # The last iteration has no estimate at its end and is left out.
+        end_ms, end_estimate = iterations[-1][0], iterations[-1][1]
+        iterations = iterations[:-1]
     left = {}
     for t, device, _, initial_left, _ in device_iter(trace)[0]:
         if t < end_ms:
             left[device] = initial_left
     for index, device in enumerate(raw["config"]["devs"]):
         initial += left.get(index, device["init"]) - device["init"]
-    seconds = sum(us for turn in turns for section, us, _ in turn[3] if section == "ram") * 1e-6
+    seconds = sum(us for row in iterations for section, us, _ in row[3] if section == "ram") * 1e-6
     pages = (ram_start - (end_estimate - initial)) // PAGE_BYTES
     return pages * NORMAL_PAGE_WIRE_BYTES / seconds if seconds else None
 
 
 def device_iter(trace):
-    """Calls of device handlers and whether some are missing; the first runs have them as text only."""
+    """Calls of device handlers, and whether some are missing. The first runs have them as text only."""
     if trace.get("device_iter"):
         return trace["device_iter"]["rows"], trace["device_iter"]["thinned"]
     rows = []
@@ -219,16 +219,16 @@ def guest_rows(run, raw):
 
 
 def add_trace(tables, run, trace):
-    """Append what one trace holds to the tables."""
-    for turn, (t, estimate, exact, called) in enumerate(trace["iterations"]["rows"]):
-        tables["iterations"].append([run, turn, t, estimate, exact])
+    """Append one trace to the tables."""
+    for iteration, (t, estimate, exact, called) in enumerate(trace["iterations"]["rows"]):
+        tables["iterations"].append([run, iteration, t, estimate, exact])
         for position, (section, us, returned) in enumerate(called):
-            tables["handler_calls"].append([run, turn, position, section, us, returned])
+            tables["handler_calls"].append([run, iteration, position, section, us, returned])
     for section, total in trace["sections"].items():
         tables["handler_totals"].append([run, section, *(total[k] for k in ("calls", "ret1", "ret0", "us", "max_us"))])
-    for index, walks, sections in trace["per100ms"] or []:
+    for index, iterations, sections in trace["per100ms"] or []:
         for section, (calls, us) in sections.items():
-            tables["walks_per_100ms"].append([run, index * 100.0, walks, section, calls, us])
+            tables["iterations_per_100ms"].append([run, index * 100.0, iterations, section, calls, us])
     for row in trace["windows"]["rows"]:
         tables["windows"].append([run, *row[:4], row[-1]])
     tables["syncs"] += [[run, *row] for row in trace["syncs"]["rows"]]
@@ -240,7 +240,7 @@ def add_trace(tables, run, trace):
 
 
 def read(raw_dir):
-    """All tables as lists of rows."""
+    """Read all tables as lists of rows."""
     tables = {name: [] for name in SCHEMAS}
     with open(raw_dir / "runs.csv", newline="") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["file"])

@@ -1,4 +1,4 @@
-"""The explorer: sliders in a notebook that move one migration, under both policies, and its place on the map."""
+"""An interactive view of one migration for notebooks: sliders, the timelines of both policies, a convergence map."""
 
 from __future__ import annotations
 
@@ -14,32 +14,31 @@ __all__ = ["explore"]
 
 
 def explore(scenario: Scenario) -> Explorer:
-    """Move a scenario by sliders and see, under both policies, how the migration ends.
+    """Explore a scenario with sliders, under both policies.
 
-    To be the last line of a cell in JupyterLab. There are sliders for the dirty rate and the hot set (of the first
-    region), link, max-bandwidth, downtime-limit, and number and initial data of the VFIO devices (of the first VFIO
-    entry), and menus for profile and policy. A move redraws both timelines and the point on the map of dirty rate
-    against link. When anything else than those two or the policy was moved the map is computed again, coarse first
-    and then finer, between moves. Values that do not fit together are told in one sentence, and everything else stays.
+    Use it as the last line of a cell in JupyterLab. Sliders set the dirty rate and the size of the first region, the
+    link, max-bandwidth, downtime-limit, and the number and initial data of the first VFIO entry; menus set the profile
+    and the policy. Each change redraws the timelines of both policies and the scenario's point on a map of convergence
+    over dirty rate and link. A change of any other field than these two and the policy recomputes the map, coarse
+    first. A combination of values that is not valid shows its error message and changes nothing else.
 
     Parameters
     ----------
     scenario : Scenario
-        Where to start. Each slider can be put back to the value it has here. A scenario without a region gets one
-        that nobody writes to, one without a VFIO device gets an entry with a count of 0: that is the same migration,
-        and every slider has something to move.
+        Initial scenario; its values are among those of the sliders. If it has no region, one without writes is added;
+        if it has no VFIO device, an entry with a count of 0. Neither changes the migration.
 
     Returns
     -------
     Explorer
-        The widget; its attribute ``scenario`` is the scenario that is shown.
+        The widget. Its attribute ``scenario`` is the current scenario.
 
     Raises
     ------
     ScenarioError
-        If `scenario` is no scenario.
+        If `scenario` is not a Scenario.
     ImportError
-        If ipywidgets is missing, which ``pip install "migkit[notebook]"`` brings.
+        If ipywidgets is not installed (``pip install "migkit[notebook]"``).
 
     Examples
     --------
@@ -58,7 +57,7 @@ def explore(scenario: Scenario) -> Explorer:
     if not isinstance(scenario, Scenario):
         raise ScenarioError("is not a Scenario: make one with migkit.Scenario or Scenario.from_toml", value=scenario)
     try:
-        import ipywidgets  # noqa: F401  (the sentence is for this one; what else fails shall say so itself)
+        import ipywidgets  # noqa: F401  (the message below is for this import only)
     except ImportError:
         raise ImportError('migkit.explore needs ipywidgets: pip install "migkit[notebook]"') from None
     from migkit.explorer.compiling import told_when_compiling

@@ -1,4 +1,4 @@
-"""What can be moved: which field of the scenario, and the values it can take."""
+"""Controls of the explorer: the field of the scenario that each sets, and the values it offers."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate,
 
 MIB = 2**20
 GBIT = 1e9 / 8
-# About twenty steps a decade, with what links, defaults and people use among them; four steps a doubling
+# 21 steps per decade, among them common links and defaults; four steps per doubling.
 _DECIMAL = (1, 1.12, 1.25, 1.4, 1.6, 1.8, 2, 2.25, 2.5, 2.8, 3, 3.2, 3.6, 4, 4.5, 5, 5.6, 6.4, 7.2, 8, 9)
 _BINARY = (1, 1.25, 1.5, 1.75)
 _MOST_HOT_MIB = 8192
-PROFILES_OWN = "the profile's own"
+PROFILE_DEFAULT = "the profile's default"
+"""Label of the policy None."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """One field of the scenario and the values it can be moved to.
+    """One field of the scenario and the values that it can be set to.
 
     Attributes
     ----------
     path : str
         The field's dotted path.
     values : dict of str to object
-        Values of the field by label, numbers in rising order; the scenario's own is among them.
-    start : str
-        The label of the scenario's own value.
-    is_scale : bool
-        Whether the values are numbers, for a slider, or names, for a menu.
+        Values of the field by label, numbers in increasing order; the scenario's value is among them.
+    initial : str
+        Label of the scenario's value.
+    is_numeric : bool
+        True for numbers (a slider), False for names (a menu).
     """
 
     path: str
     values: Mapping[str, Any]
-    start: str
-    is_scale: bool = True
+    initial: str
+    is_numeric: bool = True
 
 
-def movable(scenario: Scenario) -> Scenario:
-    """The same migration, with a region and a VFIO entry for the sliders to move.
+def with_slider_targets(scenario: Scenario) -> Scenario:
+    """Add the region and the VFIO entry that the sliders set, if the scenario has none.
 
-    A region that nobody writes to is like RAM outside all regions, and an entry of 0 devices is like none.
+    The migration stays the same: a region without writes is like RAM outside all regions, an entry with a count of 0
+    is like no entry.
     """
     guest = scenario.guest
     if not guest.regions:
@@ -57,12 +59,22 @@ def movable(scenario: Scenario) -> Scenario:
 
 
 def controls_of(scenario: Scenario) -> dict[str, Control]:
-    """The controls of a scenario that is :func:`movable`, by name, in the order they are shown.
+    """Return the controls of a scenario, by name, in the order of display.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        From :func:`with_slider_targets`.
+
+    Returns
+    -------
+    dict of str to Control
 
     Examples
     --------
     >>> from migkit import Guest, Link
-    >>> link = controls_of(movable(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="26 Gbit/s"))))["link"]
+    >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="26 Gbit/s"))
+    >>> link = controls_of(with_slider_targets(scenario))["link"]
     >>> list(link.values)[28:32]
     ['22.5 Gbit/s', '25 Gbit/s', '26 Gbit/s', '28 Gbit/s']
     """
@@ -70,10 +82,11 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
     region = guest.regions[0]
     place = next(i for i, device in enumerate(scenario.devices) if isinstance(device, Vfio))
     rates = [0, *_series(_DECIMAL, 10, 0.01, 20)]
-    room = min(_MOST_HOT_MIB, (guest.ram - region.start) / MIB)
+    ram: int = guest.ram
+    room = min(_MOST_HOT_MIB, (ram - region.start) / MIB)
     sizes = [size for size in _series(_BINARY, 2, min(4, room / 64), room) if round(size * MIB) % guest.page_size == 0]
     initial = [0, *_series(_BINARY, 2, 1, 4096)]
-    slowest = max(1, scenario.link.fresh_bandwidth / GBIT)  # a link is no slower than its own first pass
+    slowest = max(1, scenario.link.fresh_bandwidth / GBIT)  # a link cannot be slower than in the first pass
     links = _series(_DECIMAL, 10, slowest, max(100, 10 * slowest))
     scales = {
         "dirty rate": ("guest.regions.0.write_rate", "GB/s", rates),
@@ -85,14 +98,14 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
         "initial data": (f"devices.{place}.initial_bytes", "MiB", initial),
     }
     controls = {name: _scale(scenario, path, unit, numbers) for name, (path, unit, numbers) in scales.items()}
-    controls["profile"] = Control("qemu", {name: name for name in PROFILES}, scenario.qemu, is_scale=False)
-    policies = {PROFILES_OWN: None} | {name: name for name in POLICIES}
-    controls["policy"] = Control("policy", policies, scenario.policy or PROFILES_OWN, is_scale=False)
+    controls["profile"] = Control("qemu", {name: name for name in PROFILES}, scenario.qemu, is_numeric=False)
+    policies = {PROFILE_DEFAULT: None} | {name: name for name in POLICIES}
+    controls["policy"] = Control("policy", policies, scenario.policy or PROFILE_DEFAULT, is_numeric=False)
     return controls
 
 
 def _series(mantissas: Sequence[float], base: int, low: float, high: float) -> Iterator[float]:
-    """Preferred numbers from `low` to `high`: mantissas times powers of the base."""
+    """Products of mantissas and powers of `base` from `low` to `high`, in increasing order."""
     power = 1.0
     while power > low:
         power /= base
@@ -109,11 +122,11 @@ _READ: dict[str, tuple[type, Callable[[str], Any]]] = {
     "ms": (Seconds, parse_time),
     "": (int, int),
 }
-"""Units of the scales: the type a scenario holds, and how a label is read."""
+"""By unit of a scale: the type of the field, and the parser of a label."""
 
 
 def _scale(scenario: Scenario, path: str, unit: str, numbers: Iterable[float]) -> Control:
-    """A slider over rising numbers of a unit, with the scenario's own value in its place."""
+    """A slider over increasing numbers of a unit, with the scenario's value inserted in order."""
     kind, read = _READ[unit]
     labels = [f"{number:.6g} {unit}".strip() for number in numbers]
     values = {label: kind(read(label)) for label in labels}
@@ -123,8 +136,8 @@ def _scale(scenario: Scenario, path: str, unit: str, numbers: Iterable[float]) -
     if own not in values.values():
         label = f"{own / kind(read(f'1 {unit}')):.6g} {unit}".strip()
         if kind(read(label)) != own:
-            label = str(own)  # in the unit that writes it exactly
+            label = str(own)  # the unit in which it is exact
         below = {label: value for label, value in values.items() if value < own and label != "no limit"}
         values = below | {label: own} | values
-    start = next(label for label, value in values.items() if value == own)
-    return Control(path, values, start)
+    initial = next(label for label, value in values.items() if value == own)
+    return Control(path, values, initial)

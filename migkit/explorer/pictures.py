@@ -1,7 +1,7 @@
-"""The explorer's two pictures as PNG: the timelines of both policies, and the map with the scenario's point on it.
+"""Pictures of the explorer as PNG: the timelines of both policies, and the map with the scenario's point.
 
-Each keeps its figure: between two moves only lines are exchanged, and a point that moves alone is drawn over the map
-as it was. Making the axes anew would take longer than everything else.
+Each class keeps one figure and replaces its lines only, and a point that moves is drawn over a saved map: creating the
+axes takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from migkit.run.simulate import SimulatedMigration
 
-DPI = 130  # 7.16 in are the width of a notebook's cell, some 930 pixels
+DPI = 130  # 7.16 in then fill the width of a notebook cell, about 930 pixels
 GBIT, GB = 1e9 / 8, 1e9
-_FIRST, _LAST = 2, 1  # devices behind RAM that are drawn, first and last in the list
-_LABEL = 14  # letters of a device's name that fit the legend
+_FIRST, _LAST = 2, 1  # devices besides RAM that are drawn, from the start and the end of the list
+_LABEL = 14  # characters of a device name that fit the legend
 
 
 def _png(pixels: Any) -> bytes:
@@ -42,7 +42,7 @@ def _png(pixels: Any) -> bytes:
 
 
 class Timelines:
-    """Pending and given bytes over time, serialized left and unserialized right, on the same axes."""
+    """Pending and sent bytes over time: serialized left, unserialized right, with common axes."""
 
     def __init__(self) -> None:
         with style():
@@ -50,13 +50,13 @@ class Timelines:
             self._canvas = FigureCanvasAgg(self._figure)
             self._axes = self._figure.subplots(2, len(POLICIES), sharex=True, sharey="row")
             self._figure.subplots_adjust(left=0.085, right=0.985, top=0.94, bottom=0.175, wspace=0.06, hspace=0.1)
-        # Fixed places: to find them Matplotlib would lay out all tick labels twice at each drawing.
+        # With fixed positions Matplotlib does not lay out all tick labels twice in each drawing.
         for ax in self._axes.flat:
             ax.xaxis.set_label_coords(0.5, -0.16)
             ax.yaxis.set_label_coords(-0.13, 0.5)
 
     def draw(self, migrations: Mapping[str, SimulatedMigration]) -> bytes:
-        """Draw one migration a policy; the PNG."""
+        """Draw the migration of each policy and return the PNG."""
         with style():
             for ax in self._axes.flat:
                 for line in list(ax.lines):
@@ -79,7 +79,7 @@ class Timelines:
         return _png(self._canvas.buffer_rgba())
 
     def _limit(self, migrations: list[SimulatedMigration]) -> None:
-        """One time axis: as long as both take, but not so long that the shorter one cannot be seen."""
+        """Set the common time axis: up to the longer migration, at most twice the shorter one."""
         ends = sorted(migration.total_time_s for migration in migrations)
         self._axes[0, 0].set_xlim(0, max(min(ends[-1], 2 * ends[0]), 1e-3))
 
@@ -99,13 +99,13 @@ class Timelines:
 
 
 def _few_devices(timeline: pd.DataFrame) -> pd.DataFrame:
-    """Of many devices the first ones and the last in the list: more lines could not be told apart."""
+    """Drop all devices but the first ones and the last: more lines cannot be told apart."""
     behind = [column for column in given_columns(timeline) if column != "ram_bytes"]
     return timeline.drop(columns=behind[_FIRST:-_LAST]) if len(behind) > _FIRST + _LAST else timeline
 
 
 class Map:
-    """Who converges over dirty rate and link, and the point where the scenario is."""
+    """Map of which policies converge, over dirty rate and link, with the scenario's point."""
 
     def __init__(self, rates: tuple[float, float], links: tuple[float, float]) -> None:
         self.rates, self.links = rates, links
@@ -117,38 +117,38 @@ class Map:
             self._ax.set(xlim=links, ylim=rates)
             log_axis("x", self._ax, "Gbit/s", GBIT, "link")
             log_axis("y", self._ax, "GB/s", GB, "dirty rate")
-            look = {"marker": "o", "markersize": 9, "markerfacecolor": "white", "markeredgecolor": "black"}
-            (self._ring,) = self._ax.plot([], [], **look, markeredgewidth=1.4, clip_on=False, animated=True)
+            ring: dict[str, Any] = {"markersize": 9, "markerfacecolor": "white", "markeredgecolor": "black"}
+            (self._ring,) = self._ax.plot([], [], "o", **ring, markeredgewidth=1.4, clip_on=False, animated=True)
             (self._dot,) = self._ax.plot([], [], "o", markersize=3.5, color="#D55E00", clip_on=False, animated=True)
             category_legend(self._figure, set(range(len(CATEGORIES))), loc="lower center", ncols=2)
-        self._keep()
+        self._save_background()
 
-    def _keep(self) -> None:
+    def _save_background(self) -> None:
         with style():
             self._canvas.draw()
-        self._ground = self._canvas.copy_from_bbox(self._figure.bbox)
+        self._background = self._canvas.copy_from_bbox(self._figure.bbox)
 
-    def redraw(self, categories: xr.DataArray) -> None:
-        """Take another map as the ground."""
+    def set_categories(self, categories: xr.DataArray) -> None:
+        """Replace the map."""
         for collection in list(self._ax.collections):
             collection.remove()
         with style():
             category_plane(categories, self._ax, "bandwidth", "write_rate")
         self._ax.set(xlim=self.links, ylim=self.rates)
-        self._keep()
+        self._save_background()
 
-    def draw(self, rate: float, link: float, pale: bool = False) -> bytes:
-        """Draw the point over the ground; the PNG. A rate of 0 stands on the lower edge.
+    def draw(self, rate: float, link: float, dimmed: bool = False) -> bytes:
+        """Draw the point over the map and return the PNG.
 
         Parameters
         ----------
         rate, link : float
-            Bytes/s.
-        pale : bool
-            Whether the ground is that of an earlier scenario, until its own is computed.
+            Bytes/s. A rate of 0 is drawn on the lower edge.
+        dimmed : bool
+            Dim the map: it is that of an earlier scenario.
         """
-        self._canvas.restore_region(self._ground)
-        if pale:
+        self._canvas.restore_region(self._background)
+        if dimmed:
             pixels = np.asarray(self._canvas.buffer_rgba())
             pixels[:] = 191 + pixels // 4
         for artist in (self._ring, self._dot):

@@ -1,4 +1,4 @@
-"""The map around a scenario: who converges over dirty rate and link, computed coarse first and in small pieces."""
+"""Map of convergence around a scenario, over dirty rate and link: coarse first, in small batches."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ if TYPE_CHECKING:
 
 RATE, LINK = "guest.regions.0.write_rate", "link.bandwidth"
 POINTS = 41
-_STRIDES = (4, 2, 1)  # 11, 21, 41 points a side; each level has the points of the one before
-_PIECE = 32  # points computed at once: some milliseconds, after which a slider may have moved
+_STRIDES = (4, 2, 1)  # 11, 21, 41 points per axis; each level contains the points of the previous one
+_BATCH = 32  # points computed together: some milliseconds, so that a slider can be handled in between
 
 
 def plane_key(scenario: Scenario) -> Scenario:
-    """What the map depends on: the scenario but for the two axes and the policy."""
+    """The scenario with fixed values of what the map does not depend on: both axes, policy and name."""
     return starting_point(scenario, {RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
 
 
 def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, float]) -> Iterator[xr.DataArray | None]:
-    """Compute the map, finer and finer.
+    """Compute the map at increasing resolution.
 
     Parameters
     ----------
     scenario : Scenario
-        All but its dirty rate, link and policy.
+        Its dirty rate, link and policy are ignored.
     rates, links : (float, float)
-        Ends of the axes, bytes/s.
+        Range of each axis, bytes/s.
 
     Yields
     ------
     DataArray or None
-        Who converges (:data:`migkit.analysis.closed_form.CATEGORIES`) over ``write_rate`` and ``bandwidth``, at 11, 21
-        and then 41 points a side; None after each piece of work in between.
+        Index into :data:`migkit.analysis.closed_form.CATEGORIES` over ``write_rate`` and ``bandwidth``, with 11, 21 and
+        then 41 points per axis; None after each batch in between.
 
     Raises
     ------
     ScenarioError
-        If a corner of the map is no possible migration.
+        If a point of the map is not a valid scenario.
     """
     import xarray as xr
 
@@ -61,9 +61,9 @@ def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, f
     for stride in _STRIDES:
         of_level = points[:, ::stride, ::stride]
         missing = of_level[completed[of_level] < 0]
-        for start in range(0, len(missing), _PIECE):
-            piece = missing[start : start + _PIECE]
-            completed[piece] = kernels.run(grid.records_at(grid.places(piece)), parallel=False).outcome == 0
+        for start in range(0, len(missing), _BATCH):
+            batch = missing[start : start + _BATCH]
+            completed[batch] = kernels.run(grid.records_at(grid.places(batch)), parallel=False).outcome == 0
             yield None
         serialized, unserialized = completed[of_level] == 1
         yield xr.DataArray(

@@ -1,4 +1,4 @@
-"""A scenario as the Python text that makes it."""
+"""Python source that builds a scenario."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ _WIDTH = 100
 
 
 def as_python(scenario: Scenario) -> str:
-    """Write the text of a script that makes an equal scenario; what has its default is left out.
+    """Return Python source that builds an equal scenario, without the fields that have their default.
+
+    Parameters
+    ----------
+    scenario : Scenario
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -27,7 +35,7 @@ def as_python(scenario: Scenario) -> str:
 
 
 def _text(value: Any, indent: int) -> str:
-    """One value: on one line where it fits behind `indent` spaces, else one line an item."""
+    """Format one value: on one line if it fits after `indent` spaces, else with one line per item."""
     if isinstance(value, Part):
         opening, closing = f"migkit.{type(value).__name__}(", ")"
         names = [name for name in type(value).model_fields if name not in _defaults(value)]
@@ -38,7 +46,7 @@ def _text(value: Any, indent: int) -> str:
     elif isinstance(value, (Bytes, Rate, Seconds)):
         return json.dumps(str(value))
     else:
-        # double quotes as in the rest of the text; JSON's escapes are Python's too
+        # Double quotes as in the rest of the source; JSON's escapes are valid in Python.
         return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
     line = opening + ", ".join(name + _text(item, 0) for name, item in items) + closing
     if "\n" not in line and indent + len(line) <= _WIDTH:
@@ -49,6 +57,6 @@ def _text(value: Any, indent: int) -> str:
 
 
 def _defaults(part: Part) -> set[str]:
-    """Names of the fields that hold their default."""
+    """Names of the fields that have their default."""
     fields = type(part).model_fields.items()
     return {name for name, field in fields if not field.is_required() and getattr(part, name) == field.default}

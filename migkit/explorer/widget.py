@@ -1,4 +1,4 @@
-"""The widget: controls, sentences, pictures and printed text, kept together by one scenario."""
+"""The explorer's widget: controls, result sentences, pictures and source text of one scenario."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 
-from migkit.explorer.controls import Control, controls_of, movable
+from migkit.explorer.controls import Control, controls_of, with_slider_targets
 from migkit.explorer.pictures import Map, Timelines
 from migkit.explorer.plane import levels, plane_key
 from migkit.explorer.printed import as_python
@@ -23,50 +23,50 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _NAME_WIDTH = "110px"
-_UNFINISHED = "migkit-unfinished"  # a mark in the page, for styles and tests, while the map is not as fine as it gets
-_PALE_AFTER_S = 0.15  # a map that is computed sooner than that replaces the old one without a flash
-_REDRAWN_EVERY_S = 0.1  # finer maps that follow closer are left out
+_UNFINISHED = "migkit-unfinished"  # CSS class of the map until it has its final resolution
+_DIM_AFTER_S = 0.15  # a map computed faster than this replaces the old one without dimming it first
+_REDRAW_INTERVAL_S = 0.1  # finer maps that follow faster are not drawn
 
 
 class Explorer(widgets.VBox):
-    """Sliders over one scenario, and what both policies make of it; made by :func:`migkit.explore`.
+    """Sliders over one scenario and its migrations under both policies; created by :func:`migkit.explore`.
 
     Parameters
     ----------
     scenario : Scenario
-        Where to start.
+        Initial scenario.
 
     Attributes
     ----------
     scenario : Scenario
-        What is shown: the last values that fit together.
+        Current scenario: the last valid combination of values.
     migrations : dict of str to SimulatedMigration
         Its migration under each policy.
     controls : dict of str to widget
-        By name; the ``value`` of one is the label of what it stands at, and setting it moves it.
+        By name. The ``value`` of a control is a label; setting it moves the slider.
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        self.scenario = movable(scenario)
+        self.scenario = with_slider_targets(scenario)
         self.migrations: dict[str, SimulatedMigration] = {}
         self._control_of = controls_of(self.scenario)
         self.controls = {name: _widget(name, control) for name, control in self._control_of.items()}
         self._timelines = Timelines()
         self._map = Map(_span(self._control_of["dirty rate"]), _span(self._control_of["link"]))
-        self._map_is_of: Scenario | None = None
-        self._refining: asyncio.Task[None] | None = None
+        self._map_key: Scenario | None = None
+        self._map_task: asyncio.Task[None] | None = None
 
         self._sentences = widgets.HTML()
-        self._trouble = widgets.HTML(layout={"min_height": "28px"})
+        self._error = widgets.HTML(layout={"min_height": "28px"})
         self._map_image = widgets.Image(format="png", layout={"object_fit": "contain", "align_self": "flex-start"})
         self._timelines_image = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
-        button = widgets.Button(description="Print the scenario", tooltip="As Python and as TOML, to copy")
-        button.on_click(self._print)
+        button = widgets.Button(description="Print the scenario", tooltip="As Python and as TOML")
+        button.on_click(self._show_source)
         self._python, self._toml = (_text_area(name) for name in ("Python", "TOML"))
         self._texts = widgets.VBox([self._python, self._toml], layout={"display": "none"})
         for control in self.controls.values():
-            control.observe(self._moved, names="value")
-        sliders = widgets.VBox([*self.controls.values(), self._trouble, self._sentences], layout={"width": "455px"})
+            control.observe(self._on_change, names="value")
+        sliders = widgets.VBox([*self.controls.values(), self._error, self._sentences], layout={"width": "455px"})
         super().__init__(
             [
                 widgets.HBox([sliders, self._map_image], layout={"flex_flow": "row wrap"}),
@@ -76,97 +76,100 @@ class Explorer(widgets.VBox):
             ]
         )
         self.add_class("migkit-explorer")
-        self._show()
+        self._update()
 
-    def _moved(self, _change: Any) -> None:
+    def _on_change(self, _change: Any) -> None:
         values = {control.path: control.values[self.controls[name].value] for name, control in self._control_of.items()}
         try:
             self.scenario = starting_point(self.scenario, values)
         except ScenarioError as error:
-            self._tell(str(error))
+            self._show_error(str(error))
         else:
-            self._tell("")
-            self._show()
+            self._show_error("")
+            self._update()
 
-    def _tell(self, trouble: str) -> None:
-        self._trouble.value = f'<span style="color: var(--jp-error-color1, #b00)">{html.escape(trouble)}</span>'
+    def _show_error(self, text: str) -> None:
+        self._error.value = f'<span style="color: var(--jp-error-color1, #b00)">{html.escape(text)}</span>'
 
-    def _show(self) -> None:
+    def _update(self) -> None:
         self.migrations = {policy: simulate(self.scenario.replace("policy", policy)) for policy in POLICIES}
         self._timelines_image.value = self._timelines.draw(self.migrations)
         self._sentences.value = "".join(
             _sentence(policy, migration, policy == self.scenario.walk_policy)
             for policy, migration in self.migrations.items()
         )
-        self._point()
+        self._draw_map()
         self._python.value, self._toml.value = as_python(self.scenario), self.scenario.to_toml()
         key = plane_key(self.scenario)
-        if key != self._map_is_of:
-            self._map_is_of = key
-            self._refine(key)
+        if key != self._map_key:
+            self._map_key = key
+            self._start_map(key)
 
-    def _print(self, _button: widgets.Button) -> None:
+    def _show_source(self, _button: widgets.Button) -> None:
         self._texts.layout.display = ""
 
-    # --- the map, computed between moves
+    # --- the map, computed while no control is handled
 
-    def _point(self, pale: bool = False) -> None:
+    def _draw_map(self, dimmed: bool = False) -> None:
         rate, link = self.scenario.guest.regions[0].write_rate, self.scenario.link.bandwidth
-        self._map_image.value = self._map.draw(rate, link, pale)
+        self._map_image.value = self._map.draw(rate, link, dimmed)
 
-    def _refine(self, key: Scenario) -> None:
-        """Begin the map of another scenario; without a running event loop, as in a script, compute it now."""
-        if self._refining is not None:
-            self._refining.cancel()
+    def _start_map(self, key: Scenario) -> None:
+        """Start to compute the map of another scenario; without a running event loop compute all of it now."""
+        if self._map_task is not None:
+            self._map_task.cancel()
         self._map_image.add_class(_UNFINISHED)
-        steps = self._refined(key)
+        steps = self._map_steps(key)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             for _ in steps:
                 pass
         else:
-            self._refining = loop.create_task(_between_moves(steps))
+            self._map_task = loop.create_task(_run_steps(steps))
 
-    def _refined(self, key: Scenario) -> Iterator[None]:
-        """Draw the map finer and finer, a piece of work a step."""
-        began, drawn, pale, latest = time.perf_counter(), None, False, None
+    def _map_steps(self, key: Scenario) -> Iterator[None]:
+        """Compute and draw the map at increasing resolution, one batch a step."""
+        started = time.perf_counter()
+        drawn: float | None = None
+        latest: xr.DataArray | None = None
+        dimmed = False
         try:
             for categories in levels(key, self._map.rates, self._map.links):
                 yield
                 now = time.perf_counter()
-                if categories is not None and (drawn is None or now - drawn > _REDRAWN_EVERY_S):
-                    self._ground(categories)
+                if categories is not None and (drawn is None or now - drawn > _REDRAW_INTERVAL_S):
+                    self._set_map(categories)
                     drawn, latest = time.perf_counter(), None
                 elif categories is not None:
                     latest = categories
-                elif drawn is None and not pale and now - began > _PALE_AFTER_S:
-                    self._point(pale=True)
-                    pale = True
+                elif drawn is None and not dimmed and now - started > _DIM_AFTER_S:
+                    self._draw_map(dimmed=True)
+                    dimmed = True
         except ScenarioError as error:
-            self._tell(f"There is no map: {error}")
-            self._point(pale=True)
+            self._show_error(f"There is no map: {error}")
+            self._draw_map(dimmed=True)
         if latest is not None:
-            self._ground(latest)
+            self._set_map(latest)
         self._map_image.remove_class(_UNFINISHED)
 
-    def _ground(self, categories: xr.DataArray) -> None:
-        self._map.redraw(categories)
-        self._point()
+    def _set_map(self, categories: xr.DataArray) -> None:
+        self._map.set_categories(categories)
+        self._draw_map()
 
 
-async def _between_moves(steps: Iterator[None]) -> None:
-    """Take the steps one by one; between two of them a slider that moved is heard."""
+async def _run_steps(steps: Iterator[None]) -> None:
+    """Run the steps; between two of them the event loop handles changes of the controls."""
     for _ in steps:
         await asyncio.sleep(0)
 
 
 def _widget(name: str, control: Control) -> widgets.Widget:
-    kind = widgets.SelectionSlider if control.is_scale and len(control.values) > 1 else widgets.Dropdown
+    kind = widgets.SelectionSlider if control.is_numeric and len(control.values) > 1 else widgets.Dropdown
     layout = {"width": "445px" if kind is widgets.SelectionSlider else "300px"}
     return kind(
         options=list(control.values),
-        value=control.start,
+        value=control.initial,
         description=name,
         style={"description_width": _NAME_WIDTH},
         layout=layout,
@@ -174,15 +177,15 @@ def _widget(name: str, control: Control) -> widgets.Widget:
 
 
 def _span(control: Control) -> tuple[float, float]:
-    """Ends of a scale, without the 0 that has no place on a logarithmic one."""
+    """Smallest and largest value of a scale without 0, which a logarithmic axis cannot show."""
     numbers = [float(value) for value in control.values.values() if value]
     return min(numbers), max(numbers)
 
 
-def _sentence(policy: str, migration: SimulatedMigration, in_force: bool) -> str:
-    look = f"font-weight: {'bold' if in_force else 'normal'}; line-height: 1.4"
-    which = f"{policy} (the scenario's)" if in_force else policy
-    return f'<div class="migkit-sentence" style="{look}">{which}: {html.escape(migration.sentence)}</div>'
+def _sentence(policy: str, migration: SimulatedMigration, is_own: bool) -> str:
+    css = f"font-weight: {'bold' if is_own else 'normal'}; line-height: 1.4"
+    title = f"{policy} (the scenario's)" if is_own else policy
+    return f'<div class="migkit-sentence" style="{css}">{title}: {html.escape(migration.sentence)}</div>'
 
 
 def _text_area(name: str) -> widgets.Textarea:

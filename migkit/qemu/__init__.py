@@ -1,4 +1,4 @@
-"""Real QEMU: the measured migrations and what they say about the cost of a host."""
+"""Real QEMU: measured migrations, the costs of their host, and predictions of them."""
 
 from migkit.qemu.costs import measured_costs
 from migkit.qemu.traces import Trace, runs, table, trace

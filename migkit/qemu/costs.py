@@ -1,6 +1,6 @@
-"""What the host of the measured runs costs, computed from the traces.
+"""Costs of the host on which the runs were measured, computed from the traces.
 
-Every number comes from the Parquet files in ``data/qemu-traces``; its README.md has the table and says which
+Every number comes from the Parquet files in ``data/qemu-traces``. The README.md there has the table and says which
 costs depend on load.
 """
 
@@ -14,19 +14,22 @@ import numpy as np
 from migkit.qemu.traces import runs, table
 
 if TYPE_CHECKING:
+    import os
+
+    import numpy.typing as npt
     import pandas as pd
 
 MIB = 1 << 20
 NORMAL_PAGE_WIRE_BYTES = 4104
 LATE_END_MS = 20.0
-"""Between the two modes of the end of the downtime: up to 12 ms, and about 42 ms."""
+"""Separates the two modes of the end of the downtime: up to 12 ms, and about 42 ms."""
 FAST_FIRST_PASS_BYTES = 256 * MIB
-"""Beyond this many bytes the first pass of most unpaced runs slows down."""
+"""The first pass of most unpaced runs slows down after this many bytes."""
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 
 
-def measured_costs(path=None) -> pd.DataFrame:
-    """Costs of the host on which the runs were measured.
+def measured_costs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Compute the costs of the host on which the runs were measured.
 
     Parameters
     ----------
@@ -37,23 +40,26 @@ def measured_costs(path=None) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by ``cost`` and ``case``: ``q1``, ``median``, ``q3`` (quartiles over the observations), ``n`` and
-        ``unit``. ``case`` names the rows of :func:`migkit.qemu.runs` used: ``quiet`` are runs whose guest writes at
-        a fixed rate or not at all, ``max`` those whose guest keeps a core busy. Runs during which other processes
-        used more than a fifth of a CPU are left out.
+        ``unit``. ``case`` names the runs that were used: ``quiet`` if the guest writes at a fixed rate or not at all,
+        ``max`` if it keeps a core busy. Runs during which other processes used more than 0.2 CPUs are left out.
 
     Examples
     --------
     >>> from migkit.qemu import measured_costs
-    >>> measured_costs().loc[("sync", "tcg max"), "median"]  # doctest: +SKIP
+    >>> costs = measured_costs()
+    >>> float(costs.loc[("sync", "tcg max"), "median"]), costs.loc[("sync", "tcg max"), "unit"]
+    (57.0, 'us')
     """
     import pandas as pd
 
     data = _Data(path)
     rows = []
-    measures = _setup, _windows, _syncs, _downtime, _turns, _pages, _devices, _ack, _paced_link, _paced_first_pass
+    measures = (
+        _setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link, _paced_first_pass,
+    )  # fmt: skip
     for measure in measures:
-        for cost, case, unit, values in measure(data):
-            values = np.asarray(values, float)
+        for cost, case, unit, observed in measure(data):
+            values = np.asarray(observed, float)
             values = values[np.isfinite(values)]
             if len(values):
                 q1, median, q3 = np.percentile(values, [25, 50, 75])
@@ -62,13 +68,14 @@ def measured_costs(path=None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index(["cost", "case"])
 
 
-Measured = Iterator[tuple[str, str, str, "np.ndarray"]]
+Measured = Iterator[tuple[str, str, str, "npt.ArrayLike"]]
+"""Cost, case, unit and the observed values."""
 
 
 class _Data:
-    """The tables, without busy runs, each with the columns of the runs that the measures group by."""
+    """The tables without busy runs, joined with the columns of the runs that the costs are grouped by."""
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path = path
         frame = runs(path)
         frame = frame[frame["other_cpu"] <= 0.2]
@@ -79,27 +86,28 @@ class _Data:
         self.runs = frame
         self.first_pass_end = self._first_pass_end()
 
-    def table(self, name):
+    def table(self, name: str) -> pd.DataFrame:
         columns = ["accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib", "transport"]
         columns += ["return_path", "iterations_thinned", "device_iter_thinned"]
         return table(name, self.path).merge(self.runs[columns], left_on="run", right_index=True)
 
-    def calls(self):
-        """Handler calls with their start in ms."""
-        calls = table("handler_calls", self.path).merge(self.table("iterations"), on=["run", "turn"])
-        before = calls.groupby(["run", "turn"])["us"].cumsum() - calls["us"]
+    def calls(self) -> pd.DataFrame:
+        """Handler calls, with the start of each (ms)."""
+        calls = table("handler_calls", self.path).merge(self.table("iterations"), on=["run", "iteration"])
+        before = calls.groupby(["run", "iteration"])["us"].cumsum() - calls["us"]
         calls["start_ms"] = calls["t_ms"] + before / 1e3
         return calls
 
-    def _first_pass_end(self):
+    def _first_pass_end(self) -> pd.Series:
+        """Time of the first sync after setup (ms), by run."""
         syncs = table("syncs", self.path)
         second = syncs[syncs.groupby("run").cumcount() == 1]
         return second.set_index("run")["t_ms"]
 
 
-def _setup(data) -> Measured:
-    """From the state *setup* to the first walk."""
-    first = table("iterations", data.path).query("turn == 0").set_index("run")["t_ms"]
+def _setup(data: _Data) -> Measured:
+    """From the state *setup* to the first iteration."""
+    first = table("iterations", data.path).query("iteration == 0").set_index("run")["t_ms"]
     events = data.table("events")
     begin = events[(events["event"] == "migrate_set_state") & (events["detail"] == "new state setup")]
     begin = begin.assign(ms=begin["run"].map(first) - begin["t_ms"])
@@ -108,8 +116,8 @@ def _setup(data) -> Measured:
         yield "setup", f"{accel} {load}, {devices}", "ms", part["ms"]
 
 
-def _windows(data) -> Measured:
-    """Full rate-limited windows: from one reset to the next, the sleep and its wake-up included."""
+def _windows(data: _Data) -> Measured:
+    """Windows that used up their budget: from one reset to the next, with the sleep and its wake-up."""
     windows = data.table("windows")
     windows["period"] = windows.groupby("run")["t_ms"].diff()
     full = windows[(windows["bw_mib_s"] > 0) & (windows["bytes"] > windows["bw_mib_s"] * MIB // 10)]
@@ -118,7 +126,7 @@ def _windows(data) -> Measured:
     yield "window, mean of each run", "all", "ms", full.groupby("run")["period"].mean()
 
 
-def _syncs(data) -> Measured:
+def _syncs(data: _Data) -> Measured:
     syncs = data.table("syncs")
     number = syncs.groupby("run").cumcount()
     start = syncs["run"].map(data.runs["downtime_start_ms"]).fillna(syncs["run"].map(data.runs["stop_at_ms"]))
@@ -131,7 +139,7 @@ def _syncs(data) -> Measured:
             yield "sync per GiB", case, "us/GiB", part["us"] / gib[part.index]
 
 
-def _downtime(data) -> Measured:
+def _downtime(data: _Data) -> Measured:
     frame = data.runs[data.runs["outcome"] == "completed"]
     for (accel, load), part in frame.groupby(["accel", "load"]):
         yield "VM stop", f"{accel} {load}", "ms", part["vm_stopped_ms"] - part["downtime_start_ms"]
@@ -147,40 +155,40 @@ def _downtime(data) -> Measured:
         yield "end of downtime, late", f"return path, {link} {load}", "ms", end[late]
 
 
-def _turns(data) -> Measured:
-    """Between the end of one walk and the start of the next, no window update between them."""
+def _iterations(data: _Data) -> Measured:
+    """From the last handler of one iteration to the first of the next, without a window update in between."""
     calls = data.calls()
     calls = calls[~calls["iterations_thinned"]]
-    walks = calls.groupby(["run", "turn"]).agg(
+    iterations = calls.groupby(["run", "iteration"]).agg(
         t_ms=("t_ms", "first"), us=("us", "sum"), exact=("exact", "first"), load=("load", "first"), n=("us", "size")
     )
-    walks = walks.reset_index()
-    following = walks.groupby("run")[["t_ms", "exact"]].shift(-1)
-    gap = (following["t_ms"] - walks["t_ms"]) * 1e3 - walks["us"]
+    iterations = iterations.reset_index()
+    following = iterations.groupby("run")[["t_ms", "exact"]].shift(-1)
+    gap = (following["t_ms"] - iterations["t_ms"]) * 1e3 - iterations["us"]
     windows = {run: part["t_ms"].to_numpy() for run, part in data.table("windows").groupby("run")}
-    quiet = np.zeros(len(walks), bool)
-    for run, part in walks.groupby("run"):
-        marks = windows.get(run, np.empty(0))
-        upto = following.loc[part.index, "t_ms"].to_numpy()
-        quiet[part.index] = np.searchsorted(marks, part["t_ms"]) == np.searchsorted(marks, upto)
-    plain = quiet & following["t_ms"].notna() & following["exact"].isna()
-    short = walks["us"] < 100
+    same_window = np.zeros(len(iterations), bool)
+    for run, part in iterations.groupby("run"):
+        ends = windows.get(run, np.empty(0))
+        next_ms = following.loc[part.index, "t_ms"].to_numpy()
+        same_window[part.index] = np.searchsorted(ends, part["t_ms"]) == np.searchsorted(ends, next_ms)
+    plain = same_window & following["t_ms"].notna() & following["exact"].isna()
+    short = iterations["us"] < 100
     for load in ("quiet", "max"):
-        rows = plain & (walks["load"] == load)
-        yield "turn", f"after a walk below 0.1 ms, {load}", "us", gap[rows & short]
-        yield "turn", f"after a longer walk, {load}", "us", gap[rows & ~short]
-    storms = data.table("walks_per_100ms")
-    storms = storms[(storms["walks"] > 200) & (storms["section"] == "ram")]
-    yield "turn with a sync, all of it", "storm", "us", 1e5 / storms["walks"]
-    yield "RAM call", "storm, about one dirty page", "us", storms["us"] / storms["calls"]
+        rows = plain & (iterations["load"] == load)
+        yield "iteration", f"after handlers of less than 0.1 ms, {load}", "us", gap[rows & short]
+        yield "iteration", f"after longer handlers, {load}", "us", gap[rows & ~short]
+    storms = data.table("iterations_per_100ms")
+    storms = storms[(storms["iterations"] > 200) & (storms["section"] == "ram")]
+    yield "iteration with a sync, handlers included", "sync storm", "us", 1e5 / storms["iterations"]
+    yield "RAM call", "sync storm, about one dirty page", "us", storms["us"] / storms["calls"]
     ram = calls[(calls["section"] == "ram") & (calls["returned"] == 1) & ~calls["paced"] & (calls["us"] < 100)]
     yield "RAM call", "at most a few dirty pages, loopback", "us", ram["us"]
     empty = calls[calls["section"].str.startswith("migtest") & (calls["us"] < 50)]
     yield "device call", "nothing to read", "us", empty["us"]
 
 
-def _pages(data) -> Measured:
-    """Time per page where one RAM call filled the budget of a window: the link is not the limit."""
+def _pages(data: _Data) -> Measured:
+    """Time per page where one RAM call used up the budget of a window, so that the link is not the limit."""
     import pandas as pd
 
     calls = data.calls()
@@ -191,10 +199,10 @@ def _pages(data) -> Measured:
     found = []
     by_run = dict(list(calls.groupby("run")))
     for run, part in windows.groupby("run"):
-        walks = by_run[run]
-        window = np.searchsorted(part["t_ms"].to_numpy(), walks["t_ms"].to_numpy())
-        single = walks.groupby(window)["us"].agg(["size", "sum"])
-        ram_only = walks.groupby(window)["section"].agg(lambda names: set(names) == {"ram"})
+        of_run = by_run[run]
+        window = np.searchsorted(part["t_ms"].to_numpy(), of_run["t_ms"].to_numpy())
+        single = of_run.groupby(window)["us"].agg(["size", "sum"])
+        ram_only = of_run.groupby(window)["section"].agg(lambda names: set(names) == {"ram"})
         single = single[(single["size"] == 1) & ram_only & (single.index < len(part))]
         rows = part.iloc[single.index]
         cost = single["sum"].to_numpy() / (rows["bytes"].to_numpy() // NORMAL_PAGE_WIRE_BYTES)
@@ -206,8 +214,8 @@ def _pages(data) -> Measured:
         yield "page", f"{transport} {load}, {phase}", "us", part["cost"]
 
 
-def _device_calls(data):
-    """Calls of devices with the bytes they read."""
+def _device_calls(data: _Data) -> pd.DataFrame:
+    """Calls of devices, with the bytes that each read."""
     calls = data.calls()
     calls = calls[calls["section"].str.startswith("migtest") & ~calls["device_iter_thinned"]]
     calls = calls[~calls["iterations_thinned"]]
@@ -219,22 +227,23 @@ def _device_calls(data):
     return calls.merge(read[[*keys, "bytes", "initial_left"]], on=keys)
 
 
-def _devices(data) -> Measured:
+def _devices(data: _Data) -> Measured:
+    """Device calls that read a whole MiB."""
     calls = _device_calls(data)
     full = calls[calls["bytes"] == MIB]
     for (link, load), part in full.groupby(["link", "load"]):
-        yield "device block", f"{link} {load}", "us/MiB", part["us"]
+        yield "device read", f"{link} {load}", "us/MiB", part["us"]
 
 
-def _ack(data) -> Measured:
-    """From the read of the last initial data to the acknowledgement, in two parts."""
+def _ack(data: _Data) -> Measured:
+    """From the read of the last initial data to the acknowledgement, divided at the next RAM call."""
     events = data.table("events")
     acks = events[events["event"] == "source_return_path_thread_switchover_acked"].set_index("run")["t_ms"]
     calls = data.calls()
     ram = dict(list(calls[calls["section"] == "ram"].groupby("run")["start_ms"]))
     read = table("device_iter", data.path)
     read = read[read["initial_left"] == 0].groupby(["run", "device"])["t_ms"].first().groupby("run").max()
-    parts = {}
+    parts: dict[str, list[tuple[float, float, float]]] = {}
     for run, ack in acks.items():
         last = read.get(run)
         starts = ram[run].to_numpy()
@@ -243,19 +252,19 @@ def _ack(data) -> Measured:
             continue
         limited = "no limit" if data.runs.loc[run, "bw_mib_s"] == 0 else "rate-limited"
         if data.runs.loc[run, "bw_mib_s"] > data.runs.loc[run, "link_mib_s"] > 0:
-            limited = "no limit"  # a limit above the link never acts
+            limited = "no limit"  # a limit above the link is never reached
         case = f"{data.runs.loc[run, 'link']}, {limited}"
         parts.setdefault(case, []).append((following[0] - last, ack - following[0], ack - last))
     for case, rows in parts.items():
         wait, after, total = np.array(rows).T
         yield "ack, until the next RAM call", case, "ms", wait
-        yield "ack, from there on", case, "ms", after
+        yield "ack, from that call on", case, "ms", after
         yield "ack, both", case, "ms", total
 
 
-def _paced_link(data) -> Measured:
-    """Paced runs without a limit, first pass: the link's rate and what the send buffer takes at once."""
-    first_turn = table("iterations", data.path).query("turn == 0").set_index("run")["t_ms"]
+def _paced_link(data: _Data) -> Measured:
+    """Rate of the paced link and size of its send buffer, from the first pass of runs without a limit."""
+    first_iteration = table("iterations", data.path).query("iteration == 0").set_index("run")["t_ms"]
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
     windows = windows[windows["t_ms"] < windows["run"].map(data.first_pass_end).fillna(np.inf)]
@@ -267,7 +276,7 @@ def _paced_link(data) -> Measured:
         speed = np.median(sent[1:] / np.diff(t_ms))
         rate.append(speed * 1e3 / MIB)
         mean_rate.append(sent[1:].sum() / (t_ms[-1] - t_ms[0]) * 1e3 / MIB)
-        buffer.append(sent[0] - speed * (t_ms[0] - first_turn[run]))
+        buffer.append(sent[0] - speed * (t_ms[0] - first_iteration[run]))
     yield "link", "paced at 200 MiB/s, median window of each run", "MiB/s", rate
     yield "link", "paced at 200 MiB/s, mean over the first pass", "MiB/s", mean_rate
     yield "send buffer", "paced, first window against the others", "bytes", buffer
@@ -277,30 +286,30 @@ def _paced_link(data) -> Measured:
         yield "RAM slice", f"{link}, no limit", "ms", part["us"] / 1e3
 
 
-def _slows_down_at(sent, speed):
-    """Where one mean speed gives way to another: the two levels with the least squares.
+def _slows_down_at(sent: np.ndarray, speed: np.ndarray) -> float:
+    """Find where the mean speed changes: the split into two levels with the least sum of squares.
 
     Parameters
     ----------
     sent, speed : array
-        Bytes sent when each window began, and its speed.
+        Bytes sent when each window began, and the speed of the window.
 
     Returns
     -------
     float
         One of `sent`.
     """
-    left_over = [speed[:i].var() * i + speed[i:].var() * (len(speed) - i) for i in range(1, len(speed))]
-    return sent[1 + int(np.argmin(left_over))]
+    squares = [speed[:i].var() * i + speed[i:].var() * (len(speed) - i) for i in range(1, len(speed))]
+    return float(sent[1 + int(np.argmin(squares))])
 
 
-def _paced_first_pass(data) -> Measured:
-    """Where the paced link falls below its pace while the destination's RAM is written for the first time."""
+def _paced_first_pass(data: _Data) -> Measured:
+    """Where the paced link falls below its pace, while the destination writes its RAM for the first time."""
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
     windows["end"] = windows.groupby("run")["bytes"].cumsum()
     windows["begin"] = windows["end"] - windows["bytes"]
-    # without the window that fills the send buffer
+    # The first window fills the send buffer.
     windows = windows[(windows["begin"] > 0) & (windows["end"] <= windows["ram_mib"] * MIB)]
     at = [
         _slows_down_at(part["begin"].to_numpy(), (part["bytes"] / part["ms"]).to_numpy())
@@ -308,10 +317,10 @@ def _paced_first_pass(data) -> Measured:
         if len(part) > 8
     ]
     yield "first pass slows down", "paced at 200 MiB/s", "MiB", np.array(at) / MIB
-    for case, late in (("until it slows down", False), ("from there on", True)):
+    for case, late in (("until it slows down", False), ("after it slows down", True)):
         part = windows[(windows["begin"] >= np.median(at)) == late].groupby("run")[["bytes", "ms"]].sum()
         part["speed"] = part["bytes"] / part["ms"] * 1e3 / MIB
         yield "link", f"paced at 200 MiB/s, first pass {case}", "MiB/s", part["speed"]
-    # slow and ordinary windows take turns: bytes over time keeps what they cost together, a median does not
+    # Slow and ordinary windows alternate. Bytes over time includes both, a median does not.
     pooled = part["bytes"].sum() / part["ms"].sum() * 1e3 / MIB
-    yield "link", "paced at 200 MiB/s, first pass from there on, all runs together", "MiB/s", [pooled]
+    yield "link", "paced at 200 MiB/s, first pass after it slows down, all runs together", "MiB/s", [pooled]

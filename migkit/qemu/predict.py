@@ -1,11 +1,12 @@
-"""Measured runs as scenarios: what migkit is told of a run before it predicts it.
+"""Build the scenario of a measured run from its configuration.
 
-Nothing here looks at what a run did, but for two things that are known before the migration decides anything: how
-fast a guest at full speed wrote before it, and, where the link is not paced, how fast the first pass went.
+Two measurements of the run itself are used, both known before the migration loop decides anything: how fast a guest
+at full speed wrote before the migration and, where the link is not paced, how fast the first pass went.
 """
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,29 +22,36 @@ BUILDS = {"unser": ("9.0-rc0", "unserialized"), "ser": ("9.0-rc0", "serialized")
 """Profile and policy of each build."""
 PAGE = 4096
 OTHER_RAM_BYTES = 335_872
-"""RAM beside the guest's main memory: firmware, display, option ROMs; 82 pages."""
+"""RAM besides the guest's main memory: firmware, display, option ROMs; 82 pages."""
 ZERO_PAGES = (160, 102), (-77, 77)
-"""Pages that hold only zeroes, first page and number: below 1 MiB, and at the end of RAM (counted from there)."""
+"""Ranges of zero pages, (first page, pages): below 1 MiB, and at the end of RAM (counted from there)."""
 BUSY_WRITES_PER_S = 1e6
-"""Page writes per second of the one page that every sync finds dirty: any number far above the syncs per second."""
+"""Page writes per second to the one page that every sync finds dirty: far more than there are syncs per second."""
 STATE_BYTES = {"tcg": 107_430, "kvm": 107_755}
-"""Headers and device state in the byte count of 9.0-rc0 without devices; 7.2 counts them after the migration."""
+"""Headers and non-iterable state in the byte count of 9.0-rc0; 7.2 counts them after the migration."""
 BLOCK_READ_BYTES_PER_S = 8 * 2**30
-"""The disk is read ahead of what is sent: no limit beside the network."""
+"""The disk is read ahead of what is sent, so it does not limit."""
 BLOCK_STATE_BYTES = 90
-"""What a disk adds beside its blocks and sections."""
-
-
+"""What a disk adds to the byte count besides its data and section headers."""
 NO_WIRE_BYTES_PER_S = 100e9
-"""Loopback that max-bandwidth keeps far from its limits: the wire never waits."""
+"""Loopback under max-bandwidth: the wire is never what the thread waits for."""
 RTT_S = 0.05e-3
-"""Round trip on one host: an acknowledgement takes as long where RAM has next to nothing to send."""
+"""Round trip on one host: the time of an acknowledgement where RAM has next to nothing to send."""
 HELD_MIB_S = 256
-"""Largest max-bandwidth that is well below what loopback carries."""
+"""Largest max-bandwidth (MiB/s) that is well below what loopback carries."""
 
 
 def is_held(run: pd.Series) -> bool:
-    """Whether something well below loopback sets the speed of a run: a paced link, or max-bandwidth.
+    """Whether a paced link or max-bandwidth, well below what loopback carries, sets the speed of a run.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    bool
 
     Examples
     --------
@@ -54,24 +62,35 @@ def is_held(run: pd.Series) -> bool:
     return bool(run["link_mib_s"] > 0 or 0 < run["bw_mib_s"] <= HELD_MIB_S)
 
 
+def _medians(path: str | os.PathLike[str] | None) -> pd.Series:
+    """Medians of the measured costs, by cost and case."""
+    return _medians_in(None if path is None else os.fspath(path))
+
+
 @lru_cache(maxsize=4)
-def _medians(path):
+def _medians_in(path: str | None) -> pd.Series:
     return measured_costs(path)["median"]
 
 
-def host_costs(run: pd.Series, path=None) -> HostCosts:
-    """Costs of the host for one run: medians over all measured runs of its accelerator and kind of guest.
+def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> HostCosts:
+    """Costs of the host for one run: medians over the measured runs with its accelerator and kind of guest.
 
     Parameters
     ----------
     run : Series
-        A row of :func:`migkit.qemu.runs`; only its configuration is read.
+        A row of :func:`migkit.qemu.runs`, of which the configuration is read.
     path : path, optional
         As in :func:`migkit.qemu.runs`.
 
     Returns
     -------
     HostCosts
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> round(host_costs(runs().loc["A2__bw128_rand_r050__unser__r0"]).page * 1e6, 3)
+    2.104
     """
     median = _medians(path)
     load = "max" if run["writes_max"] else "quiet"
@@ -80,7 +99,7 @@ def host_costs(run: pd.Series, path=None) -> HostCosts:
     wanted = f"{host}, {'devices' if run['ndev'] else 'no device'}"
     return HostCosts(
         setup=Seconds(median["setup", wanted if wanted in setups else setups[0]] * 1e-3),
-        turn=Seconds(median["turn", f"after a longer walk, {load}"] * 1e-6),
+        turn=Seconds(median["iteration", f"after longer handlers, {load}"] * 1e-6),
         wakeup=Seconds((median["window, mean of each run", "all"] - 100) * 1e-3),
         bitmap_sync_per_gib=Seconds(median["sync per GiB", host] * 1e-6),
         page=Seconds(median["page", f"tcp {load}, later passes"] * 1e-6),
@@ -90,14 +109,17 @@ def host_costs(run: pd.Series, path=None) -> HostCosts:
     )
 
 
-def link_of(run: pd.Series, path=None) -> Link:
+def link_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Link:
     """Link of one run.
 
-    A paced link has the imposed pace. Loopback held back by max-bandwidth has no wire to wait for: the thread itself
-    copies, and its time is in the cost of a page. Loopback not held back carries what the thread copies, in later
-    passes. In the first pass the destination faults in what it writes: the paced link then falls below its pace, and
-    held loopback takes longer for a page, both from a place in RAM on that is the same for all runs; loopback not held
-    back has the speed of the run's own first pass.
+    - A paced link has the imposed pace.
+    - Loopback under max-bandwidth (:func:`is_held`) has no wire to wait for: the thread copies, and its time is in the
+      cost of a page.
+    - Loopback without such a limit carries what the thread copies in later passes.
+
+    In the first pass the destination faults in the memory that it writes. After a number of bytes that is the same for
+    all runs, a paced link is then slower than its pace, and a page over held loopback takes longer. Loopback without
+    a limit has the speed of the run's own first pass.
 
     Parameters
     ----------
@@ -109,13 +131,19 @@ def link_of(run: pd.Series, path=None) -> Link:
     Returns
     -------
     Link
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> link_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).bandwidth
+    100 GB/s
     """
     median = _medians(path)
     load = "max" if run["writes_max"] else "quiet"
     fresh_after = 0
     if run["link_mib_s"]:
         bandwidth = run["link_imposed_bytes_per_s"]
-        fresh = median["link", "paced at 200 MiB/s, first pass from there on, all runs together"] * MIB
+        fresh = median["link", "paced at 200 MiB/s, first pass after it slows down, all runs together"] * MIB
         fresh_after = int(median["first pass slows down", "paced at 200 MiB/s"] * MIB)
     elif is_held(run):
         bandwidth = NO_WIRE_BYTES_PER_S
@@ -134,7 +162,7 @@ def link_of(run: pd.Series, path=None) -> Link:
     )
 
 
-def scenario_of(run: pd.Series, path=None) -> Scenario:
+def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Scenario:
     """Build the scenario of one measured run from its configuration.
 
     Parameters
@@ -165,7 +193,7 @@ def scenario_of(run: pd.Series, path=None) -> Scenario:
         write_rate=Rate(float(writes) * PAGE),
         pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
     )
-    devices = []
+    devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
     if run["ndev"]:
@@ -177,8 +205,8 @@ def scenario_of(run: pd.Series, path=None) -> Scenario:
                 stop_copy_bytes=Bytes(round(run["dev_stop_mib"] * MIB)),
                 dirty_rate=Rate(run["dev_rate_mib_s"] * MIB),
                 dirty_max=Bytes(round(run["dev_max_mib"] * MIB)),
-                read_rate=Rate(MIB / (_medians(path)["device block", f"loopback {load}"] * 1e-6)),
-                load_time=Seconds(_medians(path)["ack, from there on", "loopback, rate-limited"] * 1e-3),
+                read_rate=Rate(MIB / (_medians(path)["device read", f"loopback {load}"] * 1e-6)),
+                load_time=Seconds(_medians(path)["ack, from that call on", "loopback, rate-limited"] * 1e-3),
             )
         )
     zeros = [

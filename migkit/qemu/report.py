@@ -1,31 +1,34 @@
-"""The validation as text: summary for the terminal, Markdown and tables for a folder."""
+"""Report of the validation: a summary for the terminal; Markdown and tables for a folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.qemu.turns import agreement, compare_turns
+from migkit.qemu.iterations import agreement, compare_iterations
 from migkit.qemu.validation import by_configuration, device_times, goals, misses
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
 
-TURN_BY_TURN = (
+COMPARED_RUNS = (
     "A2__bw128_rand_r050__unser__r0",
     "B5__bw128_r90_dev1_init16__unser__r2",
     "B7__link200_ws10_dev1_init8__ser__r0",
     "B8__link200_r070_dev1_init8__ser__r2",
     "B3__link200_bw110_dev1_init8__unser__r0",
 )
-"""Runs compared turn by turn in the report."""
+"""Runs that the report compares iteration by iteration."""
 SHOWN = ("outcome", "total_ms", "downtime_ms", "syncs", "bytes", "initial_ms")
+"""Quantities of :func:`run_text`."""
 
 
 def run_text(run: pd.Series, devices: pd.DataFrame) -> str:
-    """One run, predicted beside measured, as a table in plain text.
+    """Format one run, predicted beside measured, as a table in plain text.
 
     Parameters
     ----------
@@ -48,7 +51,7 @@ def run_text(run: pd.Series, devices: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _line(name: str, predicted, measured) -> str:
+def _line(name: str, predicted: Any, measured: Any) -> str:
     if isinstance(predicted, str):
         return f"{name:24}{predicted:>16}{measured:>16}{'' if predicted == measured else 'wrong':>12}"
     error = "" if np.isnan(predicted) or np.isnan(measured) else f"{predicted - measured:+.6g}"
@@ -57,7 +60,7 @@ def _line(name: str, predicted, measured) -> str:
 
 
 def summary(runs_table: pd.DataFrame) -> str:
-    """Goals, outcomes and misses in Markdown that also reads as plain text.
+    """Format goals, outcomes and misses as Markdown that can be read as plain text.
 
     Parameters
     ----------
@@ -134,8 +137,8 @@ def _miss_rows(found: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def turns_text(path=None) -> str:
-    """Agreement of the runs in :data:`TURN_BY_TURN`, as a Markdown table.
+def iterations_text(path: str | os.PathLike[str] | None = None) -> str:
+    """Format the agreement of the runs in :data:`COMPARED_RUNS` as a Markdown table.
 
     Parameters
     ----------
@@ -147,24 +150,24 @@ def turns_text(path=None) -> str:
     str
     """
     rows = []
-    for name in TURN_BY_TURN:
-        found = agreement(compare_turns(name, path))
+    for name in COMPARED_RUNS:
+        found = agreement(compare_iterations(name, path))
         rows.append(
             [
                 name,
-                f"{found['turns_predicted']:g} / {found['turns_measured']:g}",
+                f"{found['iterations_predicted']:g} / {found['iterations_measured']:g}",
                 *(f"{found[column]:.1%}" for column in ("synced_alike", "called_alike", "returned_alike")),
                 f"{found['slice_ms_median_difference']:.2f}",
                 f"{found['pages_median_difference']:g}",
                 f"{found['device_bytes_predicted'] / 2**20:g} / {found['device_bytes_measured'] / 2**20:g}",
             ]
         )
-    head = ["run", "turns", "same sync", "same calls", "same answers", "slice off by (ms)", "pages off by"]
+    head = ["run", "iterations", "same sync", "same calls", "same returns", "slice off by (ms)", "pages off by"]
     return "\n".join(_markdown([*head, "device MiB"], rows))
 
 
-def markdown(runs_table: pd.DataFrame, path=None) -> str:
-    """Write the whole report in Markdown.
+def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> str:
+    """Format the report as Markdown.
 
     Parameters
     ----------
@@ -191,22 +194,22 @@ def markdown(runs_table: pd.DataFrame, path=None) -> str:
             "",
             "Written by `migkit validate -o DIR` from the measured migrations in `data/qemu-traces`. Every run is "
             "predicted from its configuration, from how fast a guest at full speed wrote before the migration, and "
-            "from what the host costs over all quiet runs: medians, and the mean speed of the paced link late in the "
-            "first pass, while the destination faults in the memory that it writes. Unpaced runs are also told the "
-            "speed of their own first pass. Nothing is fitted to a run.",
+            "from the costs of the host over all quiet runs: medians, and the mean speed of the paced link late in the "
+            "first pass, while the destination faults in the memory that it writes. The prediction of an unpaced run "
+            "also uses the speed of its own first pass. Nothing is fitted to a run.",
             "",
             summary(runs_table),
             "",
             "## Initial data of devices",
             "",
-            f"Sent or never sent as measured: {same} of {len(devices)} devices. When it had left, {timing}.",
+            f"Sent, or never sent, as measured: {same} of {len(devices)} devices. Time at which it had left: {timing}.",
             "",
-            "## Turn by turn",
+            "## Iteration by iteration",
             "",
-            "Predicted / measured; the first turn beside the first, so that one turn more shifts all behind it. "
+            "Predicted / measured. Iterations are matched by their number, so that one more shifts all that follow. "
             "Differences are medians.",
             "",
-            turns_text(path),
+            iterations_text(path),
             "",
         ]
     )
@@ -221,7 +224,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * max(3, width + 2) for width in widths) + "|", *lines[1:]]
 
 
-def write(runs_table: pd.DataFrame, folder: str | Path, path=None) -> None:
+def write(runs_table: pd.DataFrame, folder: str | Path, path: str | os.PathLike[str] | None = None) -> None:
     """Write ``runs``, ``configurations`` and ``devices`` (CSV and Parquet) and ``validation.md`` into a folder.
 
     Parameters
@@ -229,7 +232,7 @@ def write(runs_table: pd.DataFrame, folder: str | Path, path=None) -> None:
     runs_table : DataFrame
         From :func:`migkit.qemu.validation.predictions`.
     folder : path
-        Made if it is missing.
+        Created if it does not exist.
     path : path, optional
         As in :func:`migkit.qemu.runs`.
     """

@@ -1,7 +1,7 @@
-"""Reading the measured migrations in ``data/qemu-traces``.
+"""Read the measured migrations in ``data/qemu-traces``.
 
-``data/qemu-traces/README.md`` says how they were measured and describes every file and column. Times in
-columns ``t_ms`` are milliseconds since just before the ``migrate`` command.
+``data/qemu-traces/README.md`` says how they were measured and describes every file and column. Columns ``t_ms``
+are milliseconds since just before the ``migrate`` command.
 """
 
 from __future__ import annotations
@@ -16,67 +16,89 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDER = "qemu-traces"
+"""Name of the folder with the Parquet files."""
 
 
-def runs(path: str | os.PathLike | None = None) -> pd.DataFrame:
-    """Configuration and outcome of every measured migration.
+def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Read the configuration and outcome of every measured migration.
 
     Parameters
     ----------
     path : path, optional
-        Folder with the Parquet files. Without it the folder ``qemu-traces`` in the directory named by the
-        environment variable ``MIGKIT_DATA``, or in ``data/`` beside the package in a checkout.
+        Folder with the Parquet files. The default is the folder ``qemu-traces`` in the directory named by the
+        environment variable ``MIGKIT_DATA``, or else in ``data/`` beside the package, as in a checkout.
 
     Returns
     -------
     DataFrame
-        One row a run, indexed by its name ``group__name__build__rR``. The main columns:
+        One row a run, indexed by its name ``group__name__build__rR``. ``data/qemu-traces/README.md`` lists all
+        columns. The main ones:
 
         - ``group``, ``name``, ``build`` (``unser``, ``ser``, ``deb72``), ``accel`` (``tcg``, ``kvm``), ``rep``
         - ``ram_mib``, ``ws_mib``, ``bw_mib_s`` (max-bandwidth, 0 = no limit), ``link_mib_s`` (0 = loopback, not
           paced), ``dt_limit_ms``
-        - ``target_writes_s``, ``pre_writes_s``, ``mig_writes_s``: page writes per second asked for, and measured
+        - ``target_writes_s``, ``pre_writes_s``, ``mig_writes_s``: page writes per second, requested, and measured
           before and during the migration; ``writes_max``: the guest writes in a tight loop
         - ``caps``: capabilities, a tuple of names
         - ``outcome`` (``completed``, ``not_converged``), ``total_ms``, ``downtime_ms``, ``stop_at_ms``
         - ``transferred``, ``precopy_bytes``, ``downtime_bytes`` (bytes), ``normal``, ``duplicate`` (pages)
         - ``downtime_start_ms``, ``vm_stopped_ms``, ``iterable_saved_ms``, ``non_iterable_saved_ms``,
           ``downtime_end_ms``: the checkpoints of the downtime
-        - ``link_first_pass_bytes_per_s``: bytes of normal pages over time inside RAM calls, up to the first sync
-        - ``link_imposed_bytes_per_s``: of paced links
-        - ``other_cpu``: CPU used by other processes, in CPUs
+        - ``link_first_pass_bytes_per_s``: bytes of normal pages over time inside RAM's handler, until the first sync
+        - ``link_imposed_bytes_per_s``: pace of a paced link
+        - ``other_cpu``: CPUs used by other processes
 
-        All columns are in ``data/qemu-traces/README.md``.
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not hold the Parquet files.
+
+    Examples
+    --------
+    >>> from migkit import qemu
+    >>> qemu.runs()["outcome"].value_counts().to_dict()
+    {'completed': 226, 'not_converged': 116}
     """
     return table("runs", path).set_index("run")
 
 
-def trace(run: str, path: str | os.PathLike | None = None) -> Trace:
-    """What was recorded of one migration, down to single turns of the iteration loop.
+def trace(run: str, path: str | os.PathLike[str] | None = None) -> Trace:
+    """Read what was recorded of one migration.
 
     Parameters
     ----------
     run : str
-        Name of the run, a label of the index of :func:`runs`.
+        Name of the run, from the index of :func:`runs`.
     path : path, optional
         As in :func:`runs`.
 
     Returns
     -------
     Trace
+
+    Raises
+    ------
+    KeyError
+        If no run is called `run`.
+
+    Examples
+    --------
+    >>> from migkit import qemu
+    >>> len(qemu.trace("B2__link200_dev1_init8__unser__r0").iterations)
+    51
     """
     if run not in _rows_of_runs("runs", _folder(path)):
         raise KeyError(f"no measured run is called {run!r}; migkit.qemu.runs().index has the names")
     return Trace(run, _folder(path))
 
 
-def table(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
-    """One whole Parquet file, all runs below each other.
+def table(name: str, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Read one Parquet file, with the rows of all runs.
 
     Parameters
     ----------
     name : str
-        File name without its ending, such as ``"windows"``.
+        File name without its suffix, such as ``"windows"``.
     path : path, optional
         As in :func:`runs`.
 
@@ -84,6 +106,17 @@ def table(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
     -------
     DataFrame
         A copy; the column ``run`` names the run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> from migkit import qemu
+    >>> qemu.table("windows")["run"].nunique()
+    339
     """
     return _read(name, _folder(path)).copy()
 
@@ -92,8 +125,8 @@ def table(name: str, path: str | os.PathLike | None = None) -> pd.DataFrame:
 class Trace:
     """One measured migration. Each property is a DataFrame in the order of recording.
 
-    Runs without a trace (``traced`` of :func:`runs` is false) have empty tables, except ``samples``, ``events``,
-    ``guest_writes`` and ``devices``.
+    For a run without a trace (``traced`` of :func:`runs` is false) all tables are empty except ``samples``,
+    ``events``, ``guest_writes`` and ``devices``.
 
     Attributes
     ----------
@@ -118,38 +151,39 @@ class Trace:
 
     @cached_property
     def syncs(self) -> pd.DataFrame:
-        """Bitmap syncs, the first in setup and the last after the stop.
+        """Bitmap syncs; the first is in setup, the last after the VM was stopped.
 
-        ``t_ms`` (end), ``us`` (microseconds), ``dirty_pages_period`` (new dirty pages since the period was reset),
-        ``estimate_before``, ``exact_after`` (pending bytes, missing in setup and after the stop).
+        ``t_ms`` (end), ``us`` (microseconds), ``dirty_pages_period`` (new dirty pages since the period began),
+        ``estimate_before``, ``exact_after`` (pending bytes, missing in setup and after the VM was stopped).
         """
         return self._of("syncs")
 
     @cached_property
     def iterations(self) -> pd.DataFrame:
-        """Walks of the device list: ``turn``, ``t_ms`` (start), ``estimate``, ``exact`` (pending bytes or missing).
+        """Iterations: ``iteration`` (from 0), ``t_ms`` (start), ``estimate``, ``exact`` (pending bytes or missing).
 
-        Where ``iterations_thinned`` of :func:`runs` is true most turns are missing and ``turn`` only counts rows.
+        An iteration is one call of ``qemu_savevm_state_iterate``. Where ``iterations_thinned`` of :func:`runs` is true
+        most of them are missing and ``iteration`` counts rows.
         """
         return self._of("iterations")
 
     @cached_property
     def handler_calls(self) -> pd.DataFrame:
-        """Calls in each walk: ``turn``, ``position``, ``section``, ``us`` (microseconds), ``returned``.
+        """Calls of handlers: ``iteration``, ``position``, ``section``, ``us`` (microseconds), ``returned``.
 
-        ``returned`` is 1 when the handler found nothing left, 0 otherwise, and -5 in the call that a cancel broke.
+        ``returned`` is 1 if the handler found nothing left, 0 if not, and -5 in a call that ``migrate_cancel`` ended.
         """
         return self._of("handler_calls")
 
     @cached_property
     def handler_totals(self) -> pd.DataFrame:
-        """All calls of each ``section``: ``calls``, ``ret1``, ``ret0``, ``us`` and ``max_us`` (microseconds)."""
+        """Totals over the calls of a ``section``: ``calls``, ``ret1``, ``ret0``, ``us``, ``max_us`` (microseconds)."""
         return self._of("handler_totals")
 
     @cached_property
-    def walks_per_100ms(self) -> pd.DataFrame:
-        """Of thinned runs: ``t_ms`` (start of the 100 ms), ``walks``, ``section``, ``calls``, ``us``."""
-        return self._of("walks_per_100ms")
+    def iterations_per_100ms(self) -> pd.DataFrame:
+        """Of thinned runs: ``t_ms`` (start of the 100 ms), ``iterations``, ``section``, ``calls``, ``us``."""
+        return self._of("iterations_per_100ms")
 
     @cached_property
     def device_iter(self) -> pd.DataFrame:
@@ -168,7 +202,7 @@ class Trace:
 
     @cached_property
     def samples(self) -> pd.DataFrame:
-        """``query-migrate`` about every 50 ms: ``t_ms``, ``status``, bytes, pages, rates; see README.md."""
+        """``query-migrate`` about every 50 ms: ``t_ms``, ``status``, bytes, pages, rates."""
         return self._of("samples")
 
     @cached_property
@@ -178,21 +212,21 @@ class Trace:
 
     @cached_property
     def guest_writes(self) -> pd.DataFrame:
-        """The guest's own counters: ``when``, ``t_ms``, ``writes`` (pages), ``overruns``, ``wakeups``."""
+        """Counters kept by the guest: ``when``, ``t_ms``, ``writes`` (pages), ``overruns``, ``wakeups``."""
         return self._of("guest_writes")
 
     @cached_property
     def devices(self) -> pd.DataFrame:
-        """Devices, configured and as they ended: one row a ``device``, bytes and milliseconds since setup."""
+        """One row a ``device``: its configuration, what it sent (bytes) and when (milliseconds since setup)."""
         return self._of("devices")
 
-    def _of(self, name):
+    def _of(self, name: str) -> pd.DataFrame:
         start, stop = _rows_of_runs(name, self.folder).get(self.run, (0, 0))
         return _read(name, self.folder).iloc[start:stop].drop(columns="run").reset_index(drop=True)
 
 
-def _folder(path):
-    """The folder with the Parquet files."""
+def _folder(path: str | os.PathLike[str] | None) -> Path:
+    """Resolve the folder with the Parquet files."""
     if path is not None:
         folder = Path(path)
     elif os.environ.get("MIGKIT_DATA"):
@@ -208,7 +242,7 @@ def _folder(path):
 
 
 @lru_cache(maxsize=64)
-def _read(name, folder):
+def _read(name: str, folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     file = folder / f"{name}.parquet"
@@ -223,11 +257,11 @@ def _read(name, folder):
 
 
 @lru_cache(maxsize=64)
-def _rows_of_runs(name, folder):
-    """First row and row after the last of each run; the rows of a run lie together."""
+def _rows_of_runs(name: str, folder: Path) -> dict[str, tuple[int, int]]:
+    """First row of each run and the row after its last one; the rows of a run are contiguous."""
     names = _read(name, folder)["run"].to_numpy()
-    out = {}
+    out: dict[str, tuple[int, int]] = {}
     for row, run in enumerate(names):
-        start, _ = out.get(run, (row, None))
+        start, _ = out.get(run, (row, row))
         out[run] = start, row + 1
     return out

@@ -1,7 +1,7 @@
-"""Predicted beside measured, for every measured run: `migkit validate`.
+"""Compare the prediction of every measured run with the measurement: ``migkit validate``.
 
-Both classes are reported apart. *held* runs have a link or a max-bandwidth well below what loopback carries, so that
-their configuration says how long they take; *unpaced* runs are as fast as the host happened to be.
+Two classes of runs are reported apart. A *held* run has a paced link or a max-bandwidth well below what loopback
+carries, so its configuration determines how long it takes. An *unpaced* run is as fast as its host was at that time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from migkit.qemu.traces import runs, table
 from migkit.scenario.rows import columns
 
 if TYPE_CHECKING:
+    import os
+
     import pandas as pd
 
+    from migkit.kernels.parameters import Parameters
+
 CONFIGURATION = ["group", "name", "build", "accel"]
+"""Columns that repeats of a run have in common."""
 BUSY_CPUS = 0.2
-"""CPUs used by other processes beyond which a run's times are looked at with care, as in `measured_costs`."""
+"""A host is quiet if other processes use at most this many CPUs, as in :func:`migkit.qemu.measured_costs`."""
 GOALS = {
     "total time, median": ("total_error", 0.5, 0.015),
     "total time, 90th percentile": ("total_error", 0.9, 0.04),
     "bytes, median": ("bytes_error", 0.5, 0.015),
     "syncs, median": ("syncs_error", 0.5, 1.0),
 }
-"""What held runs that complete must meet: column, quantile of its absolute value, most it may be."""
+"""Goals for the held runs that complete: column, quantile of its absolute value, and the most this may be."""
 LARGE_TOTAL_ERROR, LARGE_SYNCS_ERROR = 0.04, 2
-"""Beyond these a held run is a miss."""
+"""A held run with a larger error, in total time (relative) or in syncs, is a miss."""
 
 
-def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
+def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expected") -> pd.DataFrame:
     """Predict every measured run from its configuration.
 
     Parameters
@@ -47,11 +52,18 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
     -------
     DataFrame
         Indexed by run. ``group``, ``name``, ``build``, ``accel``, ``rep``; ``held``; ``other_cpu`` (CPUs);
-        ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes``, ``initial_ms`` (when the last device's
-        initial data had left, since the migrate command), each ``_predicted`` and ``_measured``; ``verdict`` (why the
-        prediction does not complete); ``right`` (the outcome); ``total_error`` and ``bytes_error`` (relative),
-        ``downtime_error_ms``, ``syncs_error``, ``initial_error_ms``, missing unless both complete; and what a run
-        itself says about a miss, ``slow_link_ms`` (the paced link, beyond what is predicted) and ``late_end_ms``.
+        ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes`` and ``initial_ms`` (when the initial data of
+        the last device had left, since the migrate command), each with ``_predicted`` and ``_measured``; ``verdict``
+        (the predicted outcome by name); ``right`` (whether the outcomes are equal); ``total_error`` and
+        ``bytes_error`` (relative), ``downtime_error_ms``, ``syncs_error`` and ``initial_error_ms``, missing unless both
+        complete; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link, beyond what
+        is predicted) and ``late_end_ms`` (end of the downtime in its late mode).
+
+    Examples
+    --------
+    >>> table = predictions()
+    >>> int(table["right"].sum()), len(table)
+    (339, 342)
     """
     measured = runs(path)
     parameters, numbers = _computed(measured, path, engine)
@@ -89,16 +101,18 @@ def predictions(path=None, engine: str = "expected") -> pd.DataFrame:
     return out
 
 
-def _computed(measured, path, engine):
-    """Columns of the measured runs, and what the engine makes of them."""
+def _computed(
+    measured: pd.DataFrame, path: str | os.PathLike[str] | None, engine: str
+) -> tuple[Parameters, dict[str, np.ndarray]]:
+    """Simulate the measured runs; their parameters and the results."""
     parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
     return parameters, results.values(kernels.run(parameters, engine, stops_early=False))
 
 
-def _slow_link_ms(measured, path):
-    """By how much the windows of a paced link that nothing else limits are longer than its pace explains.
+def _slow_link_ms(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
+    """Time by which windows on a paced link took longer than its pace explains.
 
-    The first window, which fills the send buffer, is left out.
+    Missing where max-bandwidth limits too. The first window, which fills the send buffer, is left out.
     """
     windows = table("windows", path)
     windows = windows[windows.groupby("run").cumcount() > 0]
@@ -108,8 +122,8 @@ def _slow_link_ms(measured, path):
     return short.reindex(measured.index).where(unlimited & (measured["link_mib_s"] > 0))
 
 
-def _initial_ms(measured, path):
-    """When the initial data of the last device had left; missing if it never did or there is none."""
+def _initial_ms(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
+    """When the initial data of the last device had left; missing if some never left or there is none."""
     done = table("devices", path)
     done = done[done["initial_bytes"] > 0]
     never = done.groupby("run")["init_done_ms"].agg(lambda times: times.isna().any() or (times < 0).any())
@@ -117,8 +131,8 @@ def _initial_ms(measured, path):
     return last.reindex(measured.index) + measured["setup_ms"].fillna(0)
 
 
-def device_times(path=None) -> pd.DataFrame:
-    """Predict when each device's initial data has left.
+def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Compare when the initial data of each device had left.
 
     Parameters
     ----------
@@ -128,8 +142,8 @@ def device_times(path=None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a device with initial data: ``run``, ``device``, ``predicted_ms`` and ``measured_ms`` since setup
-        (missing: never), ``error_ms``.
+        One row for each device with initial data: ``run``, ``device``, ``predicted_ms`` and ``measured_ms`` since
+        setup (missing: never), ``error_ms``.
     """
     import pandas as pd
 
@@ -149,7 +163,7 @@ def device_times(path=None) -> pd.DataFrame:
 
 
 def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
-    """One row per configuration: medians over its repeats.
+    """Summarise the repeats of each configuration.
 
     Parameters
     ----------
@@ -160,8 +174,8 @@ def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by group, name, build and accel: ``held``, ``repeats``, ``completed_measured`` and
-        ``completed_predicted`` (how many), ``agree`` (the repeats among each other), ``right`` (repeats with the
-        right outcome), and medians over the runs that completed in both.
+        ``completed_predicted`` (how many), ``agree`` (whether the measured repeats have one outcome), ``right``
+        (repeats with the right outcome), and medians over the runs that completed in both.
     """
     frame = runs_table.assign(
         completed_measured=runs_table["outcome_measured"] == "completed",
@@ -184,7 +198,7 @@ def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
 
 
 def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
-    """Hold the held runs that complete against :data:`GOALS`.
+    """Compare the errors of the held runs that complete with :data:`GOALS`.
 
     Parameters
     ----------
@@ -194,9 +208,9 @@ def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by goal: ``goal`` (the most it may be), ``all`` and ``quiet`` (reached in all held runs, and in those
-        whose host did nothing else), ``loopback`` and ``paced`` (the two kinds of held runs). Times and bytes are
-        relative, syncs are counted.
+        Indexed by goal: ``goal`` (the most it may be), and the value reached in ``all`` held runs, in those on a
+        ``quiet`` host, over ``loopback`` and over a ``paced`` link. Errors of times and bytes are relative, those of
+        syncs are counts. The last row, ``runs``, has the number of runs.
     """
     import pandas as pd
 
@@ -212,7 +226,10 @@ def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
 
 
 def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`predictions` that missed: wrong outcome; held runs also by time or syncs. Adds ``cause``.
+    """Select the predictions that missed, with the cause of each.
+
+    A prediction misses if its outcome is wrong, and that of a held run also if its total time or its syncs are off by
+    more than :data:`LARGE_TOTAL_ERROR` or :data:`LARGE_SYNCS_ERROR`.
 
     Parameters
     ----------
@@ -222,6 +239,7 @@ def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
+        Rows of `runs_table`, with ``cause`` added.
     """
     from migkit.qemu.causes import cause
 

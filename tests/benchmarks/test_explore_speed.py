@@ -1,6 +1,6 @@
-"""From a moved control to finished pictures, in the kernel: timelines and point, and the map that follows.
+"""Time from a change of a control to the timelines and point, and to the complete map.
 
-The goal is 200 ms for the first. ``extra_info`` has the quantiles over 200 random moves of all controls.
+The goal for the former is 200 ms. ``extra_info`` has quantiles over 200 random changes of all controls.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ MOVES = 200
 
 
 def random_moves():
-    """Seconds of each move, and of the move with its map at full resolution."""
+    """Seconds of each change, without and with its map at full resolution."""
 
     async def moves():
         explorer = explore(study.experiments(2)["convergence"].scenario)
-        await explorer._refining
+        await explorer._map_task
         rng, moved, mapped = random.Random(0), [], []
         while len(moved) < MOVES:
-            # the profiles that this scenario can have: one that is refused draws nothing
+            # Without the profile 7.2, which this scenario cannot have: an invalid value draws nothing.
             name = rng.choice(list(explorer.controls))
             control = explorer.controls[name]
             label = rng.choice([label for label in control.options if label not in (control.value, "7.2")])
             began = time.perf_counter()
             control.value = label
             moved.append(time.perf_counter() - began)
-            await explorer._refining
+            await explorer._map_task
             mapped.append(time.perf_counter() - began)
         return moved, mapped
 
