@@ -19,6 +19,7 @@ MILLISECOND = 1_000_000
 WINDOW_NS = 100 * MILLISECOND
 MAX_WAIT_NS = 51 * MILLISECOND
 SECTION_BYTES = 18
+NO_LIMIT = 1 << 60
 MIB = 1024 * 1024
 
 
@@ -285,7 +286,7 @@ class Ram:
     def cpu_ns(self, normal, zero):
         return int(normal * self.page_cost_ns + zero * self.zero_cost_ns)
 
-    def ram_save_iterate(self):
+    def ram_save_iterate(self, most):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
         link = self.link_for_next_page()  # for the whole call
@@ -315,6 +316,8 @@ class Ram:
                 m.flags_leave(m.waiting_flags(), m.t + elapsed, drained_at)
             if sent % 64 == 1 and elapsed >= MAX_WAIT_NS:
                 break
+            if self.wire_bytes(normal, zero) >= most:
+                break
 
         sent_bytes = self.wire_bytes(normal, zero)
         m.put_bytes(sent_bytes, self.cpu_ns(normal, zero), link)
@@ -328,11 +331,11 @@ class Ram:
         self.calls_done += done
         return done
 
-    def iterate(self):
+    def iterate(self, most):
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
-        return self.ram_save_iterate()
+        return self.ram_save_iterate(most)
 
     def complete(self):
         normal = zero = 0
@@ -402,10 +405,10 @@ class Vfio:
             return self.stop_copy_bytes
         return self.stop_copy_bytes + self.initial + self.dirty(t)
 
-    def read(self, t):
+    def read(self, t, most):
         """One read: initial data first. Returns the number of bytes."""
         dirty = self.dirty(t)
-        n = min(self.chunk_bytes, self.initial + dirty)
+        n = min(self.chunk_bytes, most, self.initial + dirty)
         from_initial = min(n, self.initial)
         from_dirty = n - from_initial
         self.initial -= from_initial
@@ -447,9 +450,9 @@ class Vfio:
 
     # -- sending
 
-    def vfio_save_iterate(self):
+    def vfio_save_iterate(self, most):
         m = self.m
-        n = self.read(m.t)
+        n = self.read(m.t, most)
         if n > 0:
             wire = n + 34
             m.t += int(n * self.read_ns_per_byte)
@@ -466,11 +469,11 @@ class Vfio:
             self.initial_sent_ns = m.t
         return 1 if self.always_done or self.precopy_bytes() == 0 else 0
 
-    def iterate(self):
+    def iterate(self, most):
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
-        return self.vfio_save_iterate()
+        return self.vfio_save_iterate(most)
 
     def complete(self):
         m = self.m
@@ -501,12 +504,13 @@ class Block:
     def refresh(self):
         """Nothing is cached."""
 
-    def block_save_iterate(self):
+    def block_save_iterate(self, most):
         m = self.m
-        blocks = 0
-        while self.left > 0 and blocks < 16 and not m.exceeded():
+        blocks = read = 0
+        while self.left > 0 and blocks < 16 and read < most and not m.exceeded():
             n = min(MIB, self.left)
             self.left -= n
+            read += n
             m.t += int(n * self.read_ns_per_byte)
             m.put_bytes(n + 20, 0)
             m.count_device_bytes(n + 20)
@@ -516,11 +520,11 @@ class Block:
         m.flags_leave(m.counted_flags(), m.t, m.drained_at)
         return 1
 
-    def iterate(self):
+    def iterate(self, most):
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
-        return self.block_save_iterate()
+        return self.block_save_iterate(most)
 
     def complete(self):
         m = self.m
@@ -536,8 +540,11 @@ class Block:
 
 
 class Migration:
-    def __init__(self, case, seed, replicate):
+    def __init__(self, case, seed, replicate, next_device, syncs, bandwidth):
         self.case = case
+        self.next_device = next_device or self.next_of_the_list
+        self.syncs, self.bandwidth = syncs, bandwidth
+        self.notes = {}
         for name, value in case.items():
             if not isinstance(value, list):
                 setattr(self, name, value)  # the scalars: self.max_bandwidth and so on
@@ -700,13 +707,17 @@ class Migration:
                 bytes_per_ms = self.avail_switchover_bandwidth / 1000.0
             else:
                 bytes_per_ms = float(self.avail_switchover_bandwidth // 1000)
+        elif self.bandwidth is not None:
+            bytes_per_ms = self.bandwidth(self, self.counted - self.mark, milliseconds)
         self.thr = int(bytes_per_ms * self.downtime_limit_ms)
         self.mark = self.counted
         self.win_t = self.t
 
-    # -- section 4: one turn
+    # -- section 4: one iteration
 
     def must_ask_exactly(self, estimate):
+        if self.syncs is not None:
+            return self.syncs(self, estimate)
         if self.exact_rule == 0:
             return self.ram.pending() < self.thr
         if self.exact_rule == 1:
@@ -733,7 +744,7 @@ class Migration:
         return pending == 0 or pending < self.thr
 
     def migration_iteration_run(self):
-        """One turn: decide, then walk the list. True if the migration is to be completed."""
+        """Decide, then iterate once. True if the migration is to be completed."""
         started = self.t
         estimate = sum(d.estimate() for d in self.devices)
         exact, synced = None, False
@@ -758,20 +769,30 @@ class Migration:
         self.timeline.append(turn)
         return False
 
+    def next_of_the_list(self, _, previous, returned):
+        if self.policy == SERIALIZED and returned != 1:
+            return None
+        return (0 if previous is None else previous + 1), NO_LIMIT
+
     def qemu_savevm_state_iterate(self):
-        """One walk of the device list."""
+        """One iteration over the devices."""
         ram_returned, ram_pages = None, 0
         device_sent = [None] * len(self.devices)  # data, without headers
-        for index, d in enumerate(self.devices):
+        previous, returned = None, 1
+        for _ in range(1024):
             if self.exceeded():
                 break
-            before = d.bytes
-            returned = d.iterate()
-            device_sent[index] = d.bytes - before
-            if d is self.ram:
-                ram_returned, ram_pages = returned, self.ram.pages_in_call
-            if self.policy == SERIALIZED and returned != 1:
+            chosen = self.next_device(self, previous, returned)
+            if chosen is None or not 0 <= chosen[0] < len(self.devices):
                 break
+            index, most = chosen
+            d = self.devices[index]
+            before = d.bytes
+            returned = d.iterate(most)
+            device_sent[index] = (device_sent[index] or 0) + d.bytes - before
+            if d is self.ram:
+                ram_returned, ram_pages = returned, ram_pages + self.ram.pages_in_call
+            previous = index
         self.starving = [
             d
             for d, sent in zip(self.devices, device_sent, strict=True)
@@ -780,7 +801,7 @@ class Migration:
         return {"ram_pages": ram_pages, "ram_returned": ram_returned, "device_sent": device_sent}
 
     def account_starvation(self, until):
-        """The devices that the last walk left out waited from its start until now."""
+        """The devices that the last iteration left out waited from its start until now."""
         for d in self.starving:
             d.starved_ns += until - self.walk_started
         self.starving = []
@@ -823,9 +844,9 @@ class Migration:
         self.downtime_destination = self.t - before
 
 
-def migrate(case, seed=0, replicate=0):
+def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=None):
     """One migration."""
-    m = Migration(case, seed, replicate)
+    m = Migration(case, seed, replicate, next_device, syncs, bandwidth)
     completed = m.migration_thread()
     ram = m.ram
     result = {

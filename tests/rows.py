@@ -1,7 +1,7 @@
 """Migrations as columns with the names of tests/naive.py, and the kernels over them.
 
-The kernels take and leave records (``migkit/kernels/state.py``); the naive loop and the cases of tests/cases.py name plain
-numbers. Here is the one place where the names meet.
+The kernels take and leave records (``migkit/kernels/state.py``); the naive loop and the cases of tests/cases.py name
+plain numbers. Here is the one place where the names meet.
 """
 
 from collections import namedtuple
@@ -97,7 +97,7 @@ def to_records(parameters):
     for name, column in parameters._asdict().items():
         part, field = place_of(name)
         getattr(records, part)[field] = column
-    records.cases["policies_repeat"] = 1
+    records.cases["policies_repeat"] = 2
     return records
 
 
@@ -120,7 +120,7 @@ def to_outputs(reports):
     return Outputs(**columns)
 
 
-class kernels:  # noqa: N801 (stands for a module)
+class kernels:
     """The kernels over columns."""
 
     ENGINES = ENGINES

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 from cases import MS, RAM, SERIALIZED, VFIO, S, case, device, random_case, region
 from naive import COMPLETED, migrate
-from rows import to_parameters
-
-from migkit import kernels
-from migkit.kernels.parameters import Outputs
+from rows import Outputs, kernels, to_parameters
 
 # those that also take little time without the JIT
 CHEAP = {0, 2, 3, 6, 7, 9, 11, 14, 15, 17, 18, 19, 20, 21, 22, 25, 26, 28, 29, 30, 31, 34, 35, 37, 38, 39, 41, 42, 43}

@@ -5,10 +5,7 @@ import random
 import pytest
 from cases import MS, S, case, region
 from naive import migrate
-from rows import to_parameters
-
-from migkit import kernels
-from migkit.kernels.parameters import Outputs
+from rows import Outputs, kernels, to_parameters
 
 PAGES = 13_000  # three blocks of 4096 pages and a part of one
 PAGES_PER_S = 20_000

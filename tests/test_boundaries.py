@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from rows import columns, kernels
 
-from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Vfio, kernels
-from migkit.kernels.verdict import COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK
-from migkit.scenario.rows import columns
+from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Vfio
+from migkit.kernels.state import COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK
 from migkit.scenario.units import Bytes, Rate, Seconds
 
 PAGE = 4096

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 from cases import MS, RAM, VFIO, S, case, device, region
-from rows import to_parameters
+from rows import Outputs, kernels, to_parameters
 
-from migkit import kernels
-from migkit.kernels.parameters import Outputs
-from migkit.kernels.verdict import COMPLETED
+from migkit.kernels.state import COMPLETED
 
 PAGE = 4104
 PAGES_PER_S = 2000  # a slice ends at the first check after 102 pages: the 129th page; at half the speed the 65th

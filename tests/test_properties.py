@@ -7,11 +7,9 @@ import pytest
 from cases import BLOCK, MIB, MS, RAM, VFIO, S, case, device, random_case, region
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rows import to_parameters
+from rows import Outputs, kernels, to_parameters
 
-from migkit import kernels
-from migkit.kernels.parameters import Outputs
-from migkit.kernels.verdict import COMPLETED
+from migkit.kernels.state import COMPLETED
 
 check = settings(derandomize=True, database=None, deadline=None, max_examples=60)
 both_engines = pytest.mark.parametrize("engine", kernels.ENGINES)

@@ -40,7 +40,7 @@ def fast_forward(s, marks):
     else:
         # RAM is empty and only devices send: iterations repeat within the window
         state.drained += 1
-        if state.drained > 1 and same_phase(s, marks.iteration):
+        if state.jumps == 2 and state.drained > 1 and same_phase(s, marks.iteration):
             jump_iterations(s, marks.iteration)
         remember(s, marks.iteration)
 
@@ -91,20 +91,23 @@ def same_phase(s, mark):
         and state.drained_at - state.t == old.drained_at - old.t
         and state.iteration_t - state.t == old.iteration_t - old.t
         and state.flags_buffered == 0
-        and same_numbers(s, old)
+        and same_policy(s, mark)
     )
 
 
 @kernel
-def same_numbers(s, old):
-    """Whether the numbers of the user's own policies are what they were."""
-    case, state = s.case, s.state
+def same_policy(s, mark):
+    """Whether the user's own policies have the numbers they had, and the last iteration reached the same devices."""
+    case, state, old = s.case, s.state, mark.state
     if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
         return True
     for k in range(POLICY_NUMBERS):
         if state.own[k] != old.own[k] or state.sync_own[k] != old.sync_own[k]:
             return False
         if state.bandwidth_own[k] != old.bandwidth_own[k]:
+            return False
+    for d in range(case.device_count):
+        if (s.live[d].iteration == state.iteration) != (mark.live[d].iteration == old.iteration):
             return False
     return True
 

@@ -3,9 +3,9 @@
 Record dtypes, the translation from scenarios (:mod:`migkit.scenario.rows`) and the page ``docs/state.md`` come from these
 tables. Kernels take records of these dtypes and nothing else.
 
-``when`` tells a scheduling policy what it may rely on while windows repeat and are jumped over
-(:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in every repeated window, one that
-*falls* only gets smaller, one that *varies* does anything.
+``when`` tells what a scheduling policy may rely on while windows repeat and are jumped over
+(:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in equal iterations and windows, one of
+*windows* in equal windows only; one that *falls* only gets smaller, and one that *varies* does anything.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ CASE = (
     Field("policy", INT, "code", "which device comes next: SERIALIZED, UNSERIALIZED or OWN"),
     Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
     Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
-    Field("policies_repeat", INT, "flag", "1: the policies give the same answers in windows that repeat"),
+    Field("policies_repeat", INT, "code", "the policies repeat: 0 never, 1 in equal windows, 2 in equal iterations too"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
@@ -152,7 +152,7 @@ STATE = (
     Field("window_bytes", INT, "B", "what the last whole window carried", "repeats"),
     Field("window_ms", INT, "ms", "how long it was", "repeats"),
     Field("window_syncs", INT, "1", "syncs in this window", "repeats"),
-    Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "repeats"),
+    Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "windows"),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
@@ -188,7 +188,7 @@ STATE = (
     Field("previous", INT, "index", "the device served before, -1 when the iteration begins", "repeats"),
     Field("returned", INT, "code", "what its handler returned: 1 finished, 0 not", "repeats"),
     Field("calls", INT, "1", "handlers called in this iteration", "repeats"),
-    Field("budget", INT, "B", "what the window has left, NO_LIMIT without a limit", "repeats"),
+    Field("budget", INT, "B", "what the window has left, NO_LIMIT without a limit", "windows"),
     Field("ram_pages", INT, "pages", "sent by RAM in this iteration", "repeats"),
     Field("ram_returned", INT, "code", "what RAM returned, -1 if it was not called", "repeats"),
     Field("bulk", INT, "flag", "1: a block device is in its bulk phase", "repeats"),
@@ -197,7 +197,7 @@ STATE = (
     Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
     Field("drained", INT, "1", "iterations in a row in which only devices sent", "varies"),
     Field("stops_early", INT, "flag", "1: the migration ends when nothing can change any more", "repeats"),
-    Field("jumps", INT, "flag", "1: windows and iterations that repeat are jumped over", "repeats"),
+    Field("jumps", INT, "code", "what is jumped over: 0 nothing, 1 windows, 2 iterations too", "repeats"),
     # totals
     Field("stop_copy", INT, "B", "stop-copy of all devices", "repeats"),
     Field("bytes_sent", INT, "B", "everything put into the stream", "varies"),

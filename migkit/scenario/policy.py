@@ -1,0 +1,291 @@
+"""Scheduling policies of one's own: a plain function that answers one of the three questions of QEMU's loop."""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import hashlib
+import inspect
+import math
+import textwrap
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from migkit.kernels.state import DEVICE, LIVE, STATE
+from migkit.scenario.errors import ScenarioError, choices, did_you_mean
+
+__all__ = ["QUESTIONS", "Policy", "policy", "registered"]
+
+QUESTIONS = {"next_device": "policy", "syncs": "sync_policy", "bandwidth": "bandwidth_policy"}
+"""Questions of the loop, and the field of a scenario that names the answer."""
+
+PARAMETERS = ("state", "devices", "live", "own")
+_ALLOWED = {"next_device": {"repeats"}, "syncs": {"repeats", "falls"}, "bandwidth": {"repeats", "windows"}}
+"""Fields that a policy may read and still give the same answers in iterations that repeat."""
+
+_registry: dict[str, dict[str, Policy]] = {question: {} for question in QUESTIONS}
+
+
+def _worst() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table in (STATE, DEVICE, LIVE):
+        for each in table:
+            if each.when:
+                found.setdefault(each.name, set()).add(each.when)
+    return found
+
+
+_WHEN = _worst()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A function that answers one question of the loop, as :func:`migkit.policy` makes it.
+
+    Attributes
+    ----------
+    name : str
+        Name of the function, which stands for it in TOML, on axes and in results.
+    question : str
+        One of :data:`QUESTIONS`.
+    function : function
+    digest : str
+        SHA-256 of its source without comments, and of all it uses; part of a store's identity.
+    repeats : int
+        Whether its answers are the same in iterations (2) or windows (1) that repeat, so that they can be jumped over:
+        it reads no clock, no counter and, but for the rule when to sync, no sizes. 0: it reads them.
+    """
+
+    name: str
+    question: str
+    function: Callable[..., Any] = field(compare=False)
+    digest: str
+    repeats: int = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @functools.cached_property
+    def compiled(self) -> Any:
+        """The function as the kernels call it.
+
+        Raises
+        ------
+        ScenarioError
+            If Numba cannot compile it.
+        """
+        from numba.core.errors import NumbaError
+
+        from migkit.kernels.drivers import compiled_policy
+
+        try:
+            return compiled_policy(self.question, self.function)
+        except (NumbaError, TypeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            said = next((line for line in lines if not line.startswith(("Failed in", "During", "File"))), "no reason")
+            raise ScenarioError(f"cannot be compiled by Numba: {said[:160]}", QUESTIONS[self.question],
+                                self.name) from None  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _registry[self.question].setdefault(self.name, self)
+
+
+def policy(function: Callable[..., Any] | None = None, *, question: str = "next_device") -> Any:
+    """Make a scheduling policy of a function, as a call or as a decorator.
+
+    The policy can stand wherever a scenario takes the name of one: in ``Scenario(policy=...)``, on an axis of a sweep,
+    and, once it is made, by its name in TOML.
+
+    Parameters
+    ----------
+    function : function
+        Plain Python or Numba's ``njit``, of four parameters:
+
+        ``state``
+            The running migration: a record of the fields of :data:`migkit.kernels.state.STATE`, such as
+            ``state.previous`` and ``state.returned``.
+        ``devices``, ``live``
+            Records for every device in list order, RAM among them: what it is
+            (:data:`~migkit.kernels.state.DEVICE`) and how far it has got (:data:`~migkit.kernels.state.LIVE`).
+        ``own``
+            Sixteen numbers of the policy's own, 0 at the start of a migration; the only thing it may change.
+
+    question : {"next_device", "syncs", "bandwidth"}, optional
+        What it answers:
+
+        ``next_device``
+            Which device comes next, and how many bytes it may take: returns ``(device, bytes)``. Asked when an iteration
+            begins (``state.previous`` is -1) and after every device. A number that is no device ends the iteration.
+        ``syncs``
+            Whether this iteration runs the exact query, and so syncs: returns a bool. Where it reads sizes, it
+            must answer yes at all smaller ones once it has at one.
+        ``bandwidth``
+            Which bandwidth to believe, bytes per millisecond. Asked when a window has ended
+            (``state.window_bytes``, ``state.window_ms``).
+
+    Returns
+    -------
+    Policy
+        Or, called with `question` alone, a decorator.
+
+    Raises
+    ------
+    ScenarioError
+        If it is no function of four parameters, has the name of a built-in policy, changes the state, or uses what Numba
+        cannot compile in a policy.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> @migkit.policy
+    ... def devices_before_ram(state, devices, live, own):
+    ...     count = state.device_count
+    ...     return (state.previous + count) % count if state.calls < count else -1, 1 << 60
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"),
+    ...                            policy=devices_before_ram)
+    >>> migkit.simulate(scenario).converged
+    True
+    """
+    if question not in QUESTIONS:
+        raise ScenarioError(f"is not a question of the loop: {did_you_mean(question, QUESTIONS)}", "question", question)
+    if function is None:
+        return functools.partial(policy, question=question)
+    plain = getattr(function, "py_func", function)
+    if not isinstance(plain, types.FunctionType):
+        raise ScenarioError("is not a function: give one of (state, devices, live, own)", "policy", function)
+    parameters = inspect.signature(plain).parameters.values()
+    if len(parameters) != 4 or any(each.kind is not each.POSITIONAL_OR_KEYWORD for each in parameters):
+        raise ScenarioError(f"must take four parameters, ({', '.join(PARAMETERS)})", "policy", plain.__name__)
+    name = plain.__name__
+    if not name.isidentifier():
+        raise ScenarioError("has no name: give a function made with def", "policy", name)
+    from migkit.scenario.versions import BANDWIDTH_POLICIES, POLICIES, SYNC_POLICIES
+
+    built_in = {"next_device": POLICIES, "syncs": SYNC_POLICIES, "bandwidth": BANDWIDTH_POLICIES}[question]
+    if name in (*built_in, "default"):
+        raise ScenarioError("is the name of a built-in policy: give the function another name", "policy", name)
+    used = list(_functions(plain))
+    for each in used:
+        _refuse_changes(each)
+    reads = {name for each in used for name in _reads(each.__code__)}
+    read = set().union(*(_WHEN.get(name, set()) for name in reads))
+    repeats = 2 if read <= _ALLOWED[question] else 1 if read <= _ALLOWED[question] | {"windows"} else 0
+    text = "\n".join(_identity(each) for each in used)
+    made = Policy(name, question, plain, hashlib.sha256(text.encode()).hexdigest(), repeats)
+    _registry[question][name] = made
+    return made
+
+
+def registered(question: str) -> dict[str, Policy]:
+    """Policies of one's own that were made so far, by name."""
+    return _registry[question]
+
+
+# --- what a function uses ------------------------------------------------------------------------
+
+
+def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Names outside the function that it uses, with their values."""
+    closure = inspect.getclosurevars(function)
+    yield from (closure.nonlocals | closure.globals).items()
+
+
+def _functions(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """The function and all that it calls, each once."""
+    waiting, seen = [function], {function}
+    while waiting:
+        here = waiting.pop(0)
+        yield here
+        for name, value in _globals_of(here):
+            plain = getattr(value, "py_func", value)
+            if isinstance(plain, types.FunctionType):
+                if plain not in seen:
+                    seen.add(plain)
+                    waiting.append(plain)
+            elif not isinstance(value, bool | int | float | np.number) and value not in (np, math):
+                raise ScenarioError(f"uses {name}, a {type(value).__name__}: numbers, functions, NumPy and math can be "
+                                    "used", "policy", function.__name__)  # fmt: skip
+
+
+def _reads(code: types.CodeType) -> Iterator[str]:
+    """Fields of records that a function names, as attributes or as text."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            yield str(instruction.argval)
+    yield from (constant for constant in code.co_consts if isinstance(constant, str))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _reads(constant)
+
+
+def _tree(function: types.FunctionType) -> ast.FunctionDef | None:
+    """The source of a function without decorators and docstring; None where there is none."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    if not isinstance(tree, ast.FunctionDef):
+        return None
+    tree.decorator_list = []
+    if ast.get_docstring(tree) is not None:
+        tree.body = tree.body[1:] or [ast.Pass()]
+    return tree
+
+
+def _identity(function: types.FunctionType) -> str:
+    """What a function computes, as text: source without comments, and the numbers it uses."""
+    tree = _tree(function)
+    code = function.__code__
+    text = ast.dump(tree) if tree is not None else f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}"
+    numbers = sorted((name, repr(value)) for name, value in _globals_of(function) if isinstance(value, int | float))
+    return f"{text} {numbers}"
+
+
+def _refuse_changes(function: types.FunctionType) -> None:
+    """Refuse a function that writes to anything but its own numbers."""
+    names = list(inspect.signature(function).parameters)
+    for instruction in dis.get_instructions(function.__code__):
+        if instruction.opname in ("STORE_ATTR", "DELETE_ATTR", "STORE_GLOBAL"):
+            raise ScenarioError(f"sets {instruction.argval}: a policy changes nothing but its own numbers", "policy",
+                                function.__name__)  # fmt: skip
+    tree = _tree(function)
+    for node in ast.walk(tree) if tree is not None else ():
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets:
+            base: Any = target
+            while isinstance(base, ast.Subscript | ast.Attribute):
+                base = base.value
+            if base is not target and isinstance(base, ast.Name) and base.id in names[:3]:
+                raise ScenarioError(f"changes {base.id}: a policy changes nothing but its own numbers", "policy",
+                                    function.__name__)  # fmt: skip
+
+
+def look_up(question: str, given: object, built_in: dict[str, int]) -> str | Policy:
+    """The policy of this name, or this one.
+
+    Raises
+    ------
+    ScenarioError
+        If there is none of that name, or it answers another question.
+    """
+    if isinstance(given, Policy):
+        if given.question != question:
+            raise ScenarioError(f'answers "{given.question}": use it as {QUESTIONS[given.question]}', value=given.name)
+        return given
+    if isinstance(given, str) and given in built_in:
+        return given
+    if isinstance(given, str) and given in _registry[question]:
+        return _registry[question][given]
+    known = [*built_in, *_registry[question]]
+    kind = {"next_device": "a scheduling policy", "syncs": "a rule when to sync", "bandwidth": "a bandwidth policy"}
+    otherwise = did_you_mean(given, known) if isinstance(given, str) else f"use {choices(known)}"
+    raise ScenarioError(f"is not {kind[question]}: {otherwise}", value=given)
