@@ -6,6 +6,7 @@ their configuration says how long they take; *unpaced* runs are as fast as the h
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -183,13 +184,15 @@ def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
     return out.join(both[values].median())
 
 
-def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
-    """Hold the held runs that complete against :data:`GOALS`.
+def goals(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Compare the held runs that complete with :data:`GOALS`.
 
     Parameters
     ----------
     runs_table : DataFrame
         From :func:`predictions`.
+    path : path, optional
+        Folder of the measured runs, as for :func:`predictions`.
 
     Returns
     -------
@@ -201,7 +204,7 @@ def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     frame = runs_table[runs_table["held"] & runs_table["total_error"].notna()]
-    paced = frame.index.isin(runs().query("link_mib_s > 0").index)
+    paced = frame.index.isin(runs(path).query("link_mib_s > 0").index)
     parts = {"all": slice(None), "quiet": frame["other_cpu"] <= BUSY_CPUS, "loopback": ~paced, "paced": paced}
     rows = {}
     for goal, (column, quantile, most) in GOALS.items():
