@@ -328,7 +328,7 @@ def test_threads_and_blocks_change_no_bit(engine, monkeypatch):
     arguments = {"tolerance": 0.05, "engine": engine, "replicates": 5 if engine == "bitmap" else None}
     one = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, threads=1, **arguments)
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
-    monkeypatch.setattr(sys.modules["migkit.analysis.frontier"], "BLOCK_ROWS", {"expected": 7, "bitmap": 7})
+    monkeypatch.setattr(sys.modules["migkit.analysis.frontier"], "BATCH_ROWS", {"expected": 7, "bitmap": 7})
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
 
 
