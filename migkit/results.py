@@ -1,8 +1,11 @@
-"""What comes out: outcomes and their sentences, the registry of result variables, labelled tables.
+"""The results: outcomes and their sentences, the registry of variables, labelled tables.
 
-A kernel fills integer columns (:class:`migkit.kernels.parameters.Outputs`): nanoseconds, bytes, pages, and -1
-where something never happened. People get SI units, ``NaN`` for *never*, names that carry their unit, and
-a note of how the numbers were made. The change from one to the other happens here and nowhere else.
+A kernel fills integer columns (:class:`migkit.kernels.parameters.Outputs`): nanoseconds, bytes, pages, and -1 where
+something never happened. Users get SI units, ``NaN`` for *never*, names that carry their unit, and attributes that say
+how the numbers were made. That conversion is done here and nowhere else.
+
+:data:`VARIABLES` declares every variable of every Dataset that migkit returns; :func:`validated` holds a Dataset
+against it.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import functools
 import math
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from migkit.kernels import state
 from migkit.kernels.parameters import Outputs
 
 if TYPE_CHECKING:
@@ -25,7 +29,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
+    "CATEGORIES",
+    "SWEEP_VARIABLES",
     "VARIABLES",
+    "Kind",
     "Outcome",
     "Variable",
     "attributes",
@@ -33,88 +40,202 @@ __all__ = [
     "sentence",
     "to_dataset",
     "to_frame",
+    "validated",
     "values",
 ]
 
 
 class Outcome(IntEnum):
-    """How a migration ended. *Never* is a result: every other value says why it did not complete."""
+    """How a migration ended. A migration that does not complete is a result too: its outcome says why."""
 
-    COMPLETED = 0
+    COMPLETED = state.COMPLETED
     """The guest runs on the destination."""
-    INITIAL_DATA_STARVED = 1
+    INITIAL_DATA_STARVED = state.INITIAL_DATA_STARVED
     """With switchover-ack: a device's initial data was never sent, so the destination never acknowledged."""
-    RAM_ABOVE_LINK = 2
-    """RAM is rewritten faster than it can be sent; it never fits into the downtime limit."""
-    STOP_COPY_ABOVE_THRESHOLD = 3
-    """What devices must send after the switchover never fits into the downtime limit."""
-    TIME_LIMIT = 4
-    """The time limit was reached before anything was decided."""
+    RAM_ABOVE_LINK = state.RAM_ABOVE_LINK
+    """RAM is written faster than it can be sent; what is dirty never fits into the downtime limit."""
+    STOP_COPY_ABOVE_THRESHOLD = state.STOP_COPY_ABOVE_THRESHOLD
+    """What the devices must send after the switchover never fits into the downtime limit."""
+    TIME_LIMIT = state.TIME_LIMIT
+    """The time limit was reached first."""
 
     @property
     def label(self) -> str:
-        """The name in lower case, as tables and legends show it."""
+        """The name in lower case, for tables and legends."""
         return self.name.lower()
 
 
-class Variable(NamedTuple):
-    """One result variable: what a kernel column is called outside, and what it means."""
+CATEGORIES = ("both converge", "only unserialized", "only serialized", "neither converges")
+"""Under which policy a migration converges; a category is a place in this list."""
 
+Kind = Literal[
+    "sweep", "study", "frontier", "frontier_of_replicates", "convergence", "quantiles", "paired", "sensitivity"
+]
+"""The kinds of Datasets: of :func:`migkit.sweep` and :func:`migkit.open_sweep`; a sweep with the categories of
+:func:`migkit.analysis.closed_form.categories`; of :func:`migkit.frontier` with the expected engine, and with the bitmap
+engine; of the three functions of :mod:`migkit.uncertainty`; of :func:`migkit.sensitivity`."""
+
+_INCLUDES: dict[str, str] = {"study": "sweep"}
+_NAME, _GIVEN = "{name}", "{unit}"
+
+
+class Variable(NamedTuple):
+    """One variable of a kind of Dataset."""
+
+    kind: Kind
     name: str
-    column: str
-    """Name of the kernel column in :class:`~migkit.parameters.Outputs`."""
+    """``{name}`` stands for the name of a result with one value a migration, such as ``total_time_s``."""
     dims: tuple[str, ...]
-    """Dimensions beside those of the sweep: none, or ``("device",)``."""
+    """Dimensions behind the axes."""
     dtype: str
     unit: str
-    """UCUM-like: ``s``, ``B`` (bytes), ``%``, ``1`` (a count or a code)."""
+    """UCUM-like: ``s``, ``B`` (bytes), ``%``, ``1`` (a count or a code); ``{unit}``: that of the quantity it describes;
+    empty: the values have different units."""
     meaning: str
+    """May refer to attributes of the Dataset (``{axis}``), and with a ``{name}`` to its ``{meaning}``."""
+    column: str = ""
+    """Of a sweep: the column of :class:`~migkit.kernels.parameters.Outputs` it comes from."""
+    everywhere: bool = True
+    """Whether it has all the axes of the Dataset; if False, some of them."""
+    flags: Mapping[int, str] | None = None
+    """What the values of a code stand for."""
+
+    def describes(self, name: str) -> str | None:
+        """What ``{name}`` stands for in `name`, "" without a template; None if `name` is another variable."""
+        if not self.name.startswith(_NAME):
+            return "" if name == self.name else None
+        suffix = self.name.removeprefix(_NAME)
+        return name.removesuffix(suffix) if name.endswith(suffix) else None
 
 
-def _variable(column: str, name: str, unit: str, meaning: str) -> Variable:
+_OUTCOMES = {int(outcome): outcome.label for outcome in Outcome}
+
+
+def _of_sweep(column: str, name: str, unit: str, meaning: str) -> Variable:
     dims = ("device",) if column.startswith("device_") else ()
     dtype = "int8" if column == "outcome" else "float64" if unit == "s" else "int64"
-    return Variable(name, column, dims, dtype, unit, meaning)
+    return Variable("sweep", name, dims, dtype, unit, meaning, column, flags=_OUTCOMES if name == "outcome" else None)
+
+
+SWEEP_VARIABLES: tuple[Variable, ...] = (
+    _of_sweep("outcome", "outcome", "1", "how the migration ended"),
+    _of_sweep("culprit", "culprit", "1", "index of the device that prevents convergence, -1 if none"),
+    _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end, or to the verdict"),
+    _of_sweep("downtime_ns", "downtime_s", "s", "from the decision to stop the VM to the end"),
+    _of_sweep("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
+    _of_sweep("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
+    _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM"),
+    _of_sweep("downtime_devices_ns", "downtime_devices_s", "s", "part of the downtime: stop-copy of devices"),
+    _of_sweep("downtime_state_ns", "downtime_state_s", "s", "part of the downtime: non-iterable device state"),
+    _of_sweep("downtime_destination_ns", "downtime_destination_s", "s",
+              "part of the downtime: last bytes on the wire, load at the destination, round trip"),
+    _of_sweep("sync_count", "sync_count", "1", "bitmap syncs, as dirty-sync-count reports them"),
+    # the column is called iterations in kernels.state.REPORT
+    _of_sweep("turns", "iterations", "1", "calls of qemu_savevm_state_iterate"),
+    _of_sweep("bytes_sent", "bytes_sent", "B", "everything put into the stream"),
+    _of_sweep("ram_pages_sent", "ram_pages_sent", "1", "RAM pages sent, normal and zero, with the switchover"),
+    _of_sweep("ram_zero_pages", "ram_zero_pages", "1", "zero pages among them"),
+    _of_sweep("switchover_bytes", "switchover_bytes", "B", "bytes sent while the VM was stopped"),
+    _of_sweep("ram_calls", "ram_calls", "1", "calls of the RAM handler"),
+    _of_sweep("ram_calls_done", "ram_calls_done", "1", "calls of the RAM handler that found nothing left"),
+    _of_sweep("threshold", "threshold_bytes", "B", "last threshold: what fits into the downtime limit"),
+    _of_sweep("pending", "pending_bytes", "B", "last pending size that was compared with the threshold"),
+    _of_sweep("ram_remaining", "ram_remaining_bytes", "B", "dirty RAM after the last sync of the loop"),
+    _of_sweep("throttle", "throttle_percent", "%", "share of time that auto-converge takes from the vCPUs"),
+    _of_sweep("steps", "steps", "1", "iterations computed one by one"),
+    _of_sweep("device_bytes", "device_bytes", "B", "bytes of the device put into the stream"),
+    _of_sweep("device_calls", "device_calls", "1", "calls of the device's iterate handler"),
+    _of_sweep("device_first_call_ns", "device_first_call_s", "s", "first call of the handler"),
+    _of_sweep("device_initial_sent_ns", "device_initial_sent_s", "s", "when all of the initial data had been sent"),
+    _of_sweep("device_ack_ns", "device_ack_s", "s", "when the destination's acknowledgement arrived"),
+    _of_sweep("device_starved_ns", "device_starved_s", "s", "time of the iterations that ended before the device"),
+    _of_sweep("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
+)  # fmt: skip
+"""The variables that come from a column of ``Outputs``, in its order."""
+
+_FLIPS = {-1: "no_flip"} | _OUTCOMES
+
+
+def _of_frontier(kind: Kind, *repeated: str) -> tuple[Variable, ...]:
+    """The variables that both kinds of frontiers have; with the bitmap engine each replicate has its own."""
+    flip = (*repeated, "flip")
+    return (
+        Variable(kind, "below", flip, "float64", _GIVEN, "last value below the flip"),
+        Variable(kind, "above", flip, "float64", _GIVEN, "first value above the flip"),
+        Variable(kind, "outcome_below", flip, "int8", "1", "outcome below the flip", flags=_FLIPS),
+        Variable(kind, "outcome_above", flip, "int8", "1", "outcome above the flip", flags=_FLIPS),
+        Variable(kind, "converges_at_low", repeated, "bool", "1", "completes at the low end"),
+        Variable(kind, "converges_at_high", repeated, "bool", "1", "completes at the high end"),
+    )
+
+
+def _of_replicates(name: str, dims: tuple[str, ...], dtype: str, unit: str, meaning: str) -> Variable:
+    return Variable("frontier_of_replicates", name, dims, dtype, unit, meaning)
+
+
+def _of_categories(name: str, meaning: str) -> Variable:
+    flags = dict(enumerate(word.replace(" ", "_") for word in CATEGORIES))
+    return Variable("study", name, (), "int8", "1", meaning, everywhere=False, flags=flags)
 
 
 VARIABLES: tuple[Variable, ...] = (
-    _variable("outcome", "outcome", "1", "how the migration ended"),
-    _variable("culprit", "culprit", "1", "index of the device that prevents convergence, -1 if none"),
-    _variable("total_ns", "total_time_s", "s", "from the migrate command to the end, or to the verdict"),
-    _variable("downtime_ns", "downtime_s", "s", "from the decision to stop the VM to the end"),
-    _variable("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
-    _variable("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
-    _variable("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the dirty RAM that was left"),
-    _variable("downtime_devices_ns", "downtime_devices_s", "s", "part of the downtime: stop-copy of devices"),
-    _variable("downtime_state_ns", "downtime_state_s", "s", "part of the downtime: non-iterable device state"),
-    _variable("downtime_destination_ns", "downtime_destination_s", "s",
-              "part of the downtime: last bytes on the wire, load at the destination, round trip"),
-    _variable("sync_count", "sync_count", "1", "bitmap syncs, as dirty-sync-count reports them"),
-    _variable("turns", "turns", "1", "walks of the device list"),
-    _variable("bytes_sent", "bytes_sent", "B", "everything put into the stream"),
-    _variable("ram_pages_sent", "ram_pages_sent", "1", "RAM pages sent, normal and zero, with the switchover"),
-    _variable("ram_zero_pages", "ram_zero_pages", "1", "zero pages among them"),
-    _variable("switchover_bytes", "switchover_bytes", "B", "bytes sent while the VM was stopped"),
-    _variable("ram_calls", "ram_calls", "1", "calls of the RAM handler"),
-    _variable("ram_calls_done", "ram_calls_done", "1", "calls of the RAM handler that found nothing left"),
-    _variable("threshold", "threshold_bytes", "B", "last threshold: what fits into the downtime limit"),
-    _variable("pending", "pending_bytes", "B", "last pending size that was compared with the threshold"),
-    _variable("ram_remaining", "ram_remaining_bytes", "B", "dirty RAM after the last sync of the loop"),
-    _variable("throttle", "throttle_percent", "%", "share of time that auto-converge takes from the vCPUs"),
-    _variable("steps", "steps", "1", "turns that were computed one by one; the rest were jumped over"),
-    _variable("device_bytes", "device_bytes", "B", "bytes of the device put into the stream"),
-    _variable("device_calls", "device_calls", "1", "calls of the device's iterate handler"),
-    _variable("device_first_call_ns", "device_first_call_s", "s", "first call of the handler"),
-    _variable("device_initial_sent_ns", "device_initial_sent_s", "s", "when the initial data had left"),
-    _variable("device_ack_ns", "device_ack_s", "s", "when the destination's acknowledgement arrived"),
-    _variable("device_starved_ns", "device_starved_s", "s", "time in which the walk ended before the device"),
-    _variable("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
+    *SWEEP_VARIABLES,
+    Variable("sweep", "device_present", ("device",), "bool", "1", "the device takes part in the migration",
+             everywhere=False),
+    _of_categories("category", "policies under which the migration converges"),
+    _of_categories("derived", "policies under which the migration converges, derived"),
+    _of_categories("derived_window_syncs", "the same, with the threshold of a window in which every iteration syncs"),
+    *_of_frontier("frontier"),
+    Variable("frontier", "critical", ("flip",), "float64", _GIVEN, "critical {axis}"),
+    Variable("frontier", "flips", (), "int64", "1", "flips that were found"),
+    *_of_frontier("frontier_of_replicates", "replicate"),
+    _of_replicates("critical", ("flip",), "float64", _GIVEN, "critical {axis}: median over the replicates"),
+    _of_replicates("median_low", ("flip",), "float64", _GIVEN, "lower bound of the median, confidence {confidence}"),
+    _of_replicates("median_high", ("flip",), "float64", _GIVEN, "upper bound of the median, confidence {confidence}"),
+    _of_replicates("single_low", ("flip",), "float64", _GIVEN, "lower end of the middle {confidence} of migrations"),
+    _of_replicates("single_high", ("flip",), "float64", _GIVEN, "upper end of the middle {confidence} of migrations"),
+    _of_replicates("sample", ("replicate", "flip"), "float64", _GIVEN, "critical {axis} of each replicate"),
+    _of_replicates("share", ("flip",), "float64", "1", "share of the replicates with this flip"),
+    _of_replicates("flips", (), "int64", "1", "flips that at least half of the replicates have"),
+    _of_replicates("replicate_flips", ("replicate",), "int64", "1", "flips of each replicate"),
+    Variable("convergence", "probability", (), "float64", "1", "probability that the migration completes"),
+    Variable("convergence", "probability_low", (), "float64", "1", "lower bound of the probability"),
+    Variable("convergence", "probability_high", (), "float64", "1", "upper bound of the probability"),
+    Variable("convergence", "completed", (), "int64", "1", "replicates that completed"),
+    Variable("convergence", "replicates", (), "int64", "1", "replicates"),
+    Variable("quantiles", "{name}", ("quantile",), "float64", _GIVEN, "{meaning}"),
+    Variable("quantiles", "{name}_low", ("quantile",), "float64", _GIVEN, "{meaning}: lower bound of the quantile"),
+    Variable("quantiles", "{name}_high", ("quantile",), "float64", _GIVEN, "{meaning}: upper bound of the quantile"),
+    Variable("quantiles", "completed", (), "int64", "1", "replicates that completed"),
+    Variable("paired", "probability_difference", (), "float64", "1",
+             "difference of the probabilities to complete: {compared} {second} less {first}"),
+    Variable("paired", "probability_difference_low", (), "float64", "1", "lower bound of that difference"),
+    Variable("paired", "probability_difference_high", (), "float64", "1", "upper bound of that difference"),
+    Variable("paired", "{name}_difference", (), "float64", _GIVEN,
+             "mean difference where both completed: {compared} {second} less {first}"),
+    Variable("paired", "{name}_difference_low", (), "float64", _GIVEN, "lower bound of the mean difference"),
+    Variable("paired", "{name}_difference_high", (), "float64", _GIVEN, "upper bound of the mean difference"),
+    Variable("paired", "both", (), "int64", "1", "replicates in which both completed"),
+    Variable("paired", "only_first", (), "int64", "1", "replicates in which only the first completed"),
+    Variable("paired", "only_second", (), "int64", "1", "replicates in which only the second completed"),
+    Variable("paired", "neither", (), "int64", "1", "replicates in which neither completed"),
+    Variable("sensitivity", "first", ("output", "parameter"), "float64", "1",
+             "first-order index: share of the variance that the field explains alone"),
+    Variable("sensitivity", "first_conf", ("output", "parameter"), "float64", "1",
+             "half the width of the interval of the first-order index, confidence {confidence}"),
+    Variable("sensitivity", "total", ("output", "parameter"), "float64", "1",
+             "total index: share of the variance with all interactions of the field"),
+    Variable("sensitivity", "total_conf", ("output", "parameter"), "float64", "1",
+             "half the width of the interval of the total index, confidence {confidence}"),
+    Variable("sensitivity", "mean", ("output",), "float64", "", "mean of the output, in its unit"),
+    Variable("sensitivity", "variance", ("output",), "float64", "", "variance of the output, in its unit squared"),
+    Variable("sensitivity", "completed", (), "float64", "1", "share of the migrations that completed"),
 )  # fmt: skip
-"""The registry: every column of ``Outputs``, in its order."""
+"""The registry: every variable of every Dataset that migkit returns."""
 
 
 def values(outputs: Outputs) -> dict[str, np.ndarray]:
-    """Kernel columns as people read them.
+    """Convert kernel columns to result variables.
 
     Parameters
     ----------
@@ -124,11 +245,11 @@ def values(outputs: Outputs) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        One array per :class:`Variable`, in the order of :data:`VARIABLES`; times in seconds with ``NaN``
-        for *never*, everything else unchanged but for the type, and not copied if that is right.
+        One array for each of :data:`SWEEP_VARIABLES`, in that order; times in seconds with ``NaN`` for *never*,
+        everything else unchanged but for the type, and not copied if the type is right.
     """
     table = {}
-    for variable in VARIABLES:
+    for variable in SWEEP_VARIABLES:
         column = np.asarray(getattr(outputs, variable.column))
         if variable.unit == "s":
             table[variable.name] = np.asarray(column * 1e-9)
@@ -138,11 +259,8 @@ def values(outputs: Outputs) -> dict[str, np.ndarray]:
     return table
 
 
-# --- sentences -----------------------------------------------------------------------------------
-
-
 def bytes_text(size: float) -> str:
-    """A size with three significant digits and a binary prefix: ``335 MiB``."""
+    """Format a size with three significant digits and a binary prefix: ``335 MiB``."""
     for prefix in ("", "Ki", "Mi", "Gi"):
         if abs(size) < 1023.5:
             return f"{size:.3g} {prefix}B" if size < 999.5 else f"{size:.0f} {prefix}B"
@@ -151,7 +269,7 @@ def bytes_text(size: float) -> str:
 
 
 def seconds_text(duration: float) -> str:
-    """A duration with three significant digits: ``13.6 s``, ``243 ms``; ``never`` for NaN."""
+    """Format a duration with three significant digits: ``13.6 s``, ``243 ms``; ``never`` for NaN."""
     if math.isnan(duration):
         return "never"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
@@ -162,14 +280,13 @@ def seconds_text(duration: float) -> str:
 
 
 def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
-    """One plain sentence that says how a migration ended, and why.
+    """Say in one sentence how a migration ended, and why.
 
     Parameters
     ----------
     numbers : mapping
-        Result variables of one migration by their registered names, for instance
-        ``dataset.isel(...)`` of a sweep. ``device_initial_bytes`` (what each device had to send
-        initially, bytes) is used if it is there.
+        Result variables of one migration by their registered names, for instance ``dataset.isel(...)`` of a sweep.
+        ``device_initial_bytes`` (initial data of each device, bytes) is used if present.
     devices : sequence of str, optional
         Labels of the devices; by default the ``device`` coordinate of `numbers`, if it has one.
 
@@ -223,27 +340,25 @@ def _starved(numbers: Mapping[str, Any], culprit: int, name: str) -> str:
         return int(np.asarray(numbers[key])[culprit])
 
     name = name or "a device"
-    calls, left, turns = of_device("device_calls"), of_device("device_initial_left_bytes"), int(numbers["turns"])
+    calls, left = of_device("device_calls"), of_device("device_initial_left_bytes")
     whole = f" of {bytes_text(of_device('device_initial_bytes'))}" if "device_initial_bytes" in numbers else ""
     if calls == 0:
-        what = f"{name}'s initial data was never sent: the walk ended before reaching it in every turn"
+        what = f"{name}'s initial data was never sent: every iteration ended before reaching it"
     elif left:
-        what = f"{name}'s initial data was never sent in full: the walk reached it in {calls} of {turns} turns"
+        reached = f"{calls} of {int(numbers['iterations'])} iterations reached it"
+        what = f"{name}'s initial data was never sent in full: {reached}"
     else:
         what = f"{name}'s initial data was sent, but not the flag that says so"
     left_text = f"{bytes_text(left)}{whole} were left, " if left else ""
     return f"{what}; {left_text}so the destination never acknowledged."
 
 
-# --- provenance ----------------------------------------------------------------------------------
-
-
 @functools.cache
 def _git_commit() -> str | None:
     checkout = Path(__file__).parent.parent
-    if not (checkout / ".git").exists():  # installed: a repository around it would be somebody else's
+    if not (checkout / ".git").exists():  # installed: a repository around it is another project's
         return None
-    # No optional locks: looking must not get in the way of a commit that is being made.
+    # git status takes no optional lock, which would make a concurrent commit fail.
     git = ["git", "--no-optional-locks", "-C", str(checkout)]
     try:
         head, changes = (
@@ -256,7 +371,7 @@ def _git_commit() -> str | None:
 
 
 def provenance(engine: str, seed: int, description: str = "") -> dict[str, str | int]:
-    """How a result was made, as attributes that every file format can hold.
+    """Describe how a result was made, as attributes that every file format can hold.
 
     Parameters
     ----------
@@ -292,15 +407,95 @@ def provenance(engine: str, seed: int, description: str = "") -> dict[str, str |
     return notes
 
 
-# --- labelled tables -----------------------------------------------------------------------------
+def attributes(variable: Variable, words: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Attributes of a variable: meaning, unit, and what its codes stand for.
 
+    Parameters
+    ----------
+    variable : Variable
+    words : mapping, optional
+        What the meaning refers to in braces.
 
-def attributes(variable: Variable) -> dict[str, Any]:
-    """Attributes of a variable: what it is, in which unit, and what its codes mean."""
-    notes: dict[str, Any] = {"long_name": variable.meaning, "units": variable.unit}
-    if variable.name == "outcome":
-        notes |= {"flag_values": [int(o) for o in Outcome], "flag_meanings": " ".join(o.label for o in Outcome)}
+    Returns
+    -------
+    dict
+        ``long_name``; ``units`` unless they depend on another quantity; ``flag_values`` and ``flag_meanings`` of codes.
+    """
+    notes: dict[str, Any] = {"long_name": variable.meaning.format_map(words or {})}
+    if variable.unit not in ("", _GIVEN):
+        notes["units"] = variable.unit
+    if variable.flags is not None:
+        notes |= {"flag_values": list(variable.flags), "flag_meanings": " ".join(variable.flags.values())}
     return notes
+
+
+def validated(dataset: xr.Dataset, kind: Kind) -> xr.Dataset:
+    """Hold a Dataset against the registry, and fill in the attributes of its variables.
+
+    Every function that returns a Dataset calls this last.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Its own attributes must be set: meanings refer to them. Variables get ``long_name``, ``units`` and the meaning
+        of codes from :data:`VARIABLES`. Variables that have the unit of another quantity must have it already.
+    kind : str
+        One of :data:`Kind`.
+
+    Returns
+    -------
+    xarray.Dataset
+        `dataset` itself.
+
+    Raises
+    ------
+    RuntimeError
+        If a variable is not registered for this kind, or has another type, unit or dimensions than registered: a fault
+        of migkit, not of its input.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> dataset = xr.Dataset({"probability": ("link", [0.5])})
+    >>> validated(dataset, "convergence")["probability"].attrs["long_name"]
+    'probability that the migration completes'
+    >>> validated(dataset.astype("float32"), "convergence")
+    Traceback (most recent call last):
+    ...
+    RuntimeError: internal error: probability of a convergence Dataset has the type float32, not float64
+    """
+    known = [variable for variable in VARIABLES if variable.kind in (kind, _INCLUDES.get(kind))]
+    own = {dim for variable in known for dim in variable.dims}
+    arrays = {str(name): dataset.variables[name] for name in dataset.data_vars}
+    axes = max(([dim for dim in array.dims if dim not in own] for array in arrays.values()), key=len, default=[])
+    for name, array in arrays.items():
+        variable = _entry(known, name)
+        if variable is None:
+            raise RuntimeError(f"internal error: {name} is not registered for a {kind} Dataset")
+        described = variable.describes(name)
+        of = next((one for one in SWEEP_VARIABLES if one.name == described), None)
+        filled = attributes(variable, {**dataset.attrs, "meaning": of.meaning if of else described})
+        if variable.unit == _GIVEN:
+            filled["units"] = array.attrs.get("units", of.unit if of else None)
+        on = axes if variable.everywhere else [dim for dim in axes if dim in array.dims]
+        unit = filled.get("units")
+        for what, has, wanted in (
+            ("type", array.dtype, np.dtype(variable.dtype)),
+            ("dimensions", array.dims, (*on, *variable.dims)),
+            ("unit", array.attrs.get("units", unit), unit),
+        ):
+            if has != wanted:
+                raise RuntimeError(f"internal error: {name} of a {kind} Dataset has the {what} {has}, not {wanted}")
+        if unit is None and variable.unit:
+            raise RuntimeError(f"internal error: {name} of a {kind} Dataset has no unit")
+        array.attrs = filled
+    return dataset
+
+
+def _entry(known: Iterable[Variable], name: str) -> Variable | None:
+    """The variable of this name; of several templates the longest."""
+    fitting = [variable for variable in known if variable.describes(name) is not None]
+    return max(fitting, key=lambda variable: (variable.name == name, len(variable.name)), default=None)
 
 
 def to_dataset(
@@ -309,7 +504,7 @@ def to_dataset(
     devices: Sequence[str],
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Kernel columns as a labelled Dataset.
+    """Label kernel columns: the Dataset of a sweep.
 
     Parameters
     ----------
@@ -325,7 +520,7 @@ def to_dataset(
     Returns
     -------
     xarray.Dataset
-        The variables of :data:`VARIABLES`, each with ``units`` and ``long_name``.
+        The variables of :data:`SWEEP_VARIABLES`, each with ``units`` and ``long_name``.
 
     Raises
     ------
@@ -342,51 +537,49 @@ def to_dataset(
     rows = len(np.asarray(outputs.outcome))
     if rows != math.prod(shape):
         raise ValueError(f"{rows} rows do not fill the dimensions {dict(zip(labelled, shape, strict=True))}.")
-    # Words as objects: what xarray stores as variable-length text in Zarr; fixed-length text has no
-    # specification there.
+    # Text as objects, which xarray stores as variable-length text in Zarr: fixed-length text has no specification.
     words = np.array(list(devices), dtype=object)
     labelled["device"] = ("device", words, {"long_name": "device, in list order"})
 
     table = values(outputs)
     variables = {}
-    for variable in VARIABLES:
+    for variable in SWEEP_VARIABLES:
         array = table[variable.name]
         if variable.dims:
             array = array[:, : len(devices)]
-        reshaped = array.reshape((*shape, *array.shape[1:]))
-        variables[variable.name] = ((*coords, *variable.dims), reshaped, attributes(variable))
-    return xr.Dataset(variables, labelled, dict(attrs or {}))
+        variables[variable.name] = ((*coords, *variable.dims), array.reshape((*shape, *array.shape[1:])))
+    return validated(xr.Dataset(variables, labelled, dict(attrs or {})), "sweep")
 
 
 def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
-    """The tidy table of a Dataset: one row per migration, one column per axis and per variable.
+    """Make the tidy table of a sweep: one row per migration, one column per axis and per variable.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         From :func:`migkit.sweep` or a part of it.
     devices : bool, optional
-        With True one row per migration *and device*: the per-device variables beside the others, and
-        the label in the column ``device``.
+        Make one row per migration *and device*: the variables of devices beside the others, and the label in the column
+        ``device``.
 
     Returns
     -------
     pandas.DataFrame
-        ``outcome`` (names), ``culprit`` (device labels) and axes of words are categorical, in the order
-        of the codes, devices and axes.
+        ``outcome`` (names), ``culprit`` (device labels) and axes of words are categorical, in the order of the codes,
+        devices and axes.
     """
     import pandas as pd
 
     per_device = [str(name) for name in dataset.data_vars if "device" in dataset[name].dims]
     labels = [str(label) for label in np.atleast_1d(dataset["device"].values)] if "device" in dataset.coords else []
     flat = dataset if devices else dataset.drop_vars(per_device).drop_dims("device", errors="ignore")
-    # A file lists variables in any order.
-    known = [variable.name for variable in VARIABLES if variable.name in flat]
+    # The columns have the order of the registry, whatever the order in a file.
+    known = [variable.name for variable in SWEEP_VARIABLES if variable.name in flat]
     flat = flat[known + [name for name in flat.data_vars if name not in known]]
     dims = [str(dim) for dim in flat.sizes if dim != "device"] + (["device"] if devices else [])
     if dims:
         frame = flat.to_dataframe(dim_order=dims).reset_index()
-    else:  # a single migration has no axis to lay out
+    else:  # a single migration has no axis
         frame = pd.DataFrame({str(name): [array.values[()]] for name, array in flat.variables.items()})
 
     codes = frame["outcome"].to_numpy()

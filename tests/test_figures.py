@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+import migkit
 from migkit.analysis import closed_form as derivation
 from migkit.figures import frontier, planes, probability, quantities, sensitivity, style
 from migkit.figures.save import data_hash, save_figure
@@ -47,11 +48,12 @@ def test_map_draws_the_derived_edges(datasets):
     none, eight = figure.axes
     assert len(none.lines) == 1, "without a device only RAM has to fit"
     fits, drains = eight.lines
-    sync_s = 16 * 0.14e-3
+    inputs = derivation.Inputs.of(study.experiments(2)["convergence"].scenario)
+    assert inputs.sync_s == pytest.approx(16 * 0.14e-3)
     xs, ys = drains.get_data()
-    np.testing.assert_allclose(ys, derivation.starving_write_rate(320 * 2**20, xs, sync_s))
+    np.testing.assert_allclose(ys, derivation.starving_write_rate(inputs._replace(link=xs)))
     xs, ys = fits.get_data()
-    wanted = derivation.fitting_write_rate(320 * 2**20, xs, sync_s, 8 * 2**20)
+    wanted = derivation.fitting_write_rate(inputs._replace(link=xs, devices=8))
     inside = ys < eight.get_ylim()[1]
     np.testing.assert_allclose(ys[inside], wanted[inside])
     assert (wanted[~inside] >= eight.get_ylim()[1]).all()
@@ -61,7 +63,8 @@ def test_plane_draws_the_ratio_and_the_default(datasets):
     with style.style():
         figure = atlas.starvation_plane(datasets["starvation"])
     ratio, default = figure.axes[0].lines
-    np.testing.assert_allclose(ratio.get_xdata() / ratio.get_ydata(), derivation.STARVES_ABOVE)
+    xs, ys = ratio.get_data()
+    np.testing.assert_allclose(ys, derivation.effective_link(xs, 2.1e-6, 4096) * 0.51)
     assert set(default.get_ydata()) == {128 * 2**20}
     assert [words.get_text() for words in figure.axes[0].texts] == ["device starved", "RAM does not fit"]
 
@@ -71,6 +74,121 @@ def test_band_draws_slice_and_threshold(datasets):
         figure = atlas.starvation_band(datasets["band"])
     edge, threshold = figure.axes[0].lines
     np.testing.assert_allclose(threshold.get_ydata() / edge.get_ydata(), 0.3 / derivation.SLICE_S)
+
+
+def another_guest(**changes):
+    """A scenario in which everything that the lines depend on differs from the study."""
+    scenario = migkit.Scenario(
+        guest=migkit.Guest(
+            ram="8 GiB", page_size="64 KiB", regions=[migkit.Region(size="1 GiB", start="2 GiB", write_rate="1 GB/s")]
+        ),
+        devices=[migkit.Vfio(initial_bytes="8 MiB", stop_copy_bytes="4 MiB")],
+        link=migkit.Link(bandwidth="10 Gbit/s"),
+        migration={"max_bandwidth": 0, "downtime_limit": "500 ms", "switchover_ack": True, "return_path": True},
+        costs=migkit.HostCosts(page="20 us", bitmap_sync="1 ms", bitmap_sync_per_gib="0.5 ms"),
+    )
+    for path, value in changes.items():
+        scenario = scenario.replace(path.replace("__", "."), value)
+    return scenario
+
+
+RATE, POLICIES = "guest.regions.0.write_rate", ["serialized", "unserialized"]
+RATES, LINKS = {"geomspace": ["100 MB/s", "40 GB/s", 6]}, {"geomspace": ["2 Gbit/s", "100 Gbit/s", 7]}
+
+
+def pushed(links):
+    """What the migration thread of this guest pushes: a page takes 20 us, or 65544 bytes of the link."""
+    return 65536 / np.maximum(65544 / links, 20e-6)
+
+
+def rate_of(share, hot_set, span_s):
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(share < 1, -np.log(1 - share) * hot_set / span_s, np.inf)
+
+
+def test_map_of_another_guest_has_its_own_lines():
+    axes = {
+        "devices.0.count": [0, 2, 5],
+        "policy": POLICIES,
+        RATE: RATES,
+        "link.bandwidth": LINKS,
+    }
+    with style.style():
+        figure = atlas.convergence_map(migkit.sweep(another_guest(), axes))
+    assert [ax.get_title() for ax in figure.axes] == [f"{count} VFIO devices" for count in (0, 2, 5)]
+    hot_set, span_s = 2**30, 0.051 + 1e-3 + 8 * 0.5e-3
+    for ax, count in zip(figure.axes, (0, 2, 5), strict=True):
+        fits, *drains = ax.lines
+        assert len(drains) == (count > 0)
+        for line in drains:
+            xs, ys = line.get_data()
+            wanted = rate_of(0.051 * pushed(xs) / hot_set, hot_set, span_s)
+            np.testing.assert_allclose(ys, np.minimum(wanted, 3 * ax.get_ylim()[1]))
+        xs, ys = fits.get_data()
+        above = np.maximum(hot_set + 0.051 * pushed(xs) + count * 4 * 2**20 - 0.5 * pushed(xs), 1)
+        wanted = rate_of(0.051 * pushed(xs) / above, hot_set, span_s)
+        np.testing.assert_allclose(ys, np.minimum(wanted, 3 * ax.get_ylim()[1]))
+        assert (ys < ax.get_ylim()[1]).any()
+
+
+def test_map_below_a_max_bandwidth_has_lines_of_that_limit():
+    axes = {"devices.0.count": [1], "policy": POLICIES, RATE: RATES, "link.bandwidth": LINKS}
+    dataset = migkit.sweep(another_guest(migration__max_bandwidth="50 MB/s"), axes)
+    with style.style():
+        (ax,) = atlas.convergence_map(dataset).axes
+    fits, drains = ax.lines
+    for line, share in ((drains, 5e6 / 2**30), (fits, 5e6 / (2**30 + 5e6 + 4 * 2**20 - 25e6))):
+        np.testing.assert_allclose(line.get_ydata(), rate_of(np.array(share), 2**30, 0.1))
+
+
+def test_plane_of_another_guest_has_its_own_ratio():
+    limits = {"geomspace": ["32 MiB/s", "4 GiB/s", 6]}
+    axes = {"policy": POLICIES, "migration.max_bandwidth": limits, "link.bandwidth": LINKS}
+    with style.style():
+        (ax,) = atlas.starvation_plane(migkit.sweep(another_guest(), axes)).axes
+    ratio, default = ax.lines
+    xs, ys = ratio.get_data()
+    np.testing.assert_allclose(ys, 0.51 * pushed(xs))
+    assert pushed(xs)[-1] == 65536 / 20e-6, "the thread is slower than the fastest link"
+    assert set(default.get_ydata()) == {128 * 2**20}
+
+
+def test_band_of_another_guest_has_its_own_slice_and_threshold():
+    sizes = {"geomspace": ["16 MiB", "4 GiB", 6], "multiple": "64 KiB"}
+    axes = {"policy": POLICIES, "guest.regions.0.size": sizes, "link.bandwidth": LINKS}
+    with style.style():
+        figure = atlas.starvation_band(migkit.sweep(another_guest(), axes))
+    edge, threshold = figure.axes[0].lines
+    np.testing.assert_allclose(edge.get_ydata(), 0.051 * pushed(edge.get_xdata()))
+    np.testing.assert_allclose(threshold.get_ydata(), 0.5 * pushed(threshold.get_xdata()))
+    assert threshold.get_label() == "threshold: bandwidth x 500 ms"
+
+
+def test_an_axis_comes_before_the_scenario():
+    limits, sizes = ["100 ms", "900 ms"], ["64 MiB", "256 MiB", "1 GiB"]
+    axes = {"policy": POLICIES, "guest.regions.0.size": sizes, "link.bandwidth": LINKS}
+    dataset = migkit.sweep(another_guest(), {"migration.downtime_limit": limits} | axes)
+    for number, seconds in enumerate((0.1, 0.9)):
+        with style.style():
+            figure = atlas.starvation_band(dataset.isel({dataset["outcome"].dims[0]: number}))
+        threshold = figure.axes[0].lines[1]
+        np.testing.assert_allclose(threshold.get_ydata(), seconds * pushed(threshold.get_xdata()))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "axes", "words"),
+    [
+        (another_guest(guest__regions=[]), {"link.bandwidth": LINKS}, "has no derived boundaries"),
+        (another_guest(devices=[migkit.Block(size="1 GiB")]), {"link.bandwidth": LINKS}, "has no derived boundaries"),
+        (another_guest(), {"policy": ["serialized"], "link.bandwidth": LINKS}, "both policies as an axis"),
+        (another_guest(), {"link.bandwidth": LINKS}, "guest.regions.0.size is not an axis of this Dataset"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_sentence(scenario, axes, words):
+    with pytest.raises(migkit.ScenarioError) as refused:
+        atlas.starvation_band(migkit.sweep(scenario, {"policy": POLICIES} | axes))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_categories_differ_in_grey_too():
@@ -127,9 +245,9 @@ def test_shares_add_up_and_many_devices_are_summed():
     assert len({patch.get_hatch() or patch.get_facecolor() for patch in ax.patches}) == 4
 
 
-def test_who_is_given_what_says_how_each_case_ended():
+def test_shares_say_how_each_case_ended():
     with style.style():
-        figure, timelines = atlas.who_is_given_what()
+        figure, timelines = atlas.device_shares()
     ends = [ax.get_title().rpartition(": ")[2] for ax in figure.axes]
     assert ends == ["initial data starved", "completed", "initial data starved", "completed"]
     assert [len(timeline) for timeline in timelines] == [304, 268, 404, 463]
@@ -289,6 +407,35 @@ def test_quantities_have_their_units():
     assert quantities.quantity("devices.0.count").axis_label == "VFIO devices"
     assert quantities.quantity("migration.downtime_limit").axis_label == "downtime-limit (ms)"
     assert quantities.quantity("link.rtt", "s").axis_label == "rtt (s)"
+
+
+@pytest.mark.parametrize(
+    ("unit", "low", "high", "texts"),
+    [
+        ("s", 2e-5, 3e-2, ["100 µs", "1 ms", "10 ms"]),
+        ("B", 2e3, 2e6, ["10 kB", "100 kB", "1 MB"]),
+        ("1", 2, 40, ["2", "5", "10", "20"]),
+    ],
+)
+def test_other_quantities_have_the_prefix_that_fits(unit, low, high, texts):
+    ax = _drawn()
+    ax.plot([low, high], [1, 2])
+    ax.set_xlim(low, high)
+    quantities.quantity_axis("x", ax, quantities.quantity("costs.zero_page", unit))
+    assert [label.get_text() for label in ax.get_xticklabels()] == texts
+    assert ax.get_xlabel() == "zero-page"
+
+
+def test_errors_of_predictions_are_a_distribution(measured):
+    with style.style():
+        ax = atlas.validation_figure(measured).axes[1]
+    held, unpaced = ax.lines
+    assert [line.get_label() for line in ax.lines] == ["held, median 5 %", "unpaced, median 11 %"]
+    assert held.get_xdata()[-1] == pytest.approx(5)
+    assert unpaced.get_xdata()[-1] == pytest.approx(100 / 9)
+    assert held.get_ydata()[-1] == unpaced.get_ydata()[-1] == 1
+    assert held.get_linestyle() != unpaced.get_linestyle(), "told apart without colour"
+    assert ax.get_xlabel() == "relative error of the total time (%)"
 
 
 def test_measured_runs_that_completed_are_drawn(measured):

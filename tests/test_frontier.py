@@ -9,7 +9,7 @@ import xarray as xr
 
 from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, Vfio, frontier, kernels
 from migkit.analysis.bisection import Flips, bisected, matched
-from migkit.analysis.closed_form import STARVES_ABOVE, starving_write_rate, sync_seconds
+from migkit.analysis.closed_form import STARVES_ABOVE, Inputs, starving_write_rate
 from migkit.results import Outcome
 from migkit.run.lattice import spaced
 from migkit.run.many import sweep
@@ -263,16 +263,16 @@ def test_the_starvation_band_has_two_ends():
     assert ends["critical"].values[1, 0] == pytest.approx(ds["critical"].values[0, 1], rel=0.004)
 
 
-def test_dirty_rate_from_which_serialized_walks_starve_is_the_derived_one():
+def test_dirty_rate_from_which_serialized_iteration_starves_is_the_derived_one():
     scenario = study.experiments(2)["convergence"].scenario.replace("devices.0.count", 1)
     links = {"link.bandwidth": {"geomspace": ["1 Gbit/s", "40 Gbit/s", 6]}}
     ds = frontier(scenario, RATE, ["10 MB/s", "400 GB/s"], links, "serialized", tolerance=0.002)
-    derived = starving_write_rate(320 * MIB, ds["bandwidth"].values, sync_seconds(scenario))
+    derived = starving_write_rate(Inputs.of(scenario)._replace(link=ds["bandwidth"].values))
     assert np.isfinite(derived).all()
     np.testing.assert_allclose(ds["critical"].values[:, 0], derived, rtol=0.003)
 
 
-def test_unserialized_walks_starve_above_196_percent_of_max_bandwidth():
+def test_unserialized_iteration_starves_above_196_percent_of_max_bandwidth():
     scenario = HOT.replace("devices.0.initial_bytes", "512 KiB").replace("guest.regions.0.size", "32 MiB")
     limits = np.array([128, 160, 200]) * float(MIB)
     ds = frontier(scenario, "link.bandwidth", ["1.3 Gbit/s", "4 Gbit/s"],
@@ -328,7 +328,7 @@ def test_threads_and_blocks_change_no_bit(engine, monkeypatch):
     arguments = {"tolerance": 0.05, "engine": engine, "replicates": 5 if engine == "bitmap" else None}
     one = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, threads=1, **arguments)
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
-    monkeypatch.setattr(sys.modules["migkit.analysis.frontier"], "BLOCK_ROWS", {"expected": 7, "bitmap": 7})
+    monkeypatch.setattr(sys.modules["migkit.analysis.frontier"], "BATCH_ROWS", {"expected": 7, "bitmap": 7})
     xr.testing.assert_identical(one, frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, **arguments))
 
 

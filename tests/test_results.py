@@ -2,15 +2,30 @@
 
 import math
 import re
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from migkit import results
+import migkit
+from migkit import Guest, Link, Region, Scenario, Vfio, frontier, open_sweep, results, sweep
+from migkit.analysis.closed_form import categories
+from migkit.kernels import state
 from migkit.kernels.parameters import Outputs
-from migkit.results import VARIABLES, Outcome, provenance, sentence, to_dataset, to_frame, values
+from migkit.results import (
+    SWEEP_VARIABLES,
+    VARIABLES,
+    Outcome,
+    attributes,
+    provenance,
+    sentence,
+    to_dataset,
+    to_frame,
+    validated,
+    values,
+)
 
 GIB = 1 << 30
 
@@ -32,16 +47,25 @@ def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
 
 
 def test_registry_names_every_output_once_and_in_order():
-    assert [v.column for v in VARIABLES] == list(Outputs._fields)
-    assert len({v.name for v in VARIABLES}) == len(VARIABLES)
+    assert [v.column for v in SWEEP_VARIABLES] == list(Outputs._fields)
+    assert len({(v.kind, v.name) for v in VARIABLES}) == len(VARIABLES)
+    assert VARIABLES[: len(SWEEP_VARIABLES)] == SWEEP_VARIABLES
+    assert not any(v.column for v in VARIABLES[len(SWEEP_VARIABLES) :])
 
 
 def test_registry_keeps_the_promise_of_names():
-    for variable in VARIABLES:
+    for variable in SWEEP_VARIABLES:
         assert variable.meaning
         assert variable.name.endswith("_s") == (variable.unit == "s") == (variable.dtype == "float64")
         assert variable.name.endswith("_percent") == (variable.unit == "%")
         assert variable.name.startswith("device_") == (variable.dims == ("device",))
+
+
+def test_outcomes_are_those_of_the_kernels():
+    assert [int(outcome) for outcome in Outcome] == [
+        state.COMPLETED, state.INITIAL_DATA_STARVED, state.RAM_ABOVE_LINK, state.STOP_COPY_ABOVE_THRESHOLD,
+        state.TIME_LIMIT,
+    ]  # fmt: skip
 
 
 def test_never_is_nan_and_nanoseconds_are_seconds():
@@ -77,7 +101,7 @@ def test_starved_device_that_was_never_called():
         )
     )
     assert text == (
-        "vfio0's initial data was never sent: the walk ended before reaching it in every turn; "
+        "vfio0's initial data was never sent: every iteration ended before reaching it; "
         "1 GiB of 1 GiB were left, so the destination never acknowledged."
     )
 
@@ -86,13 +110,13 @@ def test_starved_device_that_was_called_now_and_then():
     text = sentence(
         numbers(
             Outcome.INITIAL_DATA_STARVED,
-            turns=4000,
+            iterations=4000,
             device_calls=[4000, 689],
             device_initial_left_bytes=[0, 335 << 20],
         )
     )
     assert text == (
-        "vfio0's initial data was never sent in full: the walk reached it in 689 of 4000 turns; "
+        "vfio0's initial data was never sent in full: 689 of 4000 iterations reached it; "
         "335 MiB were left, so the destination never acknowledged."
     )
 
@@ -151,7 +175,7 @@ def test_dataset_is_labelled_and_the_last_axis_varies_fastest():
     assert dict(ds.sizes) == {"policy": 2, "count": 3, "device": 2}
     assert ds["bytes_sent"].dims == ("policy", "count")
     assert ds["device_bytes"].dims == ("policy", "count", "device")
-    assert int(ds["turns"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
+    assert int(ds["iterations"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
     assert int(ds["device_calls"].sel(policy="unserialized", count=2, device="vfio0")) == int(
         outputs(6).device_calls[4, 1]
     )
@@ -210,6 +234,144 @@ def test_frame_of_a_single_migration():
     frame = to_frame(to_dataset(outputs(1), {}, ["ram", "vfio0"]))
     assert len(frame) == 1
     assert frame["outcome"].iloc[0] == "completed"
+
+
+# --- every Dataset of migkit is registered
+
+
+SCENARIO = Scenario(
+    guest=Guest(ram="256 MiB", regions=[Region(size="64 MiB", write_rate="1 GB/s")]),
+    devices=[Vfio(initial_bytes="1 MiB")],
+    link=Link(bandwidth="10 Gbit/s"),
+    migration={"max_bandwidth": 0},
+    time_limit="5 s",
+)
+RATE, LINK = "guest.regions.0.write_rate", "link.bandwidth"
+AXES = {"devices.0.count": [0, 2], "policy": ["serialized", "unserialized"], LINK: ["2 Gbit/s", "20 Gbit/s"]}
+BETWEEN = ["10 MB/s", "20 GB/s"]
+RANGES = {RATE: {"geomspace": BETWEEN}, LINK: {"geomspace": ["1 Gbit/s", "20 Gbit/s"]}}
+
+
+def repeated():
+    return sweep(SCENARIO, {"policy": AXES["policy"], "replicate": range(3)}, "bitmap")
+
+
+def frontier_of_replicates():
+    return frontier(SCENARIO, RATE, BETWEEN, {LINK: AXES[LINK]}, engine="bitmap", replicates=3, tolerance=0.3)
+
+
+KINDS = {
+    "sweep": lambda: sweep(SCENARIO, AXES),
+    "study": lambda: categories(sweep(SCENARIO, AXES)),
+    "frontier": lambda: frontier(SCENARIO, RATE, BETWEEN, {LINK: AXES[LINK]}, tolerance=0.3),
+    "frontier_of_replicates": frontier_of_replicates,
+    "convergence": lambda: migkit.uncertainty.convergence(repeated()),
+    "quantiles": lambda: migkit.uncertainty.quantiles(repeated(), variables=["downtime_s", "iterations"]),
+    "paired": lambda: migkit.uncertainty.paired(repeated(), "policy"),
+    "sensitivity": lambda: migkit.sensitivity(SCENARIO, RANGES, points=4),
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A Dataset of each kind, made once."""
+    return {}
+
+
+@pytest.fixture(params=KINDS)
+def kind_and_dataset(request, made):
+    if request.param not in made:
+        made[request.param] = KINDS[request.param]()
+    return request.param, made[request.param].copy(deep=True)
+
+
+def test_every_kind_is_tried():
+    assert {variable.kind for variable in VARIABLES} == set(KINDS) == set(get_args(results.Kind))
+
+
+def test_every_variable_has_the_attributes_of_the_registry(kind_and_dataset):
+    kind, dataset = kind_and_dataset
+    own = {variable.name for variable in VARIABLES if variable.kind == kind and "{" not in variable.name}
+    assert own - {"completed"} <= set(dataset.data_vars)
+    for name, array in dataset.data_vars.items():
+        assert array.attrs["long_name"], name
+        assert "{" not in array.attrs["long_name"]
+        assert ("units" in array.attrs) != (name in ("mean", "variance")), name
+
+
+def test_a_stored_sweep_is_registered_too(tmp_path):
+    swept = sweep(SCENARIO, AXES)
+    stored = sweep(SCENARIO, AXES, store=tmp_path / "r.zarr")
+    for name, array in swept.data_vars.items():
+        assert stored[name].attrs == array.attrs, name
+        assert stored[name].dtype == array.dtype, name
+
+
+def test_older_stores_with_another_name_of_a_variable_open(tmp_path):
+    path = tmp_path / "r.zarr"
+    counts = sweep(SCENARIO, AXES, store=path)["iterations"].values
+    (path / "iterations").rename(path / "turns")
+    opened = open_sweep(path)
+    np.testing.assert_array_equal(opened["iterations"], counts)
+    assert opened["iterations"].attrs == attributes(next(v for v in SWEEP_VARIABLES if v.name == "iterations"))
+
+
+def first_and_last(dataset):
+    names = list(dataset.data_vars)
+    return {names[0], names[-1]}
+
+
+def test_a_wrong_type_is_caught(kind_and_dataset):
+    kind, dataset = kind_and_dataset
+    for name in first_and_last(dataset):
+        with pytest.raises(RuntimeError, match=f"internal error: {name} of a {kind} Dataset has the type float32"):
+            validated(dataset.assign({name: dataset[name].astype("float32")}), kind)
+
+
+def test_wrong_dimensions_are_caught(kind_and_dataset):
+    kind, dataset = kind_and_dataset
+    some_axes = {variable.name for variable in VARIABLES if not variable.everywhere}
+    for name in first_and_last(dataset):
+        array = dataset[name]
+        wrong = [array.expand_dims("one_more")]
+        if array.ndim and name not in some_axes:
+            wrong.append(array.isel({array.dims[0]: 0}, drop=True))
+        if array.ndim > 1:
+            wrong.append(array.transpose(*array.dims[::-1]))
+        for one in wrong:
+            with pytest.raises(RuntimeError, match="has the dimensions"):
+                validated(dataset.assign({name: one}), kind)
+
+
+def test_a_wrong_unit_is_caught(kind_and_dataset):
+    kind, dataset = kind_and_dataset
+    fixed = [v.name for v in VARIABLES if v.kind == kind and v.unit != "{unit}" and v.name in dataset]
+    for name in (fixed[0], fixed[-1]):
+        wrong = dataset.copy()
+        wrong[name].attrs["units"] = "furlong"
+        with pytest.raises(RuntimeError, match=f"{name} of a {kind} Dataset has the unit furlong"):
+            validated(wrong, kind)
+
+
+def test_a_unit_that_must_be_given_is_missed():
+    dataset = xr.Dataset({"critical": ("flip", [1.0])}, attrs={"axis": RATE})
+    with pytest.raises(RuntimeError, match="critical of a frontier Dataset has no unit"):
+        validated(dataset, "frontier")
+
+
+def test_a_variable_that_is_not_registered_is_caught(kind_and_dataset):
+    kind, dataset = kind_and_dataset
+    if kind == "quantiles":  # any result with one value a migration may have quantiles
+        return
+    with pytest.raises(RuntimeError, match=f"another is not registered for a {kind} Dataset"):
+        validated(dataset.assign(another=1.0), kind)
+
+
+def test_quantiles_of_a_variable_of_the_users_own():
+    dataset = repeated()
+    dataset["downtime_ms"] = (1000 * dataset["downtime_s"]).assign_attrs(units="ms")
+    found = migkit.uncertainty.quantiles(dataset, variables=["downtime_ms"])
+    assert found["downtime_ms_low"].attrs == {"units": "ms", "long_name": "downtime_ms: lower bound of the quantile"}
 
 
 def test_provenance_tells_versions_and_arguments():

@@ -41,7 +41,7 @@ def test_numbers_are_those_of_the_kernel(completed):
     assert completed.total_time_s == table["total_time_s"][0]
     assert completed.downtime_s == table["downtime_s"][0]
     assert completed.sync_count == table["sync_count"][0]
-    assert completed.turns == table["turns"][0]
+    assert completed.turns == table["iterations"][0]
 
 
 def test_a_migration_that_completes(completed):

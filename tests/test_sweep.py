@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 
 from migkit import kernels
-from migkit.results import VARIABLES, sentence, to_frame
+from migkit.results import SWEEP_VARIABLES, sentence, to_frame
 from migkit.run.many import sweep
 from migkit.run.simulate import simulate
 from migkit.scenario.errors import ScenarioError
@@ -39,7 +39,7 @@ def test_every_point_is_the_migration_simulated_alone(swept):
                 alone = simulate(scenario.replace("guest.regions.0.write_rate", rate))
                 point = swept.sel(policy=policy, count=count).isel(write_rate=i)
                 assert sentence(point).split(";")[0].replace(" of 4 MiB", "") in alone.sentence.replace(" of 4 MiB", "")
-                for variable in VARIABLES:
+                for variable in SWEEP_VARIABLES:
                     value = point[variable.name]
                     if variable.dims:
                         value = value.sel(device=list(alone.labels))
@@ -98,7 +98,7 @@ def test_replicates_are_an_axis_with_their_own_draws():
     for replicate in (0, 4):
         alone = simulate(BASE.replace("link.rtt", "2 ms").replace("policy", "serialized"), "bitmap", 3, replicate)
         point = ds.sel(policy="serialized", replicate=replicate).isel(rtt=1)
-        for variable in VARIABLES:
+        for variable in SWEEP_VARIABLES:
             np.testing.assert_array_equal(point[variable.name], alone.numbers[variable.name], variable.name)
     assert len(np.unique(ds["ram_pages_sent"].sel(policy="serialized").isel(rtt=0))) > 1
 

@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 import migkit
-from migkit import Guest, Link, Migration, Region, Scenario, ScenarioError, sweep
+from migkit import Guest, Link, Migration, Region, Scenario, ScenarioError, results, sweep
 from migkit.analysis.intervals import order_statistics, paired_interval, sample_quantile, wilson
 from migkit.analysis.uncertainty import convergence, paired, quantiles
 
@@ -179,7 +179,7 @@ def test_quantiles_leave_out_what_did_not_complete():
     assert np.isnan(ds["total_time_s"].values[1]).all()
     assert ds["completed"].values.tolist() == [3, 0]
     assert ds["quantile"].values.tolist() == [0.0, 0.5, 1.0]
-    assert ds["total_time_s"].attrs == {"units": "s", "long_name": "total time"}
+    assert ds["total_time_s"].attrs == {"units": "s", "long_name": results.SWEEP_VARIABLES[2].meaning}
     assert "lower bound" in ds["downtime_s_low"].attrs["long_name"]
 
 

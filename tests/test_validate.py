@@ -1,5 +1,6 @@
 """Predictions of the measured runs of real QEMU, and the goals for their errors."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def predicted():
 @pytest.fixture(scope="module")
 def reached(predicted):
     return goals(predicted)
+
+
+def test_goals_are_read_where_the_runs_are(predicted, reached, tmp_path, monkeypatch):
+    shutil.copytree(DATA, tmp_path / "copy")
+    monkeypatch.setenv("MIGKIT_DATA", str(tmp_path / "nowhere"))
+    assert goals(predicted, tmp_path / "copy").equals(reached)
+    with pytest.raises(FileNotFoundError):
+        goals(predicted)
 
 
 def test_every_run_is_predicted(predicted):

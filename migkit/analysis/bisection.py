@@ -1,8 +1,8 @@
-"""Where outcomes flip along a lattice, found by bisection of many cases at once.
+"""Bisection of many cases at once: where their outcomes flip along a lattice.
 
-A case is one migration with everything fixed but the axis; its outcome is known at some nodes of the lattice of the
-axis. Between two known neighbours of which one has the wanted outcome and the other has not lies a flip; halving that
-gap until the two are neighbours on the lattice finds it. All open gaps of all cases are halved in the same round.
+A case is a migration with all parameters fixed but one, the axis. A flip lies between two computed nodes of the axis of
+which only one has the wanted outcome; the gap between them is halved until they are neighbours on the lattice. All open
+gaps of all cases are halved in the same round.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["Flips", "bisected", "matched"]
 
 
 class Flips(NamedTuple):
-    """All flips, by case and then by node; int64 columns."""
+    """All flips, sorted by case and node; int64 columns."""
 
     case: np.ndarray
     below: np.ndarray
-    """The node below the flip; the next one is above it."""
+    """The node below the flip; the next node is above it."""
     outcome_below: np.ndarray
     outcome_above: np.ndarray
     rising: np.ndarray
@@ -32,7 +32,7 @@ class Flips(NamedTuple):
 
 
 class _Known:
-    """The outcomes known so far, sorted by case and node."""
+    """The outcomes computed so far, sorted by case and node."""
 
     def __init__(self, nodes: int, wanted: int, compute: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
         self._nodes, self._wanted, self._compute = nodes, wanted, compute
@@ -40,7 +40,7 @@ class _Known:
         self.outcomes = np.zeros(0, np.int8)
 
     def learn(self, keys: np.ndarray) -> None:
-        """Compute the outcomes at keys that are not known."""
+        """Compute the outcomes at these keys, none of which is known."""
         keys = np.unique(keys)
         found = self._compute(keys // self._nodes, keys % self._nodes)
         every = np.concatenate([self.keys, keys])
@@ -49,13 +49,13 @@ class _Known:
         self.outcomes = np.concatenate([self.outcomes, found])[order]
 
     def gaps(self) -> np.ndarray:
-        """Places of known neighbours of one case with a flip between them."""
+        """Indices of known neighbours of one case with a flip between them."""
         has = self.outcomes == self._wanted
         case = self.keys // self._nodes
         return np.flatnonzero((has[1:] != has[:-1]) & (case[1:] == case[:-1]))
 
     def flips(self) -> Flips:
-        """The flips, once there is no node between the two sides of any."""
+        """The flips, when every gap is closed."""
         gaps = self.gaps()
         case = self.keys[gaps] // self._nodes
         ordinal = np.arange(len(gaps)) - np.searchsorted(case, case)
@@ -63,9 +63,9 @@ class _Known:
         return Flips(case, self.keys[gaps] % self._nodes, *sides, sides[1] == self._wanted, ordinal)
 
     def hints(self, shape: Sequence[int], along: Sequence[int]) -> np.ndarray:
-        """Where a neighbouring case has a band between two flips and this one, as far as is known, has none."""
+        """Nodes in the middle of a band of a neighbouring case, at which this case shows no band so far."""
         flips = self.flips()
-        first = np.flatnonzero(flips.case[1:] == flips.case[:-1])  # of two flips: a band between them
+        first = np.flatnonzero(flips.case[1:] == flips.case[:-1])  # the lower flip of each band
         middle = (flips.below[first] + 1 + flips.below[first + 1]) // 2
         has = flips.rising[first]
         place = np.array(np.unravel_index(flips.case[first], shape))
@@ -76,7 +76,7 @@ class _Known:
                 moved[dim] += step
                 inside = (moved[dim] >= 0) & (moved[dim] < shape[dim])
                 keys = np.ravel_multi_index(tuple(moved[:, inside]), shape) * self._nodes + middle[inside]
-                # gaps are closed, so up to the next known node the outcome is taken to be that of the last one
+                # gaps are closed: between two known nodes the outcome is assumed to be that of the lower one
                 last = np.searchsorted(self.keys, keys, "right") - 1
                 differs = (self.outcomes[last] == self._wanted) != has[inside]
                 found.append(keys[differs & (self.keys[last] != keys)])
@@ -100,12 +100,12 @@ def bisected(
     nodes : int
         Nodes of the lattice, 2 or more.
     scan : int
-        Nodes that are looked at first, spread evenly, both ends among them.
+        Nodes that are computed first, evenly spaced, with both ends.
     along : sequence of int
-        Dimensions along which neighbouring cases resemble each other. Where one has a band between two flips and its
-        neighbour seems to have none, the neighbour is computed in the middle of that band, and so on along the band.
+        Dimensions along which neighbouring cases resemble each other. If a case has a band between two flips and its
+        neighbour shows none, the neighbour is computed in the middle of that band, and so on along the band.
     wanted : int
-        The outcome that is there on one side of a flip and not on the other.
+        A flip has this outcome on one side and another on the other.
     compute : callable
         Outcomes (int8) of cases at nodes.
 
@@ -142,7 +142,7 @@ def bisected(
 
 
 def matched(flips: Flips, points: int, replicates: int | None) -> tuple[np.ndarray, int]:
-    """Give the flips of all replicates of a point numbers that mean the same flip.
+    """Number the flips of all replicates of a point, so that a number denotes the same flip in each replicate.
 
     Parameters
     ----------
@@ -150,14 +150,14 @@ def matched(flips: Flips, points: int, replicates: int | None) -> tuple[np.ndarr
         Cases are points, or the replicates of one point after the other.
     points : int
     replicates : int, optional
-        How many a point has; None if there are no replicates.
+        Replicates of a point; None if there are none.
 
     Returns
     -------
     number : int array
-        Of every flip, within its point and from the lowest on.
+        Number of every flip within its point, in rising order.
     most : int
-        One more than the largest, at least 1.
+        The largest number plus one, at least 1.
     """
     if replicates is None:
         return flips.ordinal, int(flips.ordinal.max(initial=0)) + 1
@@ -170,10 +170,11 @@ def matched(flips: Flips, points: int, replicates: int | None) -> tuple[np.ndarr
 
 
 def _slots(node: np.ndarray, rising: np.ndarray, case: np.ndarray) -> np.ndarray:
-    """Match the flips of the replicates of one point, which come by replicate and from the lowest on.
+    """Match the flips of the replicates of one point, sorted by replicate and node.
 
-    The most common pattern of directions comes first, at its medians; a flip of another replicate belongs to the
-    nearest flip of its direction that is free, and else is one more. The places are in the order of their nodes.
+    The flips of the most common pattern of directions are placed at their medians. A flip of another replicate is
+    matched with the nearest free flip of its direction; if there is none it gets a place of its own. Places are
+    numbered in the order of their nodes.
     """
     members = [np.flatnonzero(case == one) for one in np.unique(case)]
     patterns = Counter(tuple(rising[rows]) for rows in members)
@@ -186,7 +187,7 @@ def _slots(node: np.ndarray, rising: np.ndarray, case: np.ndarray) -> np.ndarray
     found = np.zeros(len(node), np.int64)
     for rows in members:
         free = set(range(len(places)))
-        pairs = sorted((abs(node[row] - places[one][0]), row, one) for row in rows for one in free
+        pairs = sorted((abs(node[row] - places[one][0]), row, one) for row in rows.tolist() for one in free
                        if places[one][1] == rising[row])  # fmt: skip
         waiting = set(rows.tolist())
         for _, row, one in pairs:
@@ -194,9 +195,9 @@ def _slots(node: np.ndarray, rising: np.ndarray, case: np.ndarray) -> np.ndarray
                 found[row] = one
                 waiting.remove(row)
                 free.remove(one)
-        for row in sorted(waiting):
-            found[row] = len(places)
-            places.append((float(node[row]), bool(rising[row])))
+        for unmatched in sorted(waiting):
+            found[unmatched] = len(places)
+            places.append((float(node[unmatched]), bool(rising[unmatched])))
     rank = np.empty(len(places), np.int64)
     rank[sorted(range(len(places)), key=lambda one: places[one][0])] = np.arange(len(places))
     return rank[found] if len(places) else found

@@ -1,4 +1,4 @@
-"""Where outcomes flip: the critical value of one axis, at every point of the others."""
+"""Frontiers: the values of one axis at which the outcome changes, at every point of the other axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from migkit import results
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.intervals import sample_quantile
 from migkit.kernels.parameters import Outputs
-from migkit.results import Outcome
+from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.lattice import spaced
 from migkit.run.layout import Layout
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["frontier"]
 
-BLOCK_ROWS = {"expected": 65536, "bitmap": 2048}  # computed as one
+BATCH_ROWS = {"expected": 65536, "bitmap": 2048}
+"""Migrations computed together, by engine."""
 REPLICATES = 20
 
+_KINDS: dict[str, Kind] = {"expected": "frontier", "bitmap": "frontier_of_replicates"}
 _NO_FLIP = -1
-_OWN = {"flip", "critical", "below", "above", "flips", "sample", "share"}
-"""Names that a frontier uses itself; all others of its own have an underscore and are no field's."""
+_RESERVED = {"flip"} | {variable.name for variable in VARIABLES if variable.kind in _KINDS.values()}
+"""Names of the Dataset's own, which no axis can have."""
 
 
 def frontier(
@@ -53,12 +55,13 @@ def frontier(
     threads: int | None = None,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Find the values of one axis at which migrations begin or cease to complete, or to end in another way.
+    """Find the values of one axis at which the outcome changes to or from completion, or another outcome.
 
-    The axis is put on a lattice whose step is the tolerance. At every point of the other axes a few nodes, spread
-    evenly, are computed first; if one completes and the next does not, a flip lies between them, and halving the gap
-    finds the two neighbouring nodes it lies between. There can be several. ``outcome="initial_data_starved"`` gives
-    both ends of the starvation band, above which migrations do not complete for another reason.
+    The axis is discretised: neighbouring nodes of its lattice differ by the tolerance. At every point of the other axes
+    a few evenly spaced nodes are computed first. If one completes and the next does not, a flip lies between them, and
+    bisection finds the two neighbouring nodes it lies between. A point can have several flips.
+    ``outcome="initial_data_starved"`` finds both ends of the starvation band, above which migrations do not complete
+    for another reason.
 
     Parameters
     ----------
@@ -73,8 +76,7 @@ def frontier(
     policy : str or sequence of str, optional
         Scheduling policy; several are an axis, the last one.
     outcome : str, default "completed"
-        The outcome that is there on one side of a flip and not on the other: a label of
-        :class:`migkit.results.Outcome`.
+        A flip has this outcome on one side and another on the other: a label of :class:`migkit.results.Outcome`.
     tolerance : float, default 0.001
         Step of the lattice, above 0 and up to 0.5: neighbouring nodes have the ratio 1 + `tolerance`; where the range
         begins at 0, they are `tolerance` times the largest value apart. Counts are taken one by one, and sizes of the
@@ -82,15 +84,15 @@ def frontier(
     scan : int, default 17
         Nodes that are computed first, 2 or more.
     multiple : quantity, optional
-        Round nodes to a multiple of this; both ends must be one.
+        Round nodes to a multiple of this; both ends must be multiples of it.
     engine : {"expected", "bitmap"}, optional
         RAM as expected values or as a page-exact bitmap.
     replicates : int, optional
-        Bitmap engine: repetitions with their own random draws, 20 by default. Each has flips of its own.
+        Bitmap engine: repetitions with their own random draws, 20 by default. Each has its own flips.
     seed : int, default 0
         Root seed of the draws.
     confidence : float, default 0.95
-        Bitmap engine: of both intervals.
+        Bitmap engine: confidence of both intervals.
     threads : int, optional
         Threads to compute on; by default all that Numba has.
     progress : bool, default False
@@ -99,14 +101,14 @@ def frontier(
     Returns
     -------
     xarray.Dataset
-        One dimension for each of `over`, ``policy`` if there are several, and ``flip``: the flips of a point from the
-        lowest on, as many as any point has and at least one; ``NaN`` where a point has fewer.
+        One dimension for each of `over`, ``policy`` if there are several, and ``flip``: the flips of a point in rising
+        order; ``NaN`` where a point has fewer flips than another.
 
         ``critical``, in SI units
-            Expected engine: the middle between the nodes on either side of the flip, geometric where the lattice
-            is. Bitmap engine: the median of that over the replicates that have the flip.
+            Expected engine: the middle between the nodes on either side of the flip, geometric if the lattice is.
+            Bitmap engine: the median of that over the replicates that have the flip.
         ``below``, ``above``
-            The nodes themselves: with the same draws, the outcome at one is not that at the other.
+            These two nodes. With the same draws their outcomes differ.
         ``outcome_below``, ``outcome_above``
             Codes (:class:`migkit.results.Outcome`) at these nodes, -1 where there is no flip.
         ``flips``
@@ -115,41 +117,39 @@ def frontier(
             Whether the migration completes at the two ends of the axis.
 
         With the bitmap engine ``below``, ``above``, the outcomes and ``converges_at_...`` have a ``replicate``
-        dimension, and there are beside them:
+        dimension, and the Dataset also has:
 
         ``sample``
             The critical value of each replicate.
         ``share``
-            Share of the replicates that have the flip. Replicates may disagree on how many there are. Flips are
+            Share of the replicates that have the flip. Replicates may have different numbers of flips. Flips are
             matched by direction and nearness to those of the most common pattern; those without a match are listed
             too, with a low share.
         ``replicate_flips``
             How many flips each replicate has.
         ``single_low``, ``single_high``
             Where single migrations flip: the sample's quantiles ``(1 - confidence) / 2`` and ``(1 + confidence) / 2``.
-            More replicates make it steadier, not narrower.
+            More replicates make these estimates more precise; they do not narrow the interval.
         ``median_low``, ``median_high``
             Confidence interval of ``critical``, between two order statistics
-            (:func:`migkit.analysis.intervals.order_statistics`). More replicates make it narrower; ``NaN`` for
-            fewer than 6 of them (at 95 %).
+            (:func:`migkit.analysis.intervals.order_statistics`). More replicates narrow it; ``NaN`` for fewer than 6 of
+            them (at 95 %).
 
         Attributes: how it was made, ``axis``, ``between``, ``outcome``, ``tolerance``, ``nodes`` of the lattice,
-        ``migrations`` that were computed and ``migrations_of_a_grid``: what a sweep over all nodes would have taken.
+        ``migrations`` that were computed, and ``migrations_of_a_grid`` that a sweep over all nodes would compute.
 
     Raises
     ------
     ScenarioError
         If the axis is unknown, holds words, or is also in `over`; if the range has the wrong unit or is reversed; if
-        the lattice has more than 100,000 nodes; if another argument or a combination of values is refused. Nothing
-        is computed then.
+        the lattice has more than 100,000 nodes; if another argument or a combination of values is refused. Raised
+        before anything is computed.
 
-    Notes
-    -----
-    Every flip that is returned is one of the lattice. What can be missed is a pair of flips between two neighbouring
-    nodes of the scan: raise `scan` to look for bands narrower than ``1 / (scan - 1)`` of the axis. Where a
-    neighbouring point of the other axes has a band, that band is followed into points whose scan did not see it, as
-    long as it overlaps from point to point. An odd number of flips, three or more, between two nodes of the scan shows
-    as one of them: so does a ragged edge, at which single migrations complete and fail in turn within a few nodes.
+    Notes ----- Every flip that is returned is a true one. A pair of flips between two neighbouring nodes of the scan
+    can be missed: raise `scan` to find bands narrower than ``1 / (scan - 1)`` of the axis. If a neighbouring point of
+    the other axes has a band, that band is followed into points whose scan missed it, as long as it overlaps from point
+    to point. Of an odd number of flips between two nodes of the scan one is found; this includes ragged edges, where
+    completing and failing migrations alternate within a few nodes.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def frontier(
         return Layout(Sweep(scenario=scenario, axes=every, engine=engine, seed=seed, replicates=replicates))
 
     ends = laid_out(_two(between))
-    if taken := _OWN & set(ends.dims):
+    if taken := _RESERVED & {*ends.dims, *ends.coordinates()}:
         raise ScenarioError("cannot be the name of a dimension: choose another word", min(taken))
     _, coordinate, notes = ends.coordinates()[_coordinate(ends, axis)]
     page = scenario.guest.page_size if axis.startswith("guest.") else 1
@@ -202,10 +202,10 @@ def frontier(
     }  # fmt: skip
     if engine == "bitmap":
         dataset.attrs["confidence"] = float(confidence)
-    return dataset
+    return results.validated(dataset, _KINDS[engine])
 
 
-# --- what is asked -------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def _other_axes(
@@ -250,13 +250,16 @@ def _coordinate(layout: Layout, axis: str) -> str:
     return next(name for name, path in layout.paths().items() if path == axis)
 
 
-# --- what is computed ----------------------------------------------------------------------------
+# --- computation ---------------------------------------------------------------------------------
 
 
 def _computed(
     layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int, progress: bool
 ) -> tuple[Flips, np.ndarray, int]:
-    """The flips of all cases: of all points, and of all replicates of each."""
+    """The flips of all cases, outcomes at both ends, and how many migrations were computed.
+
+    A case is a point of the other axes, or one of its replicates.
+    """
     from tqdm.auto import tqdm
 
     from migkit.run.threads import on_threads
@@ -270,9 +273,9 @@ def _computed(
         for number, dim in enumerate(dims)
         if dim != REPLICATE and (dim not in coordinates or coordinates[dim][1].dtype.kind in "if")
     ]
-    size = BLOCK_ROWS[layout.sweep.engine]
+    size = BATCH_ROWS[layout.sweep.engine]
 
-    def blocks(cases: np.ndarray, nodes: np.ndarray) -> Iterator[tuple[np.ndarray, Outputs]]:
+    def batches(cases: np.ndarray, nodes: np.ndarray) -> Iterator[tuple[np.ndarray, Outputs]]:
         for start in range(0, len(cases), size):
             rows = slice(start, start + size)
             where = np.unravel_index(cases[rows], shape or (1,))[: len(shape)]
@@ -281,17 +284,17 @@ def _computed(
 
     def outcomes(cases: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         found = []
-        with contextlib.closing(on_threads(layout, blocks(cases, nodes), threads)) as computed:
-            for block in computed:
-                found.append(block.outcome.astype(np.int8))
-                bar.update(len(block.outcome))
+        with contextlib.closing(on_threads(layout, batches(cases, nodes), threads)) as computed:
+            for batch in computed:
+                found.append(batch.outcome.astype(np.int8))
+                bar.update(len(batch.outcome))
         return np.concatenate(found)
 
     with tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar:
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)
 
 
-# --- what is returned ----------------------------------------------------------------------------
+# --- the Dataset ---------------------------------------------------------------------------------
 
 
 def _labelled(
@@ -307,7 +310,7 @@ def _labelled(
     repeated, repeats = ((), ()) if replicates is None else ((REPLICATE,), (replicates,))
     slots, most = matched(flips, math.prod(shape), replicates)
 
-    unit = coordinates[axis_dim][2]["units"]
+    unit = {"units": coordinates[axis_dim][2]["units"]}
     low, high = nodes[flips.below], nodes[flips.below + 1]
     middle = np.sqrt(low * high.astype(float)) if geometric else (low + high) / 2
 
@@ -316,45 +319,35 @@ def _labelled(
         table[flips.case, slots] = values
         return table.reshape((*shape, *repeats, most))
 
-    def quantity(values: np.ndarray, words: str, *inner: str) -> tuple[Any, ...]:
-        return (*dims, *inner, "flip"), values, {"units": unit, "long_name": words}
-
-    what = layout.paths()[axis_dim]
-    codes = {"flag_values": [_NO_FLIP, *(int(one) for one in Outcome)],
-             "flag_meanings": " ".join(["no_flip", *(one.label for one in Outcome)]), "units": "1"}  # fmt: skip
-    sample, per_case = filled(middle, np.nan), (*dims, *repeated)
+    at_flips, per_case, per_flip = (*dims, "flip"), (*dims, *repeated), (*dims, *repeated, "flip")
+    sample = filled(middle, np.nan)
     counts = np.bincount(flips.case, minlength=len(ends)).reshape((*shape, *repeats))
     variables: dict[str, Any] = {
-        "critical": quantity(sample, f"critical {what}"),
-        "below": quantity(filled(low, np.nan), "last value below the flip", *repeated),
-        "above": quantity(filled(high, np.nan), "first value above the flip", *repeated),
-        "outcome_below": ((*per_case, "flip"), filled(flips.outcome_below, _NO_FLIP),
-                          {"long_name": "outcome below the flip"} | codes),
-        "outcome_above": ((*per_case, "flip"), filled(flips.outcome_above, _NO_FLIP),
-                          {"long_name": "outcome above the flip"} | codes),
-        "flips": (dims, counts, {"units": "1", "long_name": "flips that were found"}),
-    }  # fmt: skip
+        "critical": (at_flips, sample, unit),
+        "below": (per_flip, filled(low, np.nan), unit),
+        "above": (per_flip, filled(high, np.nan), unit),
+        "outcome_below": (per_flip, filled(flips.outcome_below, _NO_FLIP)),
+        "outcome_above": (per_flip, filled(flips.outcome_above, _NO_FLIP)),
+        "flips": (dims, counts),
+    }
     for number, end in enumerate(("low", "high")):
-        completes = (ends[:, number] == Outcome.COMPLETED).reshape((*shape, *repeats))
-        variables[f"converges_at_{end}"] = (per_case, completes, {"long_name": f"completes at the {end} end"})
+        variables[f"converges_at_{end}"] = per_case, (ends[:, number] == Outcome.COMPLETED).reshape((*shape, *repeats))
     if replicates is not None:
         along = np.moveaxis(sample, -2, -1)
         share = np.isfinite(along).mean(axis=-1)
         median, median_low, median_high = sample_quantile(along, 0.5, confidence)
         single_low, single_high = (sample_quantile(along, (1 + sign * confidence) / 2)[0] for sign in (-1, 1))
-        percent = f"{100 * confidence:g} %"
         variables |= {
-            "critical": quantity(median, f"critical {what}: median of the replicates that have this flip"),
-            "median_low": quantity(median_low, f"lower bound of the median, {percent} confidence"),
-            "median_high": quantity(median_high, f"upper bound of the median, {percent} confidence"),
-            "single_low": quantity(single_low, f"single migrations: lower end of the middle {percent}"),
-            "single_high": quantity(single_high, f"single migrations: upper end of the middle {percent}"),
-            "sample": quantity(sample, f"critical {what} of each replicate", REPLICATE),
-            "share": ((*dims, "flip"), share, {"units": "1", "long_name": "share of the replicates with this flip"}),
-            "flips": (dims, (share >= 0.5).sum(axis=-1),
-                      {"units": "1", "long_name": "flips that at least half of the replicates have"}),
-            "replicate_flips": (per_case, counts, {"units": "1", "long_name": "flips of each replicate"}),
-        }  # fmt: skip
+            "critical": (at_flips, median, unit),
+            "median_low": (at_flips, median_low, unit),
+            "median_high": (at_flips, median_high, unit),
+            "single_low": (at_flips, single_low, unit),
+            "single_high": (at_flips, single_high, unit),
+            "sample": (per_flip, sample, unit),
+            "share": (at_flips, share),
+            "flips": (dims, (share >= 0.5).sum(axis=-1)),
+            "replicate_flips": (per_case, counts),
+        }
         names.append(REPLICATE)
     flip = ("flip", np.arange(most), {"units": "1", "long_name": "number of the flip, from the low end"})
     return xr.Dataset(variables, {name: coordinates[name] for name in names} | {"flip": flip})

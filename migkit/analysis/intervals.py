@@ -1,4 +1,4 @@
-"""Intervals of proportions and quantiles, for whole arrays of samples at once."""
+"""Intervals of proportions and quantiles, vectorised over arrays of samples."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wilson(successes: Any, trials: Any, confidence: float = 0.95) -> tuple[np.nd
     z = ndtri(0.5 + confidence / 2)
     middle = (count + z**2 / 2) / (n + z**2)
     half = z / (n + z**2) * np.sqrt(count * (n - count) / n + z**2 / 4)
-    # none and all of the trials give exactly 0 and 1, which rounding would miss
+    # no successes and only successes have the bounds 0 and 1, free of rounding errors
     return np.where(count == 0, 0.0, middle - half) + 0 * n, np.where(count == n, 1.0, middle + half) + 0 * n
 
 
@@ -56,13 +56,13 @@ def order_statistics(size: Any, q: float, confidence: float = 0.95) -> tuple[np.
     q : float
         The quantile, between 0 and 1.
     confidence : float, default 0.95
-        What the interval has at least, half of the rest at either end.
+        Least confidence of the interval; the rest is split equally between both ends.
 
     Returns
     -------
     low, high : ndarray of int
-        Places in the sorted sample, from 0; -1 where the sample is too small for a bound at that end. A median needs
-        6 values for 95 %, the 5 % quantile 72 for its lower bound.
+        Indices in the sorted sample; -1 where the sample is too small for a bound at that end. A median needs 6 values
+        for 95 %, the 5 % quantile 72 for its lower bound.
 
     Notes
     -----
@@ -85,7 +85,9 @@ def order_statistics(size: Any, q: float, confidence: float = 0.95) -> tuple[np.
     return np.where(size > 0, low, -1), np.where(high < size, high, -1)
 
 
-def sample_quantile(values: np.ndarray, q: float, confidence: float = 0.95) -> tuple[np.ndarray, ...]:
+def sample_quantile(
+    values: np.ndarray, q: float, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Quantile of samples, with its interval.
 
     Parameters
@@ -109,21 +111,19 @@ def sample_quantile(values: np.ndarray, q: float, confidence: float = 0.95) -> t
     >>> float(quantile), float(low), float(high)
     (9.5, 5.0, 14.0)
     """
-    values = np.sort(values, axis=-1)  # NaN last
+    from scipy.stats import quantile
+
+    values = np.sort(np.asarray(values, float), axis=-1)  # NaN last
     size = np.isfinite(values).sum(axis=-1)
 
     def at(place: np.ndarray) -> np.ndarray:
-        inside = (place >= 0) & (place < size)
-        found = np.take_along_axis(values, np.where(inside, place, 0)[..., None], axis=-1)[..., 0]
-        return np.where(inside, found, np.nan)
+        if not values.shape[-1]:
+            return np.full(size.shape, np.nan)
+        found = np.take_along_axis(values, np.maximum(place, 0)[..., None], axis=-1)[..., 0]
+        return np.where(place >= 0, found, np.nan)
 
-    if not values.shape[-1]:
-        return (np.full(size.shape, np.nan),) * 3
-    exact = np.maximum(size - 1, 0) * q
-    below = np.floor(exact).astype(np.int64)
-    first, second = at(below), at(np.minimum(below + 1, size - 1))
-    bounds = order_statistics(size, q, confidence)
-    return first + (exact - below) * (second - first), *map(at, bounds)
+    low, high = order_statistics(size, q, confidence)
+    return np.asarray(quantile(values, q, axis=-1, nan_policy="omit")), at(low), at(high)
 
 
 def paired_interval(

@@ -1,4 +1,4 @@
-"""Which fields of a scenario matter: Sobol indices of what comes out, to each field over its range."""
+"""Sensitivity: Sobol indices of convergence, total time and downtime to the fields of a scenario."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ __all__ = ["CONVERGENCE", "OUTPUTS", "sensitivity"]
 
 CONVERGENCE = "convergence"
 OUTPUTS = (CONVERGENCE, "total_time_s", "downtime_s")
-BLOCK_ROWS = 4096  # scenarios alive at once
+BATCH_ROWS = 4096
+"""Scenarios in memory at once."""
 RESAMPLES = 200
+"""Bootstrap samples of the intervals."""
 
 
 def sensitivity(
@@ -38,19 +40,19 @@ def sensitivity(
     confidence: float = 0.95,
     progress: bool = False,
 ) -> xr.Dataset:
-    """Share of the variance of each output that is due to each field: first-order and total Sobol indices.
+    """Compute the share of the variance of each output that each field explains: first-order and total Sobol indices.
 
     Parameters
     ----------
     scenario : Scenario
         What all migrations share.
     ranges : mapping of str to Range
-        Two or more fields by dotted path, each with the two ends it varies between, as
+        Two or more fields by dotted path, each with the two ends of its range, as
         :class:`migkit.run.values.Range` takes them: ``{"geomspace": ["1 Gbit/s", "100 Gbit/s"]}`` is uniform in the
         logarithm. Counts (two whole numbers) are rounded, so that the two ends have half the weight of the others.
     outputs : sequence of str, default convergence, total time and downtime
-        ``"convergence"`` is 1 for a migration that completes and 0 for any other. ``"total_time_s"`` and
-        ``"downtime_s"`` are those of :data:`migkit.results.VARIABLES`.
+        ``"convergence"`` is 1 for a migration that completes and 0 for any other; ``"total_time_s"`` and
+        ``"downtime_s"`` are the variables of a sweep.
     points : int, default 1024
         Base points, a power of two; `points` times (fields + 2) migrations are computed. Half of them give intervals
         about 1.4 times as wide.
@@ -59,7 +61,7 @@ def sensitivity(
     engine : {"expected", "bitmap"}, optional
         RAM as expected values or as a page-exact bitmap, one migration a point.
     confidence : float, default 0.95
-        Of the intervals.
+        Confidence of the intervals.
     progress : bool, default False
         Count the migrations while they are computed.
 
@@ -76,7 +78,7 @@ def sensitivity(
     ------
     ScenarioError
         If a field, a range or another argument is refused; a combination of values that makes no scenario is refused
-        when the design meets it, before its block is computed. Also if SALib is not installed.
+        when the design reaches it, before its batch is computed. Also if SALib is not installed.
 
     Notes
     -----
@@ -84,10 +86,10 @@ def sensitivity(
     order). Estimators and bootstrap intervals: A. Saltelli et al., Computer Physics Communications 181 (2010), 259-270,
     as in SALib's ``analyze.sobol``. Estimates may be a little below 0 or above 1.
 
-    A migration that never completes needs a number too. Its total time is the scenario's time limit, at which an
-    operator gives up: choose the limit with care, the longer the more total time repeats convergence. It has no
-    downtime; it enters with the mean downtime of those that completed, which adds no variance of its own. What decides
-    whether migrations complete therefore shows in downtime only as far as it chooses which downtimes there are.
+    The indices need a number for a migration that never completes. Its total time is the time limit of the scenario:
+    the longer the limit, the more total time resembles convergence. Its downtime is the mean downtime of the migrations
+    that completed, which adds no variance. A field that decides whether migrations complete therefore affects downtime
+    only through the selection of those that do.
 
     Examples
     --------
@@ -124,7 +126,7 @@ def sensitivity(
 
     completed = table["outcome"] == Outcome.COMPLETED
     measured = {name: _measured(name, table, completed, scenario.time_limit) for name in outputs}
-    found = {name: [] for name in ("first", "first_conf", "total", "total_conf")}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("first", "first_conf", "total", "total_conf")}
     for column in measured.values():
         if np.ptp(column) == 0:
             indices = dict.fromkeys(("S1", "S1_conf", "ST", "ST_conf"), np.full(len(rules), np.nan))
@@ -133,16 +135,16 @@ def sensitivity(
             indices = sobol.analyze(problem, column, False, RESAMPLES, confidence, seed=seed + 1)
         for name, key in zip(found, ("S1", "S1_conf", "ST", "ST_conf"), strict=True):
             found[name].append(np.asarray(indices[key], float))
-    dataset = _labelled(found, measured, list(rules), confidence)
+    dataset = _labelled(found, measured, list(rules))
     dataset.attrs = results.provenance(engine, seed, scenario.to_toml()) | {
         "ranges": "; ".join(f"{path}: {rule.ends[0]} to {rule.ends[1]}" for path, rule in rules.items()),
         "points": points, "migrations": len(shares), "completed": float(completed.mean()),
         "confidence": float(confidence),
     }  # fmt: skip
-    return dataset
+    return results.validated(dataset, "sensitivity")
 
 
-# --- what is asked -------------------------------------------------------------------------------
+# --- arguments -----------------------------------------------------------------------------------
 
 
 def _salib() -> tuple[Any, Any]:
@@ -155,7 +157,7 @@ def _salib() -> tuple[Any, Any]:
 
 
 def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
-    """The rules by path, each tried at its two ends."""
+    """The rules by path; both ends of each are checked."""
     if not isinstance(scenario, Scenario):
         raise ScenarioError("is not a Scenario", "scenario")
     if not isinstance(ranges, Mapping) or len(ranges) < 2:
@@ -173,7 +175,7 @@ def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
         except ScenarioError as error:
             raise error.within(path) from None
         for end in ends:
-            # a large hot set may need the large guest that another range brings
+            # values may be valid only together: a large region in a large guest
             try:
                 scenario.replace(path, end)
             except ScenarioError as error:
@@ -192,14 +194,14 @@ def _outputs(outputs: Any) -> list[str]:
     return names
 
 
-# --- what is computed ----------------------------------------------------------------------------
+# --- computation ---------------------------------------------------------------------------------
 
 
 def _scenarios(scenario: Scenario, paths: list[str], values: list[tuple[Any, ...]]) -> Iterator[Scenario]:
     """The scenarios of the design.
 
-    Saltelli's arrangement is, for each base point, A, then A with one column of B at a time, then B: between A and
-    B one field is replaced a row, instead of all of them.
+    Saltelli's arrangement is, for each base point, A, then A with one column of B at a time, then B: in between only
+    one field differs from A.
     """
     rows = len(paths) + 2
     for start in range(0, len(values[0]), rows):
@@ -221,13 +223,13 @@ def _computed(
 
     from migkit import kernels
 
-    blocks = []
+    batches = []
     with tqdm(total=total, unit="migration", desc="sensitivity", disable=not progress) as bar:
-        while block := list(itertools.islice(scenarios, BLOCK_ROWS)):
-            table = results.values(kernels.run(columns(block), engine, seed))
-            blocks.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
-            bar.update(len(block))
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        while batch := list(itertools.islice(scenarios, BATCH_ROWS)):
+            table = results.values(kernels.run(columns(batch), engine, seed))
+            batches.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
+            bar.update(len(batch))
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _measured(name: str, table: dict[str, np.ndarray], completed: np.ndarray, time_limit_s: float) -> np.ndarray:
@@ -240,28 +242,15 @@ def _measured(name: str, table: dict[str, np.ndarray], completed: np.ndarray, ti
     return np.where(completed, table[name], mean)
 
 
-# --- what is returned ----------------------------------------------------------------------------
+# --- the Dataset ---------------------------------------------------------------------------------
 
 
-def _labelled(
-    found: dict[str, list[np.ndarray]], measured: dict[str, np.ndarray], paths: list[str], confidence: float
-) -> xr.Dataset:
+def _labelled(found: dict[str, list[np.ndarray]], measured: dict[str, np.ndarray], paths: list[str]) -> xr.Dataset:
     import xarray as xr
 
-    half = f"half the width of the interval at {100 * confidence:g} %, "
-    words = {
-        "first": "first-order index: share of the variance that the field explains alone",
-        "first_conf": half + "first-order index",
-        "total": "total index: share of the variance with all interactions of the field",
-        "total_conf": half + "total index",
-    }
-    variables: dict[str, Any] = {
-        name: (("output", "parameter"), np.array(found[name]), {"units": "1", "long_name": meaning})
-        for name, meaning in words.items()
-    }
-    each = np.array([[column.mean(), column.var()] for column in measured.values()])
-    variables["mean"] = ("output", each[:, 0], {"long_name": "mean of the output, in its unit"})
-    variables["variance"] = ("output", each[:, 1], {"long_name": "variance of the output, in its unit squared"})
+    variables: dict[str, Any] = {name: (("output", "parameter"), np.array(each)) for name, each in found.items()}
+    variables["mean"] = "output", np.array([column.mean() for column in measured.values()])
+    variables["variance"] = "output", np.array([column.var() for column in measured.values()])
     coords = {
         "output": ("output", np.array(list(measured), dtype=object), {"long_name": "result variable"}),
         "parameter": ("parameter", np.array(paths, dtype=object), {"long_name": "field of the scenario"}),

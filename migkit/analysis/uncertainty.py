@@ -1,21 +1,22 @@
-"""How sure a sweep of the bitmap engine is: what its replicates say about convergence, times and differences.
+"""The uncertainty of sweeps of the bitmap engine: convergence, times and differences over the replicates.
 
-The replicates of one point are independent repetitions of one migration: each completes or not, which is a binomial
-count, and those that complete have times, which are a sample. Nothing here assumes a shape of that sample but the
-t interval of :func:`paired`.
+The replicates of a point are independent repetitions of one migration: the number that completes is binomial, and the
+times of those that complete are a sample. No distribution of the sample is assumed, but for the t interval of
+:func:`paired`.
 
 All functions take a Dataset of :func:`migkit.sweep` with a ``replicate`` dimension and return one without it.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from migkit.analysis.intervals import paired_interval, sample_quantile, wilson
-from migkit.results import Outcome
+from migkit.results import Outcome, validated
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ __all__ = ["convergence", "paired", "quantiles"]
 
 REPLICATE = "replicate"
 TIMES = ("total_time_s", "downtime_s")
-
-
-# --- Datasets ------------------------------------------------------------------------------------
 
 
 def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) -> None:
@@ -44,7 +42,7 @@ def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) 
         raise ScenarioError('has no replicates: sweep with an axis "replicate": range(n)', "dataset")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ScenarioError("is not a level of confidence: it must be between 0 and 1", "confidence", confidence)
-    measured = [name for name, variable in dataset.items() if variable.dims == dataset["outcome"].dims]
+    measured = [str(name) for name, variable in dataset.items() if variable.dims == dataset["outcome"].dims]
     for name in names:
         if name not in measured:
             raise ScenarioError(f"is not a result with one value a migration: {did_you_mean(name, measured)}", name)
@@ -52,19 +50,6 @@ def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) 
 
 def _completed(dataset: xr.Dataset) -> xr.DataArray:
     return dataset["outcome"].compute() == Outcome.COMPLETED
-
-
-def _labelled(
-    like: xr.DataArray, variables: dict[str, tuple[Any, str, str]], dataset: xr.Dataset, **notes: Any
-) -> xr.Dataset:
-    """Arrays with the dimensions of `like`: value, unit, meaning by name; attributes of the sweep and `notes`."""
-    import xarray as xr
-
-    arrays = {
-        name: like.copy(data=np.asarray(value)).assign_attrs(units=unit, long_name=meaning)
-        for name, (value, unit, meaning) in variables.items()
-    }
-    return xr.Dataset(arrays, attrs=dataset.attrs | notes)
 
 
 def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
@@ -75,7 +60,7 @@ def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
     dataset : Dataset
         Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
     confidence : float, default 0.95
-        Of the interval.
+        Confidence of the interval.
 
     Returns
     -------
@@ -97,18 +82,21 @@ def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
     >>> sure["probability_low"].dims, round(float(sure["probability_low"][0]), 3)
     (('rtt',), 0.676)
     """
+    import xarray as xr
+
     _checked(dataset, confidence)
     completed = _completed(dataset)
     count, size = completed.sum(REPLICATE), completed.sizes[REPLICATE]
     low, high = wilson(count.values, size, confidence)
-    variables = {
-        "probability": (count.values / size, "1", "probability that the migration completes"),
-        "probability_low": (low, "1", "lower bound of the probability"),
-        "probability_high": (high, "1", "upper bound of the probability"),
-        "completed": (count.values, "1", "replicates that completed"),
-        "replicates": (np.full(count.shape, size), "1", "replicates"),
+    found = {
+        "probability": count / size,
+        "probability_low": count.copy(data=low),
+        "probability_high": count.copy(data=high),
+        "completed": count,
+        "replicates": xr.full_like(count, size),
     }
-    return _labelled(count, variables, dataset, confidence=confidence, interval="Wilson 1927")
+    return validated(xr.Dataset(found, attrs=dataset.attrs | {"confidence": confidence, "interval": "Wilson 1927"}),
+                     "convergence")  # fmt: skip
 
 
 def quantiles(
@@ -128,7 +116,7 @@ def quantiles(
     variables : sequence of str, default total time and downtime
         Results with one value a migration.
     confidence : float, default 0.95
-        Of each quantile's own interval.
+        Confidence of the interval of each quantile.
 
     Returns
     -------
@@ -141,7 +129,7 @@ def quantiles(
     Raises
     ------
     ScenarioError
-        If there are no replicates, the expected engine made them, or `q` or `variables` make no sense.
+        If there are no replicates, the expected engine made them, or `q` or `variables` is refused.
 
     Examples
     --------
@@ -154,31 +142,29 @@ def quantiles(
     import xarray as xr
 
     _checked(dataset, confidence, variables)
+    if "quantile" in dataset.dims:
+        raise ScenarioError("is the dimension of the quantiles: give the axis of the sweep another name", "quantile")
     if isinstance(q, str) or not hasattr(q, "__iter__") or not len(q):
         raise ScenarioError("is not a list of quantiles, such as [0.05, 0.5, 0.95]", "q", q)
     for one in q:
         if isinstance(one, bool) or not isinstance(one, int | float | np.number) or not 0 <= one <= 1:
             raise ScenarioError("is not a quantile: it must be from 0 to 1", "q", one)
     completed = _completed(dataset)
-    found = {}
+    count = completed.sum(REPLICATE)
+    found: dict[str, xr.DataArray] = {"completed": count}
+    like = count.expand_dims(quantile=np.asarray(q, float), axis=-1)
     for name in variables:
-        measured = dataset[name].where(completed).transpose(..., REPLICATE)
-        table = [sample_quantile(measured.values, float(one), confidence) for one in q]
-        like = measured.isel({REPLICATE: 0}, drop=True).expand_dims(quantile=np.asarray(q, float), axis=-1)
-        words = dataset[name].attrs.get("long_name", name)
-        for end, meaning, parts in zip(
-            ("", "_low", "_high"), ("", ": lower bound of the quantile", ": upper bound of the quantile"),
-            zip(*table, strict=True), strict=True,
-        ):  # fmt: skip
-            attrs = dataset[name].attrs | {"long_name": f"{words}{meaning}"}
-            found[name + end] = like.copy(data=np.stack(parts, axis=-1)).assign_attrs(attrs)
-    count = completed.sum(REPLICATE).assign_attrs(units="1", long_name="replicates that completed")
+        samples = dataset[name].where(completed).transpose(..., REPLICATE).values
+        table = [sample_quantile(samples, float(one), confidence) for one in q]
+        units = {"units": dataset[name].attrs.get("units", "1")}
+        for end, parts in zip(("", "_low", "_high"), zip(*table, strict=True), strict=True):
+            found[name + end] = like.copy(data=np.stack(parts, axis=-1)).assign_attrs(units)
     notes = {"confidence": confidence, "interval": "order statistics"}
-    return xr.Dataset(found | {"completed": count}, attrs=dataset.attrs | notes)
+    return validated(xr.Dataset(found, attrs=dataset.attrs | notes), "quantiles")
 
 
 def _along(dataset: xr.Dataset, axis: str) -> list[Any]:
-    """The values of an axis; places where axes move together and none names the dimension."""
+    """The values of an axis; numbers from 0 where axes move together and none names the dimension."""
     return dataset[axis].values.tolist() if axis in dataset.coords else list(range(dataset.sizes[axis]))
 
 
@@ -210,8 +196,8 @@ def paired(
 ) -> xr.Dataset:
     """Differences between two values of an axis, replicate by replicate: the second less the first.
 
-    Migrations with the same replicate share their random draws, whatever the axes, so that a difference within a
-    replicate is that of the axis and most of the noise drops out.
+    Migrations with the same replicate share their random draws, whatever the axes: a difference within a replicate is
+    due to the axis, and most of the noise cancels.
 
     Parameters
     ----------
@@ -224,16 +210,17 @@ def paired(
     variables : sequence of str, default total time and downtime
         Results with one value a migration.
     confidence : float, default 0.95
-        Of all intervals.
+        Confidence of all intervals.
 
     Returns
     -------
     Dataset
         For each variable the mean ``NAME_difference`` over the replicates in which both completed, with the bounds
-        ``_low`` and ``_high`` of Student's t interval, ``NaN`` for fewer than two such replicates; and for the
+        ``_low`` and ``_high`` of Student's t interval (``scipy.stats.ttest_rel``), ``NaN`` for fewer than two such
+        replicates; and for the
         probability of convergence ``probability_difference`` with the bounds of Newcombe's interval for paired
         proportions (:func:`migkit.analysis.intervals.paired_interval`). ``both``, ``only_first``, ``only_second`` and
-        ``neither`` count the replicates by who completed.
+        ``neither`` count the replicates by which of the two migrations completed.
 
     Raises
     ------
@@ -245,44 +232,35 @@ def paired(
     >>> from migkit import Guest, Link, Scenario, sweep
     >>> scenario = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s"))
     >>> ds = sweep(scenario, {"policy": ["serialized", "unserialized"], "replicate": range(8)}, "bitmap")
-    >>> float(paired(ds, "policy")["total_time_s_difference"])  # RAM alone: the policies are the same
+    >>> float(paired(ds, "policy")["total_time_s_difference"])  # without devices the policies do the same
     0.0
     """
-    from scipy.special import stdtrit
+    import xarray as xr
+    from scipy.stats import ttest_rel
 
     _checked(dataset, confidence, variables)
     values = _two_values(dataset, axis, values)
     first, second = (
-        dataset[["outcome", *variables]].isel({axis: _along(dataset, axis).index(value)}, drop=True)
-        for value in values
+        dataset[["outcome", *variables]].isel({axis: _along(dataset, axis).index(value)}, drop=True) for value in values
     )
     one, other = _completed(first), _completed(second)
-    counts = {"both": one & other, "only_first": one & ~other, "only_second": ~one & other, "neither": ~one & ~other}
-    counts = {name: cases.sum(REPLICATE) for name, cases in counts.items()}
-    like, size = counts["both"], one.sizes[REPLICATE]
-    label = f"{axis} {values[1]} less {values[0]}"
-    found: dict[str, tuple[Any, str, str]] = {}
-    low, high = paired_interval(*(count.values for count in counts.values()), confidence)
-    difference = (counts["only_second"] - counts["only_first"]).values / size
-    found["probability_difference"] = difference, "1", f"difference of the probabilities to complete: {label}"
-    found["probability_difference_low"] = low, "1", "lower bound of the difference of the probabilities"
-    found["probability_difference_high"] = high, "1", "upper bound of the difference of the probabilities"
-    pairs = like.values
-    with np.errstate(divide="ignore", invalid="ignore"):
-        quantile = stdtrit(np.where(pairs > 1, pairs - 1, np.nan), 0.5 + confidence / 2)
+    cases = {"both": one & other, "only_first": one & ~other, "only_second": ~one & other, "neither": ~one & ~other}
+    counts = {name: case.sum(REPLICATE) for name, case in cases.items()}
+    found = dict(counts)
+    like = counts["both"]
+    numbers = {name: count.values for name, count in counts.items()}
+    low, high = paired_interval(**numbers, confidence=confidence)
+    found["probability_difference"] = (counts["only_second"] - counts["only_first"]) / one.sizes[REPLICATE]
+    found |= {"probability_difference_low": like.copy(data=low), "probability_difference_high": like.copy(data=high)}
     for name in variables:
-        differences = (second[name] - first[name]).where(one & other)
-        mean = differences.sum(REPLICATE) / like.where(like > 0)
-        variance = ((differences - mean) ** 2).sum(REPLICATE).values / np.where(pairs > 1, pairs - 1, np.nan)
-        half = quantile * np.sqrt(variance / np.where(pairs > 0, pairs, np.nan))
-        unit = dataset[name].attrs.get("units", "1")
-        found[f"{name}_difference"] = mean.values, unit, f"mean difference where both completed: {label}"
-        found[f"{name}_difference_low"] = mean.values - half, unit, "lower bound of the mean difference"
-        found[f"{name}_difference_high"] = mean.values + half, unit, "upper bound of the mean difference"
-    meanings = ("both completed", "only the first completed", "only the second completed", "neither completed")
-    for (name, count), meaning in zip(counts.items(), meanings, strict=True):
-        found[name] = count.values, "1", f"replicates in which {meaning}"
-    return _labelled(
-        like, found, dataset, confidence=confidence, interval="Student's t; Newcombe 1998, method 10",
-        compared=axis, first=values[0], second=values[1],
-    )  # fmt: skip
+        pairs = [each[name].where(cases["both"]).transpose(..., REPLICATE) for each in (second, first)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # fewer than two pairs: NaN
+            interval = ttest_rel(*pairs, axis=-1, nan_policy="omit").confidence_interval(confidence)
+        units = {"units": dataset[name].attrs.get("units", "1")}
+        found[f"{name}_difference"] = (pairs[0] - pairs[1]).mean(REPLICATE).assign_attrs(units)
+        for end in ("low", "high"):
+            found[f"{name}_difference_{end}"] = like.copy(data=getattr(interval, end)).assign_attrs(units)
+    notes = {"confidence": confidence, "interval": "Student's t; Newcombe 1998, method 10"}
+    notes |= {"compared": axis, "first": values[0], "second": values[1]}
+    return validated(xr.Dataset(found, attrs=dataset.attrs | notes), "paired")

@@ -1,1 +1,1 @@
-"""Figures: one function each, summarised data and Axes in, the Axes out."""
+"""Figures: one function each; it takes summarised data and an Axes, and returns the Axes."""

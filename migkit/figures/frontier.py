@@ -1,4 +1,4 @@
-"""Critical values of one axis over another: where migrations begin or cease to complete."""
+"""Critical values of one axis over another axis."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def _titled(label: str, frontier: xr.Dataset) -> str:
-    """The label, and for the expected engine that it has no interval."""
+def _label(label: str, frontier: xr.Dataset) -> str:
+    """The label, which for the expected engine says that there is no interval."""
     if frontier.attrs.get("engine") != "expected":
         return label
     return f"{label} ({NO_INTERVAL})" if label else NO_INTERVAL
 
 
-def _framed(frontier: xr.Dataset, ax: Axes, x: str) -> None:
+def _set_axes(frontier: xr.Dataset, ax: Axes, x: str) -> None:
+    """Logarithmic axes in the units of the two quantities."""
     xs = frontier[x].values
     ax.set_xlim(xs.min(), xs.max())
     quantity_axis("x", ax, of(frontier[x]))
@@ -34,7 +35,7 @@ def _framed(frontier: xr.Dataset, ax: Axes, x: str) -> None:
 def critical_values(
     frontier: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0, says_engine: bool = True
 ) -> Axes:
-    """Draw the critical value over another axis, one line for each flip; with the bitmap engine its interval.
+    """Draw the critical value over another axis, one line a flip; with the bitmap engine also its interval.
 
     Parameters
     ----------
@@ -45,28 +46,28 @@ def critical_values(
     x : str
         Dimension over which to draw.
     label : str, optional
-        Of the first line; with `says_engine` the absence of an interval is stated behind it.
+        Of the first line.
     number : int, default 0
-        Which colour, line style and marker.
+        Selects colour, line style and marker.
     says_engine : bool, default True
-        Off where a legend says once for all lines that there is no interval.
+        Append to the label of the expected engine that there is no interval.
 
     Returns
     -------
     Axes
     """
     xs = frontier[x].values
-    look = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5], "marker": MARKERS[number % 5]}
-    told = _titled(label, frontier) if says_engine else label
+    look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
+    look |= {"marker": MARKERS[number % 5], "markersize": 3, "markevery": max(1, len(xs) // 10)}
+    text = _label(label, frontier) if says_engine else label
     for flip in range(frontier.sizes["flip"]):
         one = frontier.isel(flip=flip).transpose(x, ...)
-        ax.plot(xs, one["critical"].values, label=told if flip == 0 else f"_{told}", markersize=3,
-                markevery=max(1, len(xs) // 10), **look)  # fmt: skip
+        ax.plot(xs, one["critical"].values, label=text if flip == 0 else f"_{text}", **look)
         if "single_low" in one:
             low, high = one["single_low"].values, one["single_high"].values
             ax.fill_between(xs, low, high, color=look["color"], alpha=0.3, linewidth=0)
     ax.set_yscale("log")
-    _framed(frontier, ax, x)
+    _set_axes(frontier, ax, x)
     return ax
 
 
@@ -76,15 +77,15 @@ def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", numbe
     Parameters
     ----------
     frontier : Dataset
-        Of :func:`migkit.frontier`, with the dims `x` and ``flip``, two flips or more; points with fewer are left open.
+        Of :func:`migkit.frontier`, with the dims `x` and ``flip``, two flips or more; points with fewer are left out.
     ax : Axes
         Gets logarithmic axes in the units of the two quantities.
     x : str
         Dimension over which to draw.
     label : str, optional
-        Of the band; for the expected engine the absence of an interval is stated behind it.
+        Of the band; for the expected engine it says that there is no interval.
     number : int, default 0
-        Which colour, line style and marker.
+        Selects colour, line style and marker.
 
     Returns
     -------
@@ -94,18 +95,18 @@ def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", numbe
     low, high = (frontier["critical"].isel(flip=flip).transpose(x).values for flip in (0, 1))
     ax.fill_between(
         xs, low, high, facecolor=LINE_COLOURS[number % 5] + "40", edgecolor=LINE_COLOURS[number % 5], hatch="////",
-        linewidth=0, label=_titled(label, frontier),
+        linewidth=0, label=_label(label, frontier),
     )  # fmt: skip
     return critical_values(frontier.isel(flip=slice(0, 2)), ax, x, "_band", number, says_engine=False)
 
 
 def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: str) -> Axes:
-    """Draw how far the bitmap engine's critical value lies from the expected engine's, with both of its intervals.
+    """Draw the relative deviation of the bitmap engine's critical value from the expected engine's, with its intervals.
 
     Parameters
     ----------
     bitmap, expected : Dataset
-        Two frontiers over the same `x`; the first flip is drawn.
+        Of :func:`migkit.frontier`, over the same `x`; the first flip is drawn.
     ax : Axes
         Gets a y axis in percent of the expected engine's value.
     x : str
@@ -131,7 +132,7 @@ def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: st
         linestyle="none", capsize=2, elinewidth=0.9, label=f"bitmap: median, {confidence} interval",
     )  # fmt: skip
     ax.axhline(0, color=LINE_COLOURS[1], linestyle="--", label=NO_INTERVAL)
-    ax.set_xlim(xs.min() / 1.06, 1.06 * xs.max())  # whole marks at both ends
+    ax.set_xlim(xs.min() / 1.06, 1.06 * xs.max())  # markers at both ends are not cut
     quantity_axis("x", ax, of(bitmap[x]))
     what = quantity(bitmap.attrs["axis"]).label
     ax.set_ylabel(f"critical {what}: bitmap\nagainst expected engine (%)")

@@ -1,26 +1,30 @@
-"""Who converges, over a plane of two parameters."""
+"""Under which policies migrations converge, over a plane of two parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from migkit.analysis.closed_form import CATEGORIES
 from migkit.figures.quantities import of, quantity_axis
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES
+from migkit.results import CATEGORIES
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
 
 
 def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
-    """Colour, and hatch, each point of a plane by who converges there.
+    """Colour and hatch each point of a plane by the policies under which migrations converge.
 
     Parameters
     ----------
     categories : DataArray
-        Two dims, numbers of :data:`migkit.analysis.closed_form.CATEGORIES`; coordinates in SI units, evenly spaced in
+        Two dims; categories (places in :data:`migkit.results.CATEGORIES`). Coordinates in SI units, evenly spaced in
         the logarithm.
     ax : Axes
     x, y : str
@@ -30,7 +34,6 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     -------
     Axes
     """
-    import numpy as np
     from matplotlib.colors import ListedColormap
 
     values = categories.transpose(y, x)
@@ -45,17 +48,17 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
             ax.contour(xs, ys, here, levels=[0.5], colors="black", linewidths=0.5)
     ax.set_xlim(xs[0], xs[-1])
     ax.set_ylim(ys[0], ys[-1])
-    ax.set_facecolor(np.array([1.0, 1.0, 1.0]))
+    ax.set_facecolor("white")
     return ax
 
 
 def category_panel(categories: xr.DataArray, ax: Axes, x: str = "bandwidth", y: str = "write_rate") -> Axes:
-    """A plane with both axes labelled in the units of their quantities.
+    """Draw a plane with both axes labelled in the units of their quantities.
 
     Parameters
     ----------
     categories : DataArray
-        As :func:`category_plane` takes it, coordinates as a sweep names them.
+        As for :func:`category_plane`, with the coordinates of a sweep.
     ax : Axes
     x, y : str
         Names of the dims.
@@ -70,11 +73,28 @@ def category_panel(categories: xr.DataArray, ax: Axes, x: str = "bandwidth", y: 
     return ax
 
 
-def category_legend(figure: Any, present: set[int], lines: Mapping[str, Any] | None = None, **where: Any) -> Any:
-    """One legend of the categories that occur, and of lines drawn over them."""
+def category_legend(
+    figure: Figure, present: set[int], lines: Mapping[str, Artist] | None = None, **where: Any
+) -> Legend:
+    """Add one legend of the categories that occur, and of lines drawn over them.
+
+    Parameters
+    ----------
+    figure : Figure
+    present : set of int
+        Categories.
+    lines : mapping of str to Artist, optional
+        Lines of :func:`boundary`.
+    **where
+        As ``Figure.legend`` takes it.
+
+    Returns
+    -------
+    Legend
+    """
     from matplotlib.patches import Patch
 
-    handles = [
+    handles: list[Artist] = [
         Patch(facecolor=CATEGORY_COLOURS[n], hatch=CATEGORY_HATCHES[n], edgecolor="black", label=CATEGORIES[n])
         for n in sorted(present)
     ]
@@ -82,12 +102,28 @@ def category_legend(figure: Any, present: set[int], lines: Mapping[str, Any] | N
     return figure.legend(handles=handles, **where)
 
 
-def boundary(ax: Axes, xs: Any, ys: Any, label: str, number: int = 0) -> Any:
-    """A derived boundary over the plane, edged in white so that it shows on dark ground; infinity is the upper edge."""
+def boundary(ax: Axes, xs: Any, ys: Any, label: str, number: int = 0) -> Line2D:
+    """Draw a derived boundary over a plane, with a white edge, visible on dark ground.
+
+    Parameters
+    ----------
+    ax : Axes
+        Of :func:`category_plane`.
+    xs, ys : array
+        In SI units. Values of `ys` beyond the frame, infinity too, are drawn above it.
+    label : str
+        For a legend.
+    number : int, default 0
+        Which line style, 0 to 2.
+
+    Returns
+    -------
+    Line2D
+    """
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
-    inside = np.minimum(ys, 3.0 * ax.get_ylim()[1])  # outside the frame, but not so far that the line cannot be drawn
+    inside = np.minimum(ys, 3.0 * ax.get_ylim()[1])  # outside the frame, near enough to be drawn
     (line,) = ax.plot(xs, inside, color="#D55E00", linestyle=("--", ":", "-.")[number], linewidth=1.4, label=label)
     line.set_path_effects([Stroke(linewidth=2.6, foreground="white"), Normal()])
     return line

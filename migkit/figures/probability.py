@@ -1,4 +1,4 @@
-"""How likely a migration completes, over one axis, with the interval of each probability."""
+"""The probability of convergence over one axis, with the interval of each probability."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def convergence_probability(sure: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0) -> Axes:
+def convergence_probability(convergence: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0) -> Axes:
     """Draw the probability of convergence with its Wilson intervals.
 
     Parameters
     ----------
-    sure : Dataset
-        Of :func:`migkit.analysis.uncertainty.convergence`, with the dim `x` only.
+    convergence : Dataset
+        Of :func:`migkit.uncertainty.convergence`, with the dim `x` only.
     ax : Axes
         Gets a linear x axis in the unit of the quantity.
     x : str
         Dimension over which to draw.
     label : str, optional
-        Of the points, for a legend; the axis says how many replicates and which interval.
+        For a legend; the label of the axis says how many replicates and which interval.
     number : int, default 0
-        Which colour, line style and marker.
+        Selects colour, line style and marker.
 
     Returns
     -------
@@ -34,18 +34,18 @@ def convergence_probability(sure: xr.Dataset, ax: Axes, x: str, label: str = "",
     """
     from matplotlib.ticker import PercentFormatter
 
-    what = of(sure[x])
-    middle = sure["probability"].values
-    below = middle - sure["probability_low"].values
-    above = sure["probability_high"].values - middle
+    what = of(convergence[x])
+    middle = convergence["probability"].values
+    below = middle - convergence["probability_low"].values
+    above = convergence["probability_high"].values - middle
     ax.errorbar(
-        sure[x].values / what.per_unit, middle, yerr=[below.clip(0), above.clip(0)], color=LINE_COLOURS[number % 5],
+        convergence[x].values / what.per_unit, middle, [below.clip(0), above.clip(0)], color=LINE_COLOURS[number % 5],
         linestyle=LINE_STYLES[number % 5], marker=MARKERS[number % 5], markersize=3, capsize=1.5, elinewidth=0.8,
         linewidth=0.9, markerfacecolor="white" if number % 2 else None, label=label,
     )  # fmt: skip
     ax.set_ylim(-0.04, 1.04)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(what.axis_label)
-    replicates, percent = int(sure["replicates"].values.flat[0]), 100 * sure.attrs["confidence"]
+    replicates, percent = int(convergence["replicates"].values.flat[0]), 100 * convergence.attrs["confidence"]
     ax.set_ylabel(f"migrations that complete (%),\n{replicates} replicates, Wilson {percent:g} %")
     return ax

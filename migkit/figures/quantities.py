@@ -1,4 +1,4 @@
-"""What the fields of a scenario are called on an axis, and in which unit they are read."""
+"""Labels and units of the fields of a scenario on an axis."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 MIB = 2**20
 
 
+SI_UNITS = ("s", "B", "B/s")
+"""Units of coordinates that take a decimal prefix."""
+
+
 class Quantity(NamedTuple):
-    """A field as a reader knows it."""
+    """Label and unit of a field."""
 
     label: str
     unit: str
     per_unit: float
+    """The unit in SI units."""
 
     @property
     def axis_label(self) -> str:
-        """Label with the unit: ``link (Gbit/s)``; counts have none."""
+        """Label with the unit: ``link (Gbit/s)``; counts have no unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
@@ -36,11 +41,19 @@ QUANTITIES = {
     "stop_copy_bytes": Quantity("stop-copy", "MiB", MIB),
     "count": Quantity("VFIO devices", "", 1),
 }
-"""By the last word of the dotted path."""
+"""Quantities by the last part of the dotted path."""
 
 
 def quantity(path: str, unit: str = "") -> Quantity:
-    """The quantity of a dotted path; one that is not listed keeps its name and its unit in SI."""
+    """The quantity of a field.
+
+    Parameters
+    ----------
+    path : str
+        Dotted path.
+    unit : str, optional
+        SI unit of fields that are not in :data:`QUANTITIES`; these are labelled with their name.
+    """
     tail = path.rpartition(".")[2]
     return QUANTITIES.get(tail) or Quantity(tail.replace("_", "-"), "" if unit == "1" else unit, 1)
 
@@ -51,5 +64,20 @@ def of(array: xr.DataArray) -> Quantity:
 
 
 def quantity_axis(axis: str, ax: Axes, what: Quantity) -> None:
-    """Make ``axis`` ("x" or "y") logarithmic in the quantity's unit, with its label."""
-    log_axis(axis, ax, what.unit, what.per_unit, what.label)
+    """Make an axis logarithmic in the unit of a quantity, with its label.
+
+    Parameters
+    ----------
+    axis : {"x", "y"}
+    ax : Axes
+        Its data are in SI units.
+    what : Quantity
+        Ticks of a quantity in an SI unit have the prefix that fits: ``100 µs``.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    if what.unit in SI_UNITS:
+        log_axis(axis, ax, "", 1, what.label)
+        getattr(ax, f"{axis}axis").set_major_formatter(EngFormatter(what.unit))
+    else:
+        log_axis(axis, ax, what.unit, what.per_unit, what.label)

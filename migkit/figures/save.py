@@ -1,4 +1,4 @@
-"""Writing a figure: PDF, SVG and PNG, the same bytes each time, and what it was made from beside them."""
+"""Write a figure as PDF, SVG and PNG, reproducible to the byte, with its provenance as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# no dates and no program versions: two runs give the same bytes
+# without dates and program versions two runs write the same bytes
 _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
     "svg": {"Date": None, "Creator": None},
@@ -18,7 +18,17 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def data_hash(*datasets: Any) -> str:
-    """SHA-256 of the numbers in Datasets or DataFrames, in order of their variables' names."""
+    """Hash the numbers of Datasets or DataFrames.
+
+    Parameters
+    ----------
+    *datasets : Dataset or DataFrame
+
+    Returns
+    -------
+    str
+        SHA-256 of the values, variable by variable in alphabetical order, hexadecimal.
+    """
     import hashlib
 
     import numpy as np
@@ -33,20 +43,20 @@ def data_hash(*datasets: Any) -> str:
 
 
 def save_figure(figure: Figure, stem: Path, notes: dict[str, Any]) -> list[Path]:
-    """Write ``stem`` with .pdf, .svg and .png, and ``notes`` as .json.
+    """Write a figure to ``stem.pdf``, ``stem.svg`` and ``stem.png``, and `notes` to ``stem.json``.
 
     Parameters
     ----------
     figure : Figure
     stem : Path
-        Without suffix; the folder is made.
+        Path without suffix; its folder is made.
     notes : dict
-        Data hash, version, seed: what someone needs to make it again.
+        Data hash, version, seed: what is needed to reproduce the figure.
 
     Returns
     -------
     list of Path
-        What was written.
+        The files.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []

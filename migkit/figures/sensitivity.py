@@ -1,4 +1,4 @@
-"""Which fields matter: first-order and total Sobol indices as bars, with their intervals."""
+"""First-order and total Sobol indices as bars, with their intervals."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ BARS = (("first", "first-order", LINE_COLOURS[0], ""), ("total", "total", "#E69F
 
 
 def sensitivity_bars(indices: xr.Dataset, ax: Axes) -> Axes:
-    """Draw the indices of one output, two bars a field, the first field on top.
+    """Draw the indices of one output: two bars a field, the first field on top.
 
     Parameters
     ----------
     indices : Dataset
         Of :func:`migkit.sensitivity`, one ``output`` selected: ``first``, ``total`` and their ``_conf`` along
-        ``parameter``. An output that does not vary has ``NaN``, and the panel says so.
+        ``parameter``. If they are ``NaN`` the panel says that the output does not vary.
     ax : Axes
         Gets fields along y and the share of the variance along x.
 

@@ -1,4 +1,4 @@
-"""How all figures look: widths, colours with a second sign for print in grey, and axes with units."""
+"""The style of all figures: widths, colours that differ in grey too, hatches and markers, axes with units."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 COLUMN_IN, PAGE_IN = 3.5, 7.16
 """Width of one column and of the page, inches (IEEE)."""
 
-# Okabe and Ito's colours, told apart by the colour-blind; light to dark, so that grey tells them apart too
+# The palette of Okabe and Ito, safe for colour-blind readers; from light to dark, distinct in grey too.
 CATEGORY_COLOURS = ("#F2F2F2", "#56B4E9", "#E69F00", "#4D4D4D")
 CATEGORY_HATCHES = ("", "////", "xxxx", "")
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 NO_INTERVAL = "expected engine, no interval"
-"""Said where nothing is random, so that no uncertainty is drawn."""
+"""Label of results without randomness, for which no uncertainty is drawn."""
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Draw and save in migkit's style; Matplotlib is left as it was."""
+    """Draw and save in migkit's style; Matplotlib's own settings are restored afterwards."""
     import matplotlib as mpl
 
     settings = mpl.rc_params_from_file(str(Path(__file__).with_name("migkit.mplstyle")), use_default_template=False)
@@ -34,18 +34,30 @@ def style() -> Iterator[None]:
 
 
 def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> None:
-    """Make ``axis`` ("x" or "y") logarithmic, with values in SI and ticks at powers of ten of ``unit``."""
+    """Make an axis logarithmic, with ticks at powers of ten of its unit, or at 1, 2 and 5 times these.
+
+    Parameters
+    ----------
+    axis : {"x", "y"}
+    ax : Axes
+        Its data and limits are in SI units.
+    unit : str
+        Unit of the tick labels; may be empty.
+    per_unit : float
+        The unit in SI units.
+    label : str
+        Of the axis, without the unit.
+    """
     import numpy as np
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     getattr(ax, f"set_{axis}scale")("log")
     low, high = getattr(ax, f"get_{axis}lim")()
-    powers = np.arange(np.floor(np.log10(low / per_unit)), np.ceil(np.log10(high / per_unit)) + 1)
-    ticks = per_unit * 10.0**powers
-    inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-    if len(inside) < 3:
-        ticks = np.sort(np.concatenate([ticks, 2 * ticks, 5 * ticks]))
-        inside = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+    inside: list[float] = []
+    for steps in ((1.0,), (1.0, 2.0, 5.0)):
+        if len(inside) < 3:
+            ticks = np.asarray(LogLocator(subs=steps, numticks=99).tick_values(low / per_unit, high / per_unit))
+            inside = [tick for tick in per_unit * ticks if low * 0.999 <= tick <= high * 1.001]
     target = getattr(ax, f"{axis}axis")
     target.set_major_locator(FixedLocator(inside))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per_unit:g}"))

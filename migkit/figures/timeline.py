@@ -1,8 +1,8 @@
-"""One migration over time: what is pending, what the threshold is, and what each device was given."""
+"""One migration over time: pending bytes, the threshold, and what each device has sent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
 from migkit.scenario.constants import LOOP_SIZES
@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 _STEPS = 60
-_OF_THE_LOOP = {f"{name}_bytes" for name in LOOP_SIZES}
+_LOOP_COLUMNS = {f"{name}_bytes" for name in LOOP_SIZES}
 
 
 def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
-    """Fewer turns that draw the same lines: of each bucket of turns those with the least and the most pending.
+    """Reduce a timeline to fewer iterations that draw the same lines.
 
-    What was sent in the turns between is added to the next one that is kept, so that sums over time stay; a turn that
-    is kept counts as synced if one since the last did.
+    Of each bucket of iterations those with the least and the most pending are kept. What the iterations in between sent
+    is added to the next one that is kept, so that sums over time stay the same; an iteration that is kept counts as
+    synced if one of them synced.
 
     Parameters
     ----------
     timeline : DataFrame
         Of :class:`migkit.run.simulate.SimulatedMigration`.
-    buckets : int
-        At most two turns of each are kept, and the first and the last of all.
+    buckets : int, default 700
+        Each keeps at most two iterations; the first and the last iteration are always kept.
 
     Returns
     -------
@@ -36,15 +37,15 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
     """
     import numpy as np
 
-    turns = len(timeline)
-    if turns <= 2 * buckets:
+    iterations = len(timeline)
+    if iterations <= 2 * buckets:
         return timeline
-    width = -(-turns // buckets)
+    width = -(-iterations // buckets)
     pending = timeline.pending_bytes.to_numpy()
-    padded = np.pad(pending, (0, -turns % width), mode="edge").reshape(-1, width)
+    padded = np.pad(pending, (0, -iterations % width), mode="edge").reshape(-1, width)
     first = np.arange(len(padded)) * width
-    extremes = np.concatenate([first + padded.argmin(axis=1), first + padded.argmax(axis=1), [0, turns - 1]])
-    kept = np.unique(np.minimum(extremes, turns - 1))
+    extremes = np.concatenate([first + padded.argmin(axis=1), first + padded.argmax(axis=1), [0, iterations - 1]])
+    kept = np.unique(np.minimum(extremes, iterations - 1))
     since = np.concatenate([[0], kept[:-1] + 1])
     thin = timeline.iloc[kept].copy()
     for column in ["ram_pages", *given_columns(timeline)]:
@@ -54,12 +55,12 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
 
 
 def given_columns(timeline: pd.DataFrame) -> list[str]:
-    """The columns of what each device was given, in list order."""
-    return [column for column in timeline.columns if column.endswith("_bytes") and column not in _OF_THE_LOOP]
+    """The columns of the bytes that each device sent, in list order."""
+    return [column for column in timeline.columns if column.endswith("_bytes") and column not in _LOOP_COLUMNS]
 
 
 def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
-    """Pending bytes as the loop sees them, and the threshold they must get under; syncs as ticks below.
+    """Draw pending bytes, as the loop knows them, and the threshold; syncs are ticks at the bottom.
 
     Parameters
     ----------
@@ -68,6 +69,10 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
         ``synced``.
     ax : Axes
         Gets a logarithmic y axis in MiB.
+
+    Returns
+    -------
+    Axes
     """
     ax.plot(timeline.time_s, timeline.pending_bytes / MIB, color=LINE_COLOURS[0], linestyle="-", label="pending")
     known = timeline[timeline.threshold_bytes > 0]
@@ -85,39 +90,44 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
-    """What each device has been given since the start, MiB: a flat line is a device that waits.
+    """Draw what each device has sent since the start, MiB: a flat line is a device that waits.
 
     Parameters
     ----------
     timeline : DataFrame
         ``time_s`` and one ``<device>_bytes`` column a device.
     ax : Axes
+        Gets a y axis that is linear up to 1 MiB and logarithmic above.
+
+    Returns
+    -------
+    Axes
     """
     for number, column in enumerate(given_columns(timeline)):
-        look = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
-        given = timeline[column].fillna(0).cumsum() / MIB
-        ax.plot(timeline.time_s, given, label=column.removesuffix("_bytes"), **look)
+        look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
+        sent = timeline[column].fillna(0).cumsum() / MIB
+        ax.plot(timeline.time_s, sent, label=column.removesuffix("_bytes"), **look)
     ax.set_yscale("symlog", linthresh=1)
-    ax.set_ylabel("given so far (MiB)")
+    ax.set_ylabel("sent so far (MiB)")
     ax.set_xlabel("time (s)")
     return ax
 
 
 def shares(timeline: pd.DataFrame, steps: int = _STEPS) -> pd.DataFrame:
-    """How what is sent is shared among the devices, in equal steps of time.
+    """Compute the share of each device in the bytes sent, in equal steps of time.
 
     Parameters
     ----------
     timeline : DataFrame
         Of :class:`migkit.run.simulate.SimulatedMigration`: ``time_s`` and one ``<device>_bytes`` column a device.
-    steps : int
-        Steps from the first turn to the last, 1 or more.
+    steps : int, default 60
+        Steps from the first iteration to the last, 1 or more.
 
     Returns
     -------
     DataFrame
-        A column a device, from 0 to 1, or ``NaN`` where nothing was sent; more than four devices are RAM and the sum of
-        all others. The index is the start of each step, seconds; ``attrs["step_s"]`` its length.
+        A column a device, from 0 to 1, or ``NaN`` where nothing was sent; more than four devices are summed up as RAM
+        and all others. The index is the start of each step, seconds; ``attrs["step_s"]`` its length.
     """
     import numpy as np
     import pandas as pd
@@ -136,24 +146,32 @@ def shares(timeline: pd.DataFrame, steps: int = _STEPS) -> pd.DataFrame:
 
 
 def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
-    """Who was given what part of all that was sent, stacked: RAM on top, the devices from below.
+    """Draw the share of each device in the bytes sent, stacked, with RAM on top.
 
     Parameters
     ----------
     share : DataFrame
-        As :func:`shares` gives it.
+        Of :func:`shares`.
     ax : Axes
         Gets a y axis from 0 to 100 %.
+
+    Returns
+    -------
+    Axes
     """
     import numpy as np
 
     edges = np.append(share.index, share.index[-1] + share.attrs["step_s"])
     below = np.zeros(len(share))
     names = ["ram", *(name for name in share if name != "ram")]
-    # the first device of the list next to RAM
+    # RAM on top, the first device next to it
     for number, name in reversed(list(enumerate(names))):
         above = below + 100 * share[name].fillna(0).to_numpy()
-        look = {"facecolor": CATEGORY_COLOURS[number], "hatch": CATEGORY_HATCHES[number], "edgecolor": "black"}
+        look: dict[str, Any] = {
+            "facecolor": CATEGORY_COLOURS[number],
+            "hatch": CATEGORY_HATCHES[number],
+            "edgecolor": "black",
+        }
         ax.stairs(above, edges, baseline=below, fill=True, linewidth=0.4, label=name, **look)
         below = above
     ax.set_xlim(edges[0], edges[-1])

@@ -1,4 +1,4 @@
-"""Predicted against measured total time, one mark per configuration."""
+"""Predictions against measured migrations: total times, and the distribution of their errors."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOOKS = {
-    True: ("held by link or max-bandwidth", "o", LINE_COLOURS[0], LINE_COLOURS[0]),
-    False: ("unpaced loopback", "s", "none", LINE_COLOURS[1]),
+    True: ("held by link or max-bandwidth", "o", LINE_COLOURS[0], LINE_COLOURS[0], "-"),
+    False: ("unpaced loopback", "s", "none", LINE_COLOURS[1], "--"),
 }
-"""Legend, marker, face and edge of the two classes; marker and fill tell them apart in grey."""
+"""Label, marker, face, edge and line style of the two classes; marker, fill and line style differ in grey too."""
 
 
 def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw predicted against measured total time.
+    """Draw predicted against measured total time, one marker a configuration.
 
     Parameters
     ----------
     configurations : DataFrame
-        From :func:`migkit.qemu.validation.by_configuration`: ``held``, ``total_ms_measured`` and
-        ``total_ms_predicted`` (ms, medians over repeats); rows that did not complete are left out.
+        Of :func:`migkit.qemu.validation.by_configuration`: ``held``, ``total_ms_measured`` and ``total_ms_predicted``
+        (ms, medians over repeats); rows that did not complete are left out.
     ax : Axes
-        Where to draw.
+        Gets logarithmic axes in seconds.
 
     Returns
     -------
     Axes
     """
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    done = configurations.dropna(subset=["total_ms_measured", "total_ms_predicted"])
+    done = _completed(configurations)
     seconds = done[["total_ms_measured", "total_ms_predicted"]] / 1e3
     low, high = 0.85 * seconds.min().min(), 1.18 * seconds.max().max()
     ax.plot([low, high], [low, high], color="0.6", linewidth=0.8, zorder=1, label="equal")
-    for held, (label, marker, face, edge) in LOOKS.items():
+    for held, (label, marker, face, edge, _) in LOOKS.items():
         rows = seconds[done["held"] == held]
         ax.scatter(
             rows["total_ms_measured"],
@@ -51,12 +51,49 @@ def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
             zorder=3 if held else 2,
             label=label,
         )
-    ticks = [tick for tick in (0.5, 1, 2, 5, 10, 20) if low <= tick <= high]
     ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_locator(NullLocator())
     ax.set(xlabel="measured total time (s)", ylabel="predicted total time (s)")
     ax.legend(frameon=False, loc="upper left", handletextpad=0.4, borderaxespad=0.2,
               title="medians of repeats, no interval", alignment="left")  # fmt: skip
     return ax
+
+
+def prediction_errors(configurations: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw the share of the configurations whose total time is predicted to within a relative error.
+
+    Parameters
+    ----------
+    configurations : DataFrame
+        As for :func:`validation`.
+    ax : Axes
+        Gets a logarithmic x axis in percent.
+
+    Returns
+    -------
+    Axes
+    """
+    import seaborn as sns
+    from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter
+
+    done = _completed(configurations)
+    percent = 100 * (done["total_ms_predicted"] / done["total_ms_measured"] - 1).abs()
+    for held, (label, _, _, edge, line) in LOOKS.items():
+        of_class = percent[done["held"] == held]
+        text = f"{label.split()[0]}, median {of_class.median():.2g} %"
+        sns.ecdfplot(of_class.clip(lower=0.01), ax=ax, color=edge, linestyle=line, label=text)
+    ax.set(xscale="log", xlabel="relative error of the total time (%)", ylabel="configurations within the error")
+    ax.xaxis.set_major_locator(LogLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2)
+    return ax
+
+
+def _completed(configurations: pd.DataFrame) -> pd.DataFrame:
+    """The configurations with a measured and a predicted total time."""
+    return configurations.dropna(subset=["total_ms_measured", "total_ms_predicted"])

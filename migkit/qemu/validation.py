@@ -6,6 +6,7 @@ carries, so its configuration determines how long it takes. An *unpaced* run is 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,13 +198,15 @@ def by_configuration(runs_table: pd.DataFrame) -> pd.DataFrame:
     return out.join(both[values].median())
 
 
-def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
+def goals(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Compare the errors of the held runs that complete with :data:`GOALS`.
 
     Parameters
     ----------
     runs_table : DataFrame
         From :func:`predictions`.
+    path : path, optional
+        Folder of the measured runs, as for :func:`predictions`.
 
     Returns
     -------
@@ -215,7 +218,7 @@ def goals(runs_table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     frame = runs_table[runs_table["held"] & runs_table["total_error"].notna()]
-    paced = frame.index.isin(runs().query("link_mib_s > 0").index)
+    paced = frame.index.isin(runs(path).query("link_mib_s > 0").index)
     parts = {"all": slice(None), "quiet": frame["other_cpu"] <= BUSY_CPUS, "loopback": ~paced, "paced": paced}
     rows = {}
     for goal, (column, quantile, most) in GOALS.items():

@@ -105,7 +105,7 @@ def _coordinate(path: str, given: Sequence[Any], read: Sequence[Any], alone: boo
 
 def _names(paths: Sequence[str], groups: Sequence[str], names: Mapping[str, str]) -> list[str]:
     """A coordinate per path: the shortest tail that tells the axes apart, unless `names` has one."""
-    taken = {variable.name for variable in results.VARIABLES} | {"device", "device_present", "replicate"}
+    taken = {variable.name for variable in results.SWEEP_VARIABLES} | {"device", "device_present", "replicate"}
     for path, name in names.items():
         if path not in paths:
             raise ScenarioError("is named but is not an axis", path, name)

@@ -77,7 +77,7 @@ def sweep(
     Returns
     -------
     xarray.Dataset
-        The variables of :data:`migkit.results.VARIABLES` with one dimension per axis, in the order of
+        The variables of :data:`migkit.results.SWEEP_VARIABLES` with one dimension per axis, in the order of
         `axes`; coordinates in SI units (``units`` in their attributes) or words. ``device_present`` tells
         which devices take part where an axis changes their number. Attributes say how it was made.
         With a `store`, what :func:`migkit.open_sweep` gives.
@@ -131,7 +131,7 @@ def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
     dataset = dataset.assign_coords({name: entry for name, entry in coords.items() if name not in layout.dims})
     if (present := layout.present()) is not None:
         dataset["device_present"] = present
-    return dataset
+    return results.validated(dataset, "sweep")
 
 
 def checked_threads(threads: int | None) -> int:

@@ -74,7 +74,7 @@ class SimulatedMigration:
     labels: tuple[str, ...]
     """Labels of the devices in list order."""
     numbers: Mapping[str, Any]
-    """Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices
+    """Every result variable by its registered name (:data:`migkit.results.SWEEP_VARIABLES`); those of devices
     are arrays in the order of `labels`."""
 
     @property
@@ -115,7 +115,7 @@ class SimulatedMigration:
     @property
     def turns(self) -> int:
         """Walks of the device list."""
-        return int(self.numbers["turns"])
+        return int(self.numbers["iterations"])
 
     @property
     def bytes_sent(self) -> dict[str, int]:
@@ -172,7 +172,7 @@ class SimulatedMigration:
 
         table: dict[str, Any] = {"outcome": self.outcome.label, "converged": self.converged, "sentence": self.sentence}
         per_device: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
-        for variable in results.VARIABLES:
+        for variable in results.SWEEP_VARIABLES:
             value = np.asarray(self.numbers[variable.name]).tolist()
             if variable.name == "outcome":
                 continue
@@ -300,7 +300,7 @@ def simulate(scenario: Scenario, engine: str = "expected", seed: int = 0, replic
     labels = tuple(device_labels(scenario))
     numbers: dict[str, Any] = {}
     table = results.values(outputs)
-    for variable in results.VARIABLES:
+    for variable in results.SWEEP_VARIABLES:
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
     numbers["device_initial_bytes"] = parameters.device_initial_bytes[0, : len(labels)]

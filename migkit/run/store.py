@@ -21,7 +21,7 @@ import numpy as np
 
 from migkit.kernels.parameters import Outputs
 from migkit.kernels.stamp import source_digest
-from migkit.results import VARIABLES, attributes, provenance
+from migkit.results import SWEEP_VARIABLES, attributes, provenance, validated
 from migkit.run.batches import Block, Chunks
 from migkit.run.chunk_file import KEYS, UNFINISHED, compressor, name_of, write_chunk
 from migkit.run.design import Sweep, differences
@@ -110,7 +110,7 @@ class Store:
     def write(self, block: Block, outputs: Outputs) -> None:
         """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
         lengths = self.chunks.lengths(block)
-        for variable in sorted(VARIABLES, key=lambda each: each.name == _LAST):
+        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == _LAST):
             column = getattr(outputs, variable.column)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored(variable), copy=False)
             shape = (*self.chunks.chunk, *column.shape[1:])
@@ -184,7 +184,7 @@ def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
     # Arrays of one shape differ in their attributes only; made at once they take a third of the time.
     made: dict[tuple[str, tuple[str, ...]], Any] = {}
     rest = {}
-    for variable in VARIABLES:
+    for variable in SWEEP_VARIABLES:
         notes = attributes(variable) | (_TIMES if variable.unit == "s" else {})
         kind = _stored(variable), variable.dims
         if kind in made:
@@ -313,7 +313,9 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     if _root(path) is None:
         raise ScenarioError("is not a store that migkit has written", value=str(path))
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
-    names = [variable.name for variable in VARIABLES]
+    if "turns" in dataset:  # the name of this variable in older stores
+        dataset = dataset.rename(turns="iterations")
+    names = [variable.name for variable in SWEEP_VARIABLES]
     dataset = dataset[names + [name for name in dataset.data_vars if name not in names]]
     # text of any length as objects, as a sweep in memory has it
     words = {name: array for name, array in dataset.coords.items() if array.dtype.kind == "T"}
@@ -329,4 +331,4 @@ def open_sweep(path: str | Path) -> xr.Dataset:
         "seconds": float(sum(session.get("seconds", 0.0) for session in sessions)),
         "migrations_missing": missing,
     }
-    return dataset
+    return validated(dataset, "sweep")

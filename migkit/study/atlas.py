@@ -1,20 +1,28 @@
-"""The figures of the study, composed from the functions beside this file, and written."""
+"""The figures of the study, composed from the functions of :mod:`migkit.figures`, and written to files.
+
+The figures of maps and bands take any Dataset with the same axes: names of dimensions, the guest and the derived
+boundaries come from the Dataset itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from migkit.analysis.closed_form import (
-    SLICE_S,
     STARVES_ABOVE,
+    Inputs,
+    categories,
+    coordinate,
     effective_link,
     fitting_write_rate,
+    slice_bytes,
     starving_write_rate,
-    sync_seconds,
+    swept_scenario,
+    threshold_bytes,
 )
 from migkit.analysis.uncertainty import convergence
 from migkit.figures.frontier import critical_band, critical_deviation, critical_values
@@ -24,42 +32,102 @@ from migkit.figures.save import data_hash, save_figure
 from migkit.figures.sensitivity import sensitivity_bars
 from migkit.figures.style import COLUMN_IN, NO_INTERVAL, PAGE_IN, style
 from migkit.figures.timeline import given_over_time, pending_over_time, shares, shares_over_time
-from migkit.figures.validation import validation
-from migkit.results import Outcome
+from migkit.figures.validation import prediction_errors, validation
+from migkit.results import Outcome, seconds_text
+from migkit.scenario.errors import ScenarioError
 from migkit.study.experiments import experiments
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
     from matplotlib.figure import Figure
 
     from migkit.scenario.scenario import Scenario
 
+__all__ = [
+    "FIGURES",
+    "SIMULATED",
+    "commit_4e1871c450_scenario",
+    "convergence_map",
+    "count_map",
+    "device_shares",
+    "frontier_figure",
+    "probability_figure",
+    "sensitivity_figure",
+    "starvation_band",
+    "starvation_plane",
+    "two_policies",
+    "validation_figure",
+    "write_all",
+    "write_validation",
+]
+
 MIB = 2**20
+DEFAULT_MAX_BANDWIDTH = 128 * MIB
+"""Bytes/s (``migration/options.c``)."""
+DEVICES, WRITE_RATE, HOT_SET = "devices.0.count", "guest.regions.0.write_rate", "guest.regions.0.size"
+LINK, MAX_BANDWIDTH = "link.bandwidth", "migration.max_bandwidth"
 
 
-def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) -> Figure:
-    """Dirty rate against link, one panel per number of VFIO devices, with the derived edges."""
+def _axis(dataset: xr.Dataset, path: str) -> str:
+    """The name that the axis of a field has in a Dataset."""
+    found = coordinate(dataset, path)
+    if found is None or not found.ndim:
+        raise ScenarioError("is not an axis of this Dataset, and the figure needs it", path)
+    return str(found.name)
+
+
+def _with_categories(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset if "category" in dataset else categories(dataset)
+
+
+def _counts(dataset: xr.Dataset) -> list[int]:
+    return [int(count) for count in dataset[_axis(dataset, DEVICES)].values]
+
+
+def _devices_title(count: int) -> str:
+    return f"{count} VFIO device" + ("" if count == 1 else "s")
+
+
+def _present(plane: xr.DataArray) -> set[int]:
+    return {int(number) for number in np.unique(plane.values)}
+
+
+def convergence_map(dataset: xr.Dataset, counts: Sequence[int] | None = None) -> Figure:
+    """Draw dirty rate over link, one panel a number of VFIO devices, with the derived boundaries.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sweep over policy, device count, dirty rate and link.
+    counts : sequence of int, optional
+        Device counts; by default the two smallest and the largest.
+    """
     from matplotlib.figure import Figure
 
+    dataset = _with_categories(dataset)
+    known = _counts(dataset)
+    counts = sorted({*known[:2], known[-1]}) if counts is None else counts
+    x, y = _axis(dataset, LINK), _axis(dataset, WRITE_RATE)
     figure = Figure(figsize=(PAGE_IN, 2.9))
     axes = np.atleast_1d(figure.subplots(1, len(counts), sharey=True))
-    scenario = experiments(2)["convergence"].scenario
-    hot_set, sync_s = scenario.guest.regions[0].size, sync_seconds(scenario)
     present: set[int] = set()
     lines: dict[str, Any] = {}
     for ax, count in zip(axes, counts, strict=True):
-        plane = dataset["category"].sel(count=count)
-        present |= {int(n) for n in np.unique(plane.values)}
-        category_panel(plane, ax)
+        panel = dataset.sel({_axis(dataset, DEVICES): count})
+        plane = panel["category"]
+        present |= _present(plane)
+        category_panel(plane, ax, x, y)
         if ax is not axes[0]:
             ax.set_ylabel("")
-        ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
-        links = np.geomspace(*plane["bandwidth"].values[[0, -1]], 400)
-        fits = fitting_write_rate(hot_set, links, sync_s, count * scenario.devices[0].stop_copy_bytes)
+        ax.set_title(_devices_title(count))
+        links = np.geomspace(plane[x].values[0], plane[x].values[-1], 400)
+        inputs = Inputs.at(panel)._replace(link=links)
+        fits = fitting_write_rate(inputs)
         lines["fits"] = boundary(ax, links, fits, "derived: below, RAM fits the downtime limit", 1)
         if count:
-            drains = starving_write_rate(hot_set, links, sync_s)
-            lines["drains"] = boundary(ax, links, drains, "derived: below, each turn drains RAM")
+            drains = starving_write_rate(inputs)
+            lines["drains"] = boundary(ax, links, drains, "derived: below, each iteration drains RAM")
     category_legend(figure, present, loc="lower center", ncols=4, bbox_to_anchor=(0.53, 0.04), title=NO_INTERVAL)
     figure.legend(handles=list(lines.values()), loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.03))
     figure.subplots_adjust(left=0.08, right=0.98, top=0.92, bottom=0.34, wspace=0.14)
@@ -67,22 +135,31 @@ def convergence_map(dataset: xr.Dataset, counts: tuple[int, ...] = (0, 1, 8)) ->
 
 
 def starvation_plane(dataset: xr.Dataset) -> Figure:
-    """Max-bandwidth against link, with the line above which RAM alone uses up each window.
+    """Draw max-bandwidth over link, with the line above which RAM alone uses up each window.
 
-    Where neither policy converges the words say why the unserialized walk does not.
+    Where neither policy converges the text says why unserialized iteration does not.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sweep over policy, max-bandwidth and link.
     """
     from matplotlib.figure import Figure
 
+    dataset = _with_categories(dataset)
+    x, y = _axis(dataset, LINK), _axis(dataset, MAX_BANDWIDTH)
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
     plane = dataset["category"]
-    category_panel(plane, ax, "bandwidth", "max_bandwidth")
-    xs = plane.bandwidth.values
+    category_panel(plane, ax, x, y)
+    xs, ys = plane[x].values, plane[y].values
+    inputs = Inputs.at(dataset)
+    starves = effective_link(xs, inputs.page_s, inputs.page_size) / STARVES_ABOVE
     lines = {
-        "ratio": boundary(ax, xs, xs / STARVES_ABOVE, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
-        "default": boundary(ax, xs, np.full_like(xs, 128 * MIB), "QEMU's default, 128 MiB/s", 1),
+        "ratio": boundary(ax, xs, starves, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
+        "default": boundary(ax, xs, np.full_like(xs, DEFAULT_MAX_BANDWIDTH), "QEMU's default, 128 MiB/s", 1),
     }
-    ended = dataset["outcome"].sel(policy="unserialized").transpose("max_bandwidth", "bandwidth").values
+    ended = dataset["outcome"].sel({_axis(dataset, "policy"): "unserialized"}).transpose(y, x).values
     # at heights of their areas that are clear of the lines
     starved = (Outcome.INITIAL_DATA_STARVED, "device starved", 0.75)
     for outcome, words, height in (starved, (Outcome.RAM_ABOVE_LINK, "RAM does not fit", 0.3)):
@@ -90,49 +167,62 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
         if rows.size:
             row = int(np.quantile(rows, height))
             column = int(np.quantile(columns[rows == row], 0.65))
-            at = (xs[column], plane["max_bandwidth"].values[row])
-            ax.annotate(words, at, color="white", ha="center", va="center", fontsize=7)
-    present = {int(n) for n in np.unique(plane.values)}
-    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
+            ax.annotate(words, (xs[column], ys[row]), color="white", ha="center", va="center", fontsize=7)
+    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
                     title=NO_INTERVAL)  # fmt: skip
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
 
 def starvation_band(dataset: xr.Dataset) -> Figure:
-    """Hot set against link, with the two edges of the band: one slice, and the threshold."""
+    """Draw hot set over link, with the two boundaries of the starvation band: one slice, and the threshold.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sweep over policy, hot set and link.
+    """
     from matplotlib.figure import Figure
 
+    dataset = _with_categories(dataset)
+    x, y = _axis(dataset, LINK), _axis(dataset, HOT_SET)
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
     plane = dataset["category"]
-    category_panel(plane, ax, "bandwidth", "size")
-    xs = plane.bandwidth.values
-    pushed = effective_link(xs)
+    category_panel(plane, ax, x, y)
+    xs = plane[x].values
+    inputs = Inputs.at(dataset)._replace(link=xs)
+    limit = seconds_text(inputs.downtime_limit_s)
     lines = {
-        "slice": boundary(ax, xs, SLICE_S * pushed, "one slice: 51 ms of the link"),
-        "threshold": boundary(ax, xs, 0.3 * pushed, "threshold: link x 300 ms", 1),
+        "slice": boundary(ax, xs, slice_bytes(inputs), "slice: sent in one iteration"),
+        "threshold": boundary(ax, xs, threshold_bytes(inputs), f"threshold: bandwidth x {limit}", 1),
     }
-    present = {int(n) for n in np.unique(plane.values)}
-    category_legend(figure, present, lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
+    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
                     title=NO_INTERVAL)  # fmt: skip
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
 
-def _started_it() -> Scenario:
-    """The case that started it: a hot set between what a turn sends and the threshold."""
-    scenario = experiments(2)["convergence"].scenario.replace("guest.regions.0.size", "200 MiB")
-    return scenario.replace("guest.regions.0.write_rate", "4 GB/s")
+def commit_4e1871c450_scenario() -> Scenario:
+    """The case of QEMU commit 4e1871c450: a hot set between what an iteration sends and the threshold."""
+    scenario = experiments(2)["convergence"].scenario.replace(HOT_SET, "200 MiB")
+    return scenario.replace(WRITE_RATE, "4 GB/s")
 
 
-def two_policies() -> tuple[Figure, list[Any]]:
-    """The case that started it: one guest, both policies side by side, turn by turn."""
+def two_policies() -> tuple[Figure, list[pd.DataFrame]]:
+    """Draw both policies on :func:`commit_4e1871c450_scenario` side by side: pending, and bytes sent by device.
+
+    Returns
+    -------
+    figure : Figure
+    timelines : list of DataFrame
+        One a policy.
+    """
     from matplotlib.figure import Figure
 
     from migkit.run.simulate import simulate
 
-    scenario = _started_it()
+    scenario = commit_4e1871c450_scenario()
     figure = Figure(figsize=(PAGE_IN, 3.6))
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     timelines = []
@@ -153,13 +243,20 @@ def two_policies() -> tuple[Figure, list[Any]]:
     return figure, timelines
 
 
-def who_is_given_what() -> tuple[Figure, list[Any]]:
-    """Shares of the link: RAM and three devices, under either policy and with a link faster than max-bandwidth."""
+def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
+    """Draw the shares of the link of RAM and three devices, under both policies and above and below max-bandwidth.
+
+    Returns
+    -------
+    figure : Figure
+    timelines : list of DataFrame
+        One a panel.
+    """
     from matplotlib.figure import Figure
 
     from migkit.run.simulate import simulate
 
-    unlimited, limited = _started_it(), experiments(2)["starvation"].scenario
+    unlimited, limited = commit_4e1871c450_scenario(), experiments(2)["starvation"].scenario
     cases = (
         ("(a) serialized, 10 Gbit/s, no limit", unlimited.replace("policy", "serialized")),
         ("(b) unserialized, 10 Gbit/s, no limit", unlimited.replace("policy", "unserialized")),
@@ -188,20 +285,28 @@ def who_is_given_what() -> tuple[Figure, list[Any]]:
 
 
 def count_map(dataset: xr.Dataset) -> Figure:
-    """Dirty rate against link, a small panel for every number of VFIO devices of the map."""
+    """Draw dirty rate over link, a small panel for every number of VFIO devices.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sweep over policy, device count, dirty rate and link.
+    """
     from matplotlib.figure import Figure
 
-    counts = dataset["count"].values.tolist()
+    dataset = _with_categories(dataset)
+    x, y = _axis(dataset, LINK), _axis(dataset, WRITE_RATE)
+    counts = _counts(dataset)
     columns = min(3, len(counts))
     rows = -(-len(counts) // columns)
     figure = Figure(figsize=(PAGE_IN, 1.1 + 1.55 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     present: set[int] = set()
     for place, (ax, count) in enumerate(zip(axes.flat, counts, strict=False)):
-        plane = dataset["category"].sel(count=count)
-        present |= {int(n) for n in np.unique(plane.values)}
-        category_panel(plane, ax)
-        ax.set_title(f"{count} VFIO device" + ("" if count == 1 else "s"))
+        plane = dataset["category"].sel({_axis(dataset, DEVICES): count})
+        present |= _present(plane)
+        category_panel(plane, ax, x, y)
+        ax.set_title(_devices_title(count))
         if place % columns:
             ax.set_ylabel("")
         if place + columns < len(counts):
@@ -215,39 +320,53 @@ def count_map(dataset: xr.Dataset) -> Figure:
 
 
 def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
-    """The critical dirty rate, the band of hot sets that starve, and how far the bitmap engine is from both."""
+    """Draw the critical dirty rate, the band of hot sets that starve a device, and the bitmap engine's deviation.
+
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        The study's ``frontier``, ``hot_set_band``, ``frontier_bitmap`` and ``frontier_expected``.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(PAGE_IN, 2.9))
     rates, band, deviation = figure.subplots(1, 3)
-    frontier = datasets["frontier"]
-    # without a device the policies are the same; the serialized line is the same for 1 device and for 8
+    frontier, bitmap = datasets["frontier"], datasets["frontier_bitmap"]
+    # without a device both policies are the same; the serialized line is the same for 1 device and for 8
     shown = ((0, "serialized", "either, no device"), (1, "serialized", "serialized, 1 device"),
              (8, "unserialized", "unserialized, 8 devices"))  # fmt: skip
     for number, (count, policy, label) in enumerate(shown):
-        line = frontier.sel(count=count, policy=policy)
-        critical_values(line, rates, "bandwidth", label, number, says_engine=False)
+        line = frontier.sel({_axis(frontier, DEVICES): count, _axis(frontier, "policy"): policy})
+        critical_values(line, rates, _axis(line, LINK), label, number, says_engine=False)
     rates.set_title(f"(a) {NO_INTERVAL}")
     rates.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
-    critical_band(datasets["hot_set_band"], band, "bandwidth", "device starves")
+    critical_band(datasets["hot_set_band"], band, _axis(datasets["hot_set_band"], LINK), "device starves")
     band.set_title("(b) serialized, 1 device")
     band.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
-    critical_deviation(datasets["frontier_bitmap"], datasets["frontier_expected"], deviation, "bandwidth")
-    deviation.set_title("(c) serialized, 2 GiB guest")
+    critical_deviation(bitmap, datasets["frontier_expected"], deviation, _axis(bitmap, LINK))
+    deviation.set_title(f"(c) serialized, {swept_scenario(bitmap).guest.ram} guest")
     deviation.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
     figure.subplots_adjust(left=0.075, right=0.99, top=0.92, bottom=0.39, wspace=0.46)
     return figure
 
 
 def probability_figure(dataset: xr.Dataset) -> Figure:
-    """The probability of convergence across the serialized edge, both policies."""
+    """Draw the probability of convergence over the dirty rate, both policies.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        A sweep of the bitmap engine over policy, dirty rate and replicate.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(COLUMN_IN, 2.5))
     ax = figure.subplots()
-    sure = convergence(dataset)
-    for number, policy in enumerate(sure["policy"].values):
-        convergence_probability(sure.sel(policy=policy), ax, "write_rate", str(policy), number)
+    probability = convergence(dataset)
+    policies = _axis(dataset, "policy")
+    for number, policy in enumerate(probability[policies].values):
+        line = probability.sel({policies: policy})
+        convergence_probability(line, ax, _axis(dataset, WRITE_RATE), str(policy), number)
     ax.legend(loc="lower left")
     figure.subplots_adjust(left=0.2, right=0.98, top=0.97, bottom=0.17)
     return figure
@@ -257,7 +376,13 @@ TITLES = {"convergence": "convergence", "total_time_s": "total time", "downtime_
 
 
 def sensitivity_figure(dataset: xr.Dataset) -> Figure:
-    """Sobol indices, a row a policy and a column an output."""
+    """Draw Sobol indices, a row a policy and a column an output.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of :func:`migkit.sensitivity`, joined along ``policy``.
+    """
     from matplotlib.figure import Figure
 
     policies, outputs = dataset["policy"].values, dataset["output"].values
@@ -278,17 +403,27 @@ def sensitivity_figure(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def validation_figure(configurations: Any) -> Figure:
-    """Predicted against measured total time of the runs of real QEMU."""
+def validation_figure(configurations: pd.DataFrame) -> Figure:
+    """Draw predicted against measured total time of the runs of real QEMU, and the distribution of the errors.
+
+    Parameters
+    ----------
+    configurations : DataFrame
+        Of :func:`migkit.qemu.validation.by_configuration`.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(COLUMN_IN, COLUMN_IN), layout="constrained")
-    validation(configurations, figure.subplots())
+    figure = Figure(figsize=(PAGE_IN, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    validation(configurations, left)
+    left.set_title("(a) total time")
+    prediction_errors(configurations, right)
+    right.set_title("(b) error of the total time")
     return figure
 
 
-def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: Any = None) -> list[Path]:
-    """Write every figure whose results are there into ``folder``.
+def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: pd.DataFrame | None = None) -> list[Path]:
+    """Write every figure whose results are given into ``folder``.
 
     Parameters
     ----------
@@ -317,7 +452,7 @@ def write_all(datasets: Mapping[str, xr.Dataset], folder: Path, measured: Any = 
     return written
 
 
-def write_validation(measured: Any, folder: Path) -> list[Path]:
+def write_validation(measured: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the figure of predicted against measured into ``folder``.
 
     Parameters
@@ -340,10 +475,10 @@ FIGURES: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Figure]]
     "probability": (("edge",), lambda found: probability_figure(found["edge"])),
     "sensitivity": (("sensitivity",), lambda found: sensitivity_figure(found["sensitivity"])),
 }
-"""Figures by name: the experiments they need, and what draws them."""
+"""Figures by name: the experiments they need, and the function that draws them."""
 
-SIMULATED = {"two-policies": two_policies, "shares": who_is_given_what}
-"""Figures by name that need no stored results: single migrations."""
+SIMULATED = {"two-policies": two_policies, "shares": device_shares}
+"""Figures of single migrations by name; they need no stored results."""
 
 
 def _saved(folder: Path, name: str, figure: Figure, data: list[Any]) -> list[Path]:
@@ -351,6 +486,6 @@ def _saved(folder: Path, name: str, figure: Figure, data: list[Any]) -> list[Pat
 
     engines = sorted({str(each.attrs.get("engine", "expected")) for each in data})
     seeds = sorted({int(each.attrs.get("seed", 0)) for each in data})
-    notes = {"figure": name, "data_sha256": data_hash(*data), "migkit": migkit.__version__}
+    notes: dict[str, Any] = {"figure": name, "data_sha256": data_hash(*data), "migkit": migkit.__version__}
     notes |= {"engine": ", ".join(engines), "seed": seeds[0] if len(seeds) == 1 else seeds}
     return save_figure(figure, folder / name, notes)

@@ -1,8 +1,7 @@
 """The named experiments behind the figures and notebooks.
 
-An experiment is a scenario and what is varied, nothing else. ``migkit study`` runs the maps and sets what is simulated
-beside what :mod:`migkit.analysis.closed_form` says of each point; the further experiments are computed when a figure
-needs them.
+An experiment is a scenario and its axes. ``migkit study`` runs the maps and compares each of their points with
+:mod:`migkit.analysis.closed_form`; the further experiments are computed when a figure needs them.
 """
 
 from __future__ import annotations
@@ -16,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.analysis.closed_form import CATEGORIES, category, derived_at
-from migkit.kernels.stamp import source_digest
+from migkit.analysis.closed_form import POLICIES, categories
+from migkit.kernels.state import MODEL_VERSION
+from migkit.results import validated
 from migkit.scenario.errors import AnotherSweep
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 from migkit.scenario.units import geomspace, linspace
 
 if TYPE_CHECKING:
     import xarray as xr
-
-POLICIES = ("serialized", "unserialized")
 
 
 @dataclass(frozen=True)
@@ -49,28 +47,16 @@ class Experiment:
     axes: Mapping[str, Sequence[Any]]
 
     def axes_text(self) -> str:
-        """The axes as JSON: what a stored result is compared with."""
+        """The axes as JSON, by which a stored result is recognised."""
         return json.dumps({path: list(values) for path, values in self.axes.items()})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-        """Sweep with the expected engine; the Dataset gets the simulated and the derived category."""
-        dataset = _swept(self, "expected", progress, folder)
-        completed = dataset["outcome"] == 0
-        serialized, unserialized = (completed.sel(policy=policy, drop=True) for policy in POLICIES)
-        notes = {"flag_values": list(range(4)), "flag_meanings": "; ".join(CATEGORIES)}
-        simulated = serialized.copy(data=category(serialized.values, unserialized.values).astype(np.int8))
-        dataset["category"] = simulated.assign_attrs(notes, long_name="who converges")
-        for name, window_syncs in (("derived", False), ("derived_window_syncs", True)):
-            verdict = derived_at(dataset, self.scenario, window_syncs)
-            words = "who converges by the derivation"
-            if window_syncs:
-                words += ", the threshold from a window in which every turn syncs"
-            dataset[name] = verdict.assign_attrs(notes, long_name=words)
-        return dataset
+        """Sweep with the expected engine; the Dataset has the simulated and the derived categories."""
+        return categories(_swept(self, "expected", progress, folder))
 
 
 class Repeated(Experiment):
-    """Migrations of the bitmap engine; the axis ``replicate`` repeats them, so that they have a spread."""
+    """Migrations of the bitmap engine, repeated along the axis ``replicate``."""
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
         """Sweep with the bitmap engine."""
@@ -91,7 +77,7 @@ class Flip(Experiment):
         return json.dumps({"over": super().axes_text(), **bisected})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-        """Bisect; seconds, so that nothing is kept on the way."""
+        """Bisect; an interrupted run keeps nothing."""
         from migkit.analysis.frontier import frontier
 
         return frontier(self.scenario, self.axis, self.between, self.axes, progress=progress, **self.arguments)
@@ -109,7 +95,7 @@ class Sensitive(Experiment):
         return json.dumps({"over": super().axes_text(), "ranges": dict(self.ranges), "points": self.points})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-        """One analysis a value of the axis; seconds each, so that nothing is kept on the way."""
+        """One analysis for each value of the axis; an interrupted run keeps nothing."""
         import xarray as xr
 
         from migkit.analysis.sensitivity import sensitivity
@@ -119,15 +105,15 @@ class Sensitive(Experiment):
             sensitivity(self.scenario.replace(path, value), self.ranges, points=self.points, progress=progress)
             for value in values
         ]
-        completed = ("completed", [one.attrs.pop("completed") for one in found])
+        completed = [one.attrs.pop("completed") for one in found]
         joined = xr.concat(found, xr.Variable(path, np.array(values, dtype=object)), combine_attrs="override")
-        joined["completed"] = (path, completed[1], {"units": "1", "long_name": "share that completed"})
-        # the text of the scenario that all share, not that of the first value
-        return joined.assign_attrs(description=self.scenario.to_toml())
+        # the scenario that all values of the axis share
+        joined = joined.assign(completed=(path, completed)).assign_attrs(description=self.scenario.to_toml())
+        return validated(joined, "sensitivity")
 
 
 def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | None) -> xr.Dataset:
-    """Sweep in memory, or with a folder in a store beside the result, so that an interrupted run goes on."""
+    """Sweep in memory, or with a folder in a store beside the result: an interrupted run resumes from there."""
     from migkit.run.many import sweep
 
     if folder is None:
@@ -136,7 +122,7 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     try:
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
     except AnotherSweep:
-        shutil.rmtree(path)  # begun by another version, or with other axes
+        shutil.rmtree(path)  # of another version, or with other axes
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
     return dataset.load().drop_encoding()
 
@@ -294,15 +280,29 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
 
 
 def run(experiment: Experiment, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-    """Compute an experiment; with a folder, a sweep goes on with what an interrupted run has left there."""
+    """Compute an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    progress : bool, default False
+        Count the migrations while they are computed.
+    folder : Path, optional
+        Keep the finished part of a sweep here: an interrupted run resumes from there.
+
+    Returns
+    -------
+    Dataset
+        With the experiment's name, question and axes as attributes.
+    """
     dataset = experiment.computed(progress, folder)
     named = {"experiment": experiment.name, "question": experiment.question, "axes": experiment.axes_text()}
-    # frontiers write one policy into the text; stored results are compared with what the experiment says
-    return dataset.assign_attrs(named | {"description": experiment.scenario.to_toml(), "model_sha256": source_digest()})
+    # a frontier's own description has the policy in it, by which a stored result would not be recognised
+    return dataset.assign_attrs(named | {"description": experiment.scenario.to_toml(), "model_version": MODEL_VERSION})
 
 
 def result(experiment: Experiment, folder: Path, progress: bool = False) -> xr.Dataset:
-    """The result of an experiment: read if it is stored in ``folder``, else computed and stored there.
+    """Read the result of an experiment from ``folder``, or compute it and store it there.
 
     Parameters
     ----------
@@ -324,35 +324,72 @@ def result(experiment: Experiment, folder: Path, progress: bool = False) -> xr.D
 
 
 def store(dataset: xr.Dataset, folder: Path) -> Path:
-    """Write the result of an experiment to ``folder/<experiment>.zarr``; an older one is replaced when it is whole."""
+    """Write the result of an experiment to ``folder/<experiment>.zarr``, in place of an older one.
+
+    :func:`load` finds the older result or the new one at every moment, and after a kill at any moment.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of :func:`run`.
+    folder : Path
+        Made if it does not exist.
+
+    Returns
+    -------
+    Path
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{dataset.attrs['experiment']}.zarr"
-    unfinished = path.with_suffix(".unfinished")
+    unfinished, old = path.with_suffix(".unfinished"), path.with_suffix(_OLD)
     shutil.rmtree(unfinished, ignore_errors=True)
     dataset.to_zarr(unfinished, consolidated=False)
-    shutil.rmtree(path, ignore_errors=True)
+    # a folder cannot be renamed over another one
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
     unfinished.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path
 
 
+_OLD = ".old.zarr"
+"""Suffix of a result while a new one takes its place."""
+
+
 def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
-    """Read a stored result; None if there is none, or if scenario, axes, kernels or version of migkit were others."""
+    """Read a stored result.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+
+    Returns
+    -------
+    Dataset or None
+        None if there is no result, or if it has another scenario, other axes, or another version of the model or of
+        migkit.
+    """
     import xarray as xr
 
     import migkit
 
-    path = folder / f"{experiment.name}.zarr"
-    if not path.is_dir():
-        return None
-    dataset = xr.load_dataset(path, engine="zarr", consolidated=False)
     wanted = {
         "description": experiment.scenario.to_toml(),
         "axes": experiment.axes_text(),
         "migkit_version": migkit.__version__,
-        "model_sha256": source_digest(),
+        "model_version": MODEL_VERSION,
     }
-    return dataset if all(dataset.attrs.get(key) == value for key, value in wanted.items()) else None
+    path = folder / f"{experiment.name}.zarr"
+    for place in (path, path.with_suffix(_OLD), path):  # the new one may appear meanwhile
+        try:
+            dataset = xr.load_dataset(place, engine="zarr", consolidated=False)
+        except FileNotFoundError:
+            continue
+        return dataset if all(dataset.attrs.get(key) == value for key, value in wanted.items()) else None
+    return None
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What the study found: simulated beside derived, in tables and in words."""
+"""What the study found: simulated against derived categories, in tables and in words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.analysis.closed_form import CATEGORIES, ONLY_UNSERIALIZED, STARVES_ABOVE
-from migkit.study.experiments import POLICIES, experiments
+from migkit.analysis.closed_form import (
+    CATEGORIES,
+    ONLY_UNSERIALIZED,
+    POLICIES,
+    STARVES_ABOVE,
+    Inputs,
+    coordinate,
+    threshold_bytes,
+)
+from migkit.results import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,26 +25,35 @@ if TYPE_CHECKING:
 
 __all__ = ["findings", "outcomes", "report", "wedge"]
 
+_DEVICES = "devices.0.count"
+
 
 def _planes(datasets: Mapping[str, xr.Dataset]) -> Iterator[tuple[str, xr.Dataset]]:
-    """Every experiment by its name; of the main map, one plane a device count."""
+    """Each experiment by its name; one with several device counts is split into a plane for each."""
     for name, dataset in datasets.items():
-        if "count" not in dataset.dims:
+        counts = coordinate(dataset, _DEVICES)
+        if counts is None or not counts.ndim:
             yield name, dataset
             continue
-        for number in dataset["count"].values:
-            yield f"{name}, {number} device{'' if number == 1 else 's'}", dataset.sel(count=number)
+        for number in counts.values:
+            yield f"{name}, {number} device{'' if number == 1 else 's'}", dataset.sel({counts.name: number})
 
 
 def findings(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Points per category, simulated and derived, and where the two part.
+    """Count the points of each category, simulated and derived, and those in which the two differ.
+
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        Of :func:`migkit.analysis.closed_form.categories`, by name.
 
     Returns
     -------
     DataFrame
-        One row an experiment (the main map: one a device count). ``differ`` points, of which ``between thresholds``
-        have pending bytes between the threshold of a window without syncs and that of one in which every turn syncs;
-        the rest lies ``rest from edge`` (relative distance along the nearer axis) from an edge, at most.
+        One row an experiment (if it has several device counts: one a count). Of the ``differ`` points,
+        ``between thresholds`` have pending bytes between the threshold of a window without syncs and that of one in
+        which every iteration syncs; the rest lies at most ``rest from edge`` from an edge (relative distance along the
+        nearer axis). ``agree`` is the share of points in which both are the same.
     """
     import pandas as pd
 
@@ -58,7 +75,7 @@ def findings(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def _edge_distance(plane: xr.Dataset, differ: np.ndarray) -> float:
-    """The largest relative distance, along either axis, from these points to one that is derived as they came out."""
+    """The largest relative distance, along the nearer axis, from these points to one derived as they were simulated."""
     y, x = plane["category"].dims
     ratios = (plane[dim].values[1:] / plane[dim].values[:-1] for dim in (y, x))
     y_step, x_step = (float(np.median(ratio)) for ratio in ratios)
@@ -76,10 +93,19 @@ def _edge_distance(plane: xr.Dataset, differ: np.ndarray) -> float:
 
 
 def outcomes(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Migrations per policy and outcome."""
-    import pandas as pd
+    """Count the migrations of each policy by outcome.
 
-    from migkit.results import Outcome
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        Sweeps with both policies as an axis, by name.
+
+    Returns
+    -------
+    DataFrame
+        One row an experiment and policy, one column an outcome.
+    """
+    import pandas as pd
 
     rows = []
     for name, dataset in datasets.items():
@@ -91,48 +117,68 @@ def outcomes(datasets: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def report(datasets: Mapping[str, xr.Dataset]) -> str:
-    """What the study found, beside what is derived from the loop's constants; plain text."""
+    """Write what the study found beside what is derived from the loop's constants.
+
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        Results of the maps of the study, by name.
+
+    Returns
+    -------
+    str
+        Plain text.
+    """
     found = findings(datasets)
+    table = found[["experiment"]].copy()
+    for words in CATEGORIES:
+        table[words] = found[words].astype(str) + " / " + found[f"{words} (derived)"].astype(str)
+    table["agree"] = found["agree"].map("{:.2%}".format)
+    table["differ"] = found["differ"]
     lines = ["", "Points by who converges, simulated / derived:"]
-    width = max(len(name) for name in found["experiment"])
-    lines.append(f"{'':{width}}" + "".join(f"  {words:>17}" for words in CATEGORIES) + "    agree  differ")
-    for row in found.to_dict("records"):
-        pairs = [f"{row[words]} / {row[words + ' (derived)']}" for words in CATEGORIES]
-        cells = "".join(f"  {pair:>17}" for pair in pairs)
-        lines.append(f"{row['experiment']:{width}}{cells}  {row['agree']:7.2%}  {row['differ']:6d}")
-    lines += ["", "Migrations by policy and outcome:"]
-    lines += ["  " + line for line in outcomes(datasets).to_string(index=False).splitlines()]
+    for each in (table, outcomes(datasets)):
+        lines += ["  " + line for line in each.to_string(index=False).splitlines()]
+        lines += ["", "Migrations by policy and outcome:"] if each is table else []
     differ, explained = int(found["differ"].sum()), int(found["between thresholds"].sum())
     points, rest = int(found["points"].sum()), float(found["rest from edge"].max())
-    said = [
-        "Derived: L is what the thread pushes through the link, M max-bandwidth, D the downtime limit; a turn sends a "
-        "slice S = min(0.051 s L, 0.1 s M), and the threshold is min(L, M) D. A serialized walk starves a device "
-        "behind RAM when the part of the hot set that is rewritten in a turn is above S; an unserialized one when also "
-        f"L > {STARVES_ABOVE:.2f} M. RAM fits when what is dirty after a sync, with the devices' stop-copy, is below "
-        "the threshold. For a hot set that is rewritten within a turn this is the band S < hot set < threshold.",
+    paragraphs = [
+        "Derived: L is the rate at which the thread pushes pages through the link, M max-bandwidth, D the downtime "
+        "limit; an iteration sends a slice S = min(0.051 s L, 0.1 s M), and the threshold is min(L, M) D. Serialized "
+        "iteration starves a device behind RAM when the part of the hot set that is rewritten in an iteration is above "
+        f"S; unserialized iteration only when also L > {STARVES_ABOVE:.2f} M. RAM fits when what is dirty after a "
+        "sync, with the devices' stop-copy, is below the threshold. For a hot set that is rewritten within an "
+        "iteration this is the band S < hot set < threshold.",
         f"The two differ in {differ} of {points} points. In {explained} of them the pending bytes lie between two "
-        "thresholds: that of a window without a sync, and that of a window in which every turn syncs and therefore "
-        "sends less. Which one counts depends on where the window ends. The rest lies within "
+        "thresholds: that of a window without a sync, and that of a window in which every iteration syncs and "
+        "therefore sends less. Which one counts depends on where the window ends. The rest lies within "
         f"{rest:.1%} of an edge: a call of RAM ends at its next check, up to 64 pages late; bytes count in flushes of "
         "32 pages; the first passes may leave less RAM dirty than the steady state does.",
     ]
     if beyond := wedge(datasets):
-        said.append(
+        paragraphs.append(
             f"In {beyond} of the points where only unserialized iteration converges the hot set is larger than the "
             "threshold: it is rewritten so slowly that it is never dirty as a whole."
         )
-    for paragraph in said:
+    for paragraph in paragraphs:
         lines += ["", *textwrap.wrap(paragraph, 110)]
     return "\n".join(lines)
 
 
-def wedge(datasets: Mapping[str, xr.Dataset], downtime_limit_s: float = 0.3) -> int:
-    """Points of the main map where only unserialized iteration converges though the hot set is above the threshold."""
-    from migkit.analysis.closed_form import effective_link
+def wedge(datasets: Mapping[str, xr.Dataset]) -> int:
+    """Count the points of the main map where only unserialized iteration converges with a hot set above the threshold.
 
+    Parameters
+    ----------
+    datasets : mapping of str to Dataset
+        With the experiment ``convergence``; without it there are none.
+
+    Returns
+    -------
+    int
+    """
     if "convergence" not in datasets:
         return 0
     dataset = datasets["convergence"]
-    hot_set = experiments(2)["convergence"].scenario.guest.regions[0].size
-    above = effective_link(dataset["bandwidth"]) * downtime_limit_s < hot_set
+    inputs = Inputs.at(dataset)
+    above = threshold_bytes(inputs) < inputs.hot_set
     return int(((dataset["category"] == ONLY_UNSERIALIZED) & above).sum())
