@@ -1,7 +1,7 @@
 """The results: outcomes and their sentences, the registry of variables, labelled tables.
 
-A kernel fills integer columns (:class:`migkit.kernels.parameters.Outputs`): nanoseconds, bytes, pages, and -1 where
-something never happened. Users get SI units, ``NaN`` for *never*, names that carry their unit, and attributes that say
+A kernel leaves integers (:class:`migkit.kernels.state.Reports`): nanoseconds, bytes, pages, and -1 where something never
+happened. Users get SI units, ``NaN`` for *never*, names that carry their unit, and attributes that say
 how the numbers were made. That conversion is done here and nowhere else.
 
 :data:`VARIABLES` declares every variable of every Dataset that migkit returns; :func:`validated` holds a Dataset
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from migkit.kernels import state
-from migkit.kernels.parameters import Outputs
+from migkit.kernels.state import Reports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +38,7 @@ __all__ = [
     "attributes",
     "provenance",
     "sentence",
+    "stored",
     "to_dataset",
     "to_frame",
     "validated",
@@ -94,7 +95,7 @@ class Variable(NamedTuple):
     meaning: str
     """May refer to attributes of the Dataset (``{axis}``), and with a ``{name}`` to its ``{meaning}``."""
     column: str = ""
-    """Of a sweep: the column of :class:`~migkit.kernels.parameters.Outputs` it comes from."""
+    """Of a sweep: the field of the records of :class:`~migkit.kernels.state.Reports` that it comes from."""
     everywhere: bool = True
     """Whether it has all the axes of the Dataset; if False, some of them."""
     flags: Mapping[int, str] | None = None
@@ -113,6 +114,7 @@ _OUTCOMES = {int(outcome): outcome.label for outcome in Outcome}
 
 def _of_sweep(column: str, name: str, unit: str, meaning: str) -> Variable:
     dims = ("device",) if column.startswith("device_") else ()
+    column = column.removeprefix("device_") if dims else column
     dtype = "int8" if column == "outcome" else "float64" if unit == "s" else "int64"
     return Variable("sweep", name, dims, dtype, unit, meaning, column, flags=_OUTCOMES if name == "outcome" else None)
 
@@ -130,8 +132,7 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("downtime_destination_ns", "downtime_destination_s", "s",
               "part of the downtime: last bytes on the wire, load at the destination, round trip"),
     _of_sweep("sync_count", "sync_count", "1", "bitmap syncs, as dirty-sync-count reports them"),
-    # the column is called iterations in kernels.state.REPORT
-    _of_sweep("turns", "iterations", "1", "calls of qemu_savevm_state_iterate"),
+    _of_sweep("iterations", "iterations", "1", "calls of qemu_savevm_state_iterate"),
     _of_sweep("bytes_sent", "bytes_sent", "B", "everything put into the stream"),
     _of_sweep("ram_pages_sent", "ram_pages_sent", "1", "RAM pages sent, normal and zero, with the switchover"),
     _of_sweep("ram_zero_pages", "ram_zero_pages", "1", "zero pages among them"),
@@ -151,7 +152,7 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("device_starved_ns", "device_starved_s", "s", "time of the iterations that ended before the device"),
     _of_sweep("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
 )  # fmt: skip
-"""The variables that come from a column of ``Outputs``, in its order."""
+"""The variables that come from a field of a report, in its order."""
 
 _FLIPS = {-1: "no_flip"} | _OUTCOMES
 
@@ -234,28 +235,34 @@ VARIABLES: tuple[Variable, ...] = (
 """The registry: every variable of every Dataset that migkit returns."""
 
 
-def values(outputs: Outputs) -> dict[str, np.ndarray]:
-    """Convert kernel columns to result variables.
+def stored(reports: Reports, variable: Variable) -> np.ndarray:
+    """The numbers of a variable as the kernels left them: integers, -1 for a time that never came; a view."""
+    records = reports.devices if variable.dims else reports.migrations
+    return records.view(np.ndarray)[variable.column]
+
+
+def values(reports: Reports) -> dict[str, np.ndarray]:
+    """Convert what the kernels left to result variables.
 
     Parameters
     ----------
-    outputs : Outputs
-        Columns of a kernel, one row per migration.
+    reports : Reports
+        One row per migration.
 
     Returns
     -------
     dict of str to ndarray
         One array for each of :data:`SWEEP_VARIABLES`, in that order; times in seconds with ``NaN`` for *never*,
-        everything else unchanged but for the type, and not copied if the type is right.
+        everything else unchanged but for the type.
     """
     table = {}
     for variable in SWEEP_VARIABLES:
-        column = np.asarray(getattr(outputs, variable.column))
+        column = stored(reports, variable)
         if variable.unit == "s":
-            table[variable.name] = np.asarray(column * 1e-9)
+            table[variable.name] = column * 1e-9
             table[variable.name][column < 0] = np.nan
         else:
-            table[variable.name] = column.astype(variable.dtype, copy=False)
+            table[variable.name] = column.astype(variable.dtype)
     return table
 
 
@@ -499,21 +506,21 @@ def _entry(known: Iterable[Variable], name: str) -> Variable | None:
 
 
 def to_dataset(
-    outputs: Outputs,
+    reports: Reports,
     coords: Mapping[str, Any],
     devices: Sequence[str],
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Label kernel columns: the Dataset of a sweep.
+    """Label what the kernels left: the Dataset of a sweep.
 
     Parameters
     ----------
-    outputs : Outputs
+    reports : Reports
         One row per migration; the last of `coords` varies fastest.
     coords : mapping of str to (values, attributes) or values
         One entry per dimension, in order. Empty for a single migration.
     devices : sequence of str
-        Labels of the device columns.
+        Labels of the columns of devices.
     attrs : mapping, optional
         Attributes of the Dataset, such as :func:`provenance`.
 
@@ -534,14 +541,14 @@ def to_dataset(
         array, notes = entry if isinstance(entry, tuple) else (entry, {})
         labelled[dim] = (dim, np.asarray(array), dict(notes))
     shape = tuple(len(entry[1]) for entry in labelled.values())
-    rows = len(np.asarray(outputs.outcome))
+    rows = len(reports.migrations)
     if rows != math.prod(shape):
         raise ValueError(f"{rows} rows do not fill the dimensions {dict(zip(labelled, shape, strict=True))}.")
     # Text as objects, which xarray stores as variable-length text in Zarr: fixed-length text has no specification.
     words = np.array(list(devices), dtype=object)
     labelled["device"] = ("device", words, {"long_name": "device, in list order"})
 
-    table = values(outputs)
+    table = values(reports)
     variables = {}
     for variable in SWEEP_VARIABLES:
         array = table[variable.name]

@@ -18,7 +18,7 @@ from migkit.kernels.ram_bitmap import BitmapRam
 from migkit.kernels.ram_expected import ExpectedRam, widest
 from migkit.kernels.random import DRAW_WORDS, MOST_HITS
 from migkit.kernels.savevm import qemu_savevm_state_setup
-from migkit.kernels.state import Mark, Marks, Migration, Timeline, dtype_of
+from migkit.kernels.state import Mark, Marks, Migration, Records, Reports, Timeline, dtype_of
 from migkit.kernels.verdict import begin_first_lap
 
 CASE, LINK, REGION, DEVICE, STATE, LIVE, REPORT, DEVICE_REPORT, ITERATION, LAP = (
@@ -28,22 +28,6 @@ CASE, LINK, REGION, DEVICE, STATE, LIVE, REPORT, DEVICE_REPORT, ITERATION, LAP =
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
 )
-
-
-class Records(NamedTuple):
-    """Migrations as the kernels take them: one row each, regions and devices padded to the widest row."""
-
-    cases: np.ndarray  # records CASE
-    links: np.ndarray  # records LINK
-    regions: np.ndarray  # records REGION, rows x width
-    devices: np.ndarray  # records DEVICE, rows x width
-
-
-class Reports(NamedTuple):
-    """What the kernels leave of migrations."""
-
-    migrations: np.ndarray  # records REPORT
-    devices: np.ndarray  # records DEVICE_REPORT, rows x width
 
 
 class Scratch(NamedTuple):
@@ -70,8 +54,8 @@ def _empty(shape, dtype) -> Any:
 
 
 @cache
-def _never(dtype: np.dtype) -> np.record:
-    """A report of nothing: times -1."""
+def _never(dtype: np.dtype) -> np.ndarray:
+    """One report of nothing: times -1."""
     blank = np.zeros(1, dtype)
     for name in dtype.names:
         if name.endswith("_ns") or name == "culprit":
@@ -177,7 +161,7 @@ def _driver(engine: str) -> Any:
     if numba.config.DISABLE_JIT:
         return migrate_rows
     one = Records(_empty(1, CASE), _empty(1, LINK), _empty((1, 1), REGION), _empty((1, 1), DEVICE))
-    reports = Reports(_empty(1, REPORT), _empty((1, 1), DEVICE_REPORT))
+    reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
     run = _run_of(1, 0, 0, True, None)
     given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1), run)]
@@ -199,6 +183,7 @@ def run(
     stops_early: bool = True,
     own: tuple[Any, Any, Any] | None = None,
     timeline: Timeline | None = None,
+    into: Reports | None = None,
 ) -> Reports:
     """Migrate every row.
 
@@ -218,13 +203,15 @@ def run(
         Answers to the three questions, from :func:`compiled_policy`, for cases that ask for them.
     timeline : Timeline, optional
         Filled iteration by iteration, as far as it goes; for one row.
+    into : Reports, optional
+        Where the reports go; new memory by default.
 
     Returns
     -------
     Reports
     """
     rows, width = records.devices.shape
-    reports = Reports(_empty(rows, REPORT), _empty((rows, width), DEVICE_REPORT))
+    reports = Reports.empty(rows, width) if into is None else into
     reports.migrations[:] = _never(REPORT)
     reports.devices[:] = _never(DEVICE_REPORT)
     stops_early = stops_early and engine == "expected"

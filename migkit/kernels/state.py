@@ -368,6 +368,28 @@ def dtype_of(table: tuple[Field, ...]) -> np.dtype:
     return np.dtype([(field.name, field.dtype, field.shape) for field in table])
 
 
+class Records(NamedTuple):
+    """Migrations as the kernels take them: one row each, regions and devices padded with zeroes to the widest row."""
+
+    cases: np.ndarray  # records CASE
+    links: np.ndarray  # records LINK
+    regions: np.ndarray  # records REGION, rows x width
+    devices: np.ndarray  # records DEVICE, rows x width
+
+
+class Reports(NamedTuple):
+    """What the kernels leave of migrations, one row each."""
+
+    migrations: np.ndarray  # records REPORT
+    devices: np.ndarray  # records DEVICE_REPORT, rows x width
+
+    @classmethod
+    def empty(cls, rows: int, devices: int) -> Reports:
+        """Room for the reports of migrations."""
+        shapes = {REPORT: (rows,), DEVICE_REPORT: (rows, devices)}
+        return cls(*(np.empty(shape, dtype_of(table)).view(np.recarray) for table, shape in shapes.items()))
+
+
 class Mark(NamedTuple):
     """What a window, or an iteration, began with: the fields that grow while it repeats."""
 
