@@ -5,9 +5,9 @@ import pytest
 
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
 from migkit.kernels.parameters import BLOCK, RAM, VFIO, Parameters
-from migkit.scenario.constants import POLICIES
-from migkit.scenario.rows import columns, device_labels
-from migkit.scenario.versions import PROFILES
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import device_labels
+from migkit.scenario.versions import POLICIES, PROFILES
 
 FULL = Scenario(
     guest=Guest(

@@ -7,7 +7,7 @@ from killed_sweep import DESCRIPTION
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, sweep
 from migkit.results import to_frame
 from migkit.run.design import Sweep, differences
-from migkit.run.layout import MOST_MIGRATIONS, Layout
+from migkit.run.grid import MOST_MIGRATIONS, Layout
 from migkit.run.simulate import simulate
 from migkit.run.values import Design, Range
 from migkit.scenario.errors import ScenarioError

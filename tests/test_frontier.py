@@ -11,8 +11,8 @@ from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Scenario
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.closed_form import STARVES_ABOVE, starving_write_rate, sync_seconds
 from migkit.results import Outcome
-from migkit.run.lattice import spaced
 from migkit.run.many import sweep
+from migkit.run.values import spaced
 from migkit.scenario.units import Rate, Seconds
 from migkit.study import experiments as study
 

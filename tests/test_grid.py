@@ -11,8 +11,8 @@ from migkit.kernels.parameters import Outputs
 from migkit.kernels.records import pack
 from migkit.run.grid import Grid
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.rows import columns, device_labels
-from migkit.scenario.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio, device_labels
 
 BASE = Scenario(
     guest=Guest(

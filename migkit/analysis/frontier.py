@@ -15,10 +15,10 @@ from migkit.analysis.intervals import sample_quantile
 from migkit.kernels.parameters import Outputs
 from migkit.results import Outcome
 from migkit.run.design import REPLICATE, Sweep
-from migkit.run.lattice import spaced
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
+from migkit.run.values import spaced
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.scenario import Scenario
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
+from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
-from migkit.run.axes import starting_point
+from migkit.run.design import starting_point
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_POINTS, Range
-from migkit.scenario.constants import ENGINES
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.scenario import Scenario, columns
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from migkit.run.axes import field
+from migkit.run.design import field
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import POLICIES, PROFILES, Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time

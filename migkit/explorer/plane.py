@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from migkit.analysis.closed_form import category
-from migkit.run.axes import starting_point
+from migkit.run.design import starting_point
 from migkit.scenario.scenario import POLICIES, Scenario
 from migkit.scenario.units import Rate
 

@@ -14,7 +14,7 @@ from migkit.explorer.controls import Control, controls_of, movable
 from migkit.explorer.pictures import Map, Timelines
 from migkit.explorer.plane import levels, plane_key
 from migkit.explorer.printed import as_python
-from migkit.run.axes import starting_point
+from migkit.run.design import starting_point
 from migkit.run.simulate import SimulatedMigration, simulate
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.scenario import POLICIES, Scenario

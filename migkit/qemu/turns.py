@@ -11,7 +11,8 @@ from migkit.kernels.parameters import RAM, VFIO, Parameters
 from migkit.kernels.ram import PAGE_HEADER
 from migkit.qemu.predict import PAGE, scenario_of
 from migkit.qemu.traces import runs, trace
-from migkit.scenario.rows import columns, device_labels
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import device_labels
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ import numpy as np
 from migkit import results
 from migkit.kernels.parameters import Outputs
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.simulate import check_whole_number
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
 from migkit.scenario.scenario import Scenario

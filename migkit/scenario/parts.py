@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from migkit.scenario.constants import MAX_DOWNTIME_LIMIT_S
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Flag, Part, Share, Text, number, quantity
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
+from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
 
 # Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
 Size = quantity(Bytes, "0 B", "1024 TiB")

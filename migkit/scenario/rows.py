@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from migkit.kernels.parameters import BLOCK, RAM, VFIO, Parameters
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Ram, Vfio
+from migkit.scenario.scenario import Scenario, device_list
 from migkit.scenario.versions import policy_id
-
-if TYPE_CHECKING:
-    from migkit.scenario.scenario import Scenario
 
 _FLOATS = {
     "idle_zero_share",
@@ -31,43 +29,6 @@ _REGION = tuple(name for name in Parameters._fields if name.startswith("region_"
 _DEVICE = tuple(name for name in Parameters._fields if name.startswith("device_") and name not in
                 ("device_count", "device_state_ns"))  # fmt: skip
 _SCALAR = tuple(name for name in Parameters._fields if name not in _REGION and name not in _DEVICE)
-
-
-def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
-    """Expand the device list: RAM put in its place, one entry for each of several equal devices.
-
-    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place
-    therefore stands behind the disks its list begins with.
-    """
-    placed = list(scenario.devices)
-    if not any(isinstance(device, Ram) for device in placed):
-        first = next((i for i, device in enumerate(placed) if not isinstance(device, Block)), len(placed))
-        placed.insert(first, Ram())
-    return [device for device in placed for _ in range(device.count if isinstance(device, Vfio) else 1)]
-
-
-def device_labels(scenario: Scenario) -> list[str]:
-    """Name the devices, in the order of the columns.
-
-    Examples
-    --------
-    >>> from migkit import Guest, Link, Scenario, Vfio
-    >>> device_labels(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"),
-    ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
-    ['ram', 'vfio0', 'vfio1', 'gpu']
-    """
-    disks = sum(isinstance(device, Block) and not device.name for device in scenario.devices)
-    seen: dict[str, int] = {}
-    labels = []
-    for device in device_list(scenario):
-        if isinstance(device, Ram):
-            labels.append("ram")
-            continue
-        base = device.name or ("vfio" if isinstance(device, Vfio) else "disk")
-        numbered = (not device.name or device.count != 1) if isinstance(device, Vfio) else not device.name and disks > 1
-        labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
-        seen[base] = seen.get(base, 0) + 1
-    return labels
 
 
 def _ns(seconds: float) -> int:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, model_validator
 
-from migkit.scenario.constants import LOOP_SIZES, POLICIES
-from migkit.scenario.errors import ScenarioError, did_you_mean
+from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import Part, Text, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
-from migkit.scenario.rows import columns, device_labels, device_list
-from migkit.scenario.toml_source import read_toml
 from migkit.scenario.units import Seconds
-from migkit.scenario.versions import PROFILES, Profile, policy_id, profile
+from migkit.scenario.versions import LOOP_SIZES, POLICIES, PROFILES, Profile, policy_id, profile
 
 __all__ = [
     "POLICIES",
@@ -29,8 +27,9 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Vfio",
-    "columns",
     "device_labels",
+    "device_list",
+    "read_toml",
 ]
 
 _YEAR_S = 365 * 86400
@@ -215,6 +214,43 @@ class Scenario(Part):
         return cls(**table)
 
 
+def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
+    """Expand the device list: RAM put in its place, one entry for each of several equal devices.
+
+    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place
+    therefore stands behind the disks its list begins with.
+    """
+    placed = list(scenario.devices)
+    if not any(isinstance(device, Ram) for device in placed):
+        first = next((i for i, device in enumerate(placed) if not isinstance(device, Block)), len(placed))
+        placed.insert(first, Ram())
+    return [device for device in placed for _ in range(device.count if isinstance(device, Vfio) else 1)]
+
+
+def device_labels(scenario: Scenario) -> list[str]:
+    """Name the devices, in the order of the columns.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, Vfio
+    >>> device_labels(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"),
+    ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
+    ['ram', 'vfio0', 'vfio1', 'gpu']
+    """
+    disks = sum(isinstance(device, Block) and not device.name for device in scenario.devices)
+    seen: dict[str, int] = {}
+    labels = []
+    for device in device_list(scenario):
+        if isinstance(device, Ram):
+            labels.append("ram")
+            continue
+        base = device.name or ("vfio" if isinstance(device, Vfio) else "disk")
+        numbered = (not device.name or device.count != 1) if isinstance(device, Vfio) else not device.name and disks > 1
+        labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
+        seen[base] = seen.get(base, 0) + 1
+    return labels
+
+
 def _replaced(holder: Any, steps: list[str], value: Any, done: tuple[str, ...]) -> Any:
     """Rebuild `holder` with the field at the end of `steps` changed; parts off the path are shared."""
     step, *rest = steps
@@ -236,3 +272,45 @@ def _replaced(holder: Any, steps: list[str], value: Any, done: tuple[str, ...]) 
         return holder.changed(**{step: new})
     except ScenarioError as error:
         raise error.within(".".join(done)) from None
+
+
+def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
+    """Read TOML.
+
+    Parameters
+    ----------
+    source : str or path
+        A file, or TOML text: text is what holds a ``=`` or a line break.
+
+    Returns
+    -------
+    table : dict
+    folder : Path
+        Where paths in it are seen from: the folder of the file, for text the current one.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be read, or is not TOML.
+
+    Examples
+    --------
+    >>> read_toml("seed = 3")[0]
+    {'seed': 3}
+    """
+    if isinstance(source, str) and ("\n" in source or "=" in source):
+        text, where, folder = source, "TOML text", Path()
+    else:
+        where, folder = show(str(source)), Path(source).parent
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ScenarioError("is not a file that exists", value=str(source)) from None
+        except UnicodeDecodeError:
+            raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
+        except OSError as error:
+            raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
+    try:
+        return tomllib.loads(text), folder
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{where} is not valid TOML: {error}") from None

@@ -309,6 +309,8 @@ class Seconds(float):
 
 
 _KINDS: dict[str, type] = {"size": Bytes, "rate": Rate, "time": Seconds}
+SI_UNITS: dict[type, str] = {Bytes: "B", Rate: "B/s", Seconds: "s"}
+"""Unit of a number by the type of its field."""
 FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
 
 
