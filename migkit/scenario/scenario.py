@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import Part, Text, quantity
+from migkit.scenario.fields import Part, Rule, Text, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.units import Seconds
-from migkit.scenario.versions import LOOP_SIZES, POLICIES, PROFILES, Profile, policy_id, profile
+from migkit.scenario.versions import LOOP_SIZES, POLICIES, PROFILES, Profile, policy_code, profile
+from migkit.scenario.views import each
 
 __all__ = [
     "POLICIES",
@@ -40,8 +43,7 @@ def _known_profile(name: str) -> str:
 
 
 def _known_policy(name: str | None) -> str | None:
-    if name is not None:
-        policy_id(name)
+    policy_code("policy", name, PROFILES["9.0"])
     return name
 
 
@@ -112,61 +114,30 @@ class Scenario(Part):
         """
         return self.policy or self.profile.default_policy
 
-    @model_validator(mode="after")
-    def _version_has_it(self) -> Scenario:
-        has, migration, name = self.profile, self.migration, f'profile "{self.qemu}"'
+    def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
-            if isinstance(device, Vfio) and device.count and not has.supports_vfio:
-                raise ScenarioError(f"is a VFIO device, which {name} does not have: use 8.2 or later", f"devices.{i}")
-            if isinstance(device, Block) and not has.supports_block:
-                raise ScenarioError(
-                    f"is a block device, which {name} no longer has: use 9.0 or earlier", f"devices.{i}"
-                )
-        if migration.switchover_ack and not has.supports_switchover_ack:
-            raise ScenarioError(f"is not available in {name}: use 8.2 or later", "migration.switchover_ack", True)
-        if migration.avail_switchover_bandwidth and not has.supports_avail_switchover_bandwidth:
-            given = str(migration.avail_switchover_bandwidth)
-            raise ScenarioError(
-                f"is not available in {name}: use 8.2 or later", "migration.avail_switchover_bandwidth", given
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _devices_have_names(self) -> Scenario:
-        if sum(isinstance(device, Ram) for device in self.devices) > 1:
-            raise ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices")
-        labels = device_labels(self)
-        for i, device in enumerate(self.devices):
-            if getattr(device, "name", "") in LOOP_SIZES:
-                raise ScenarioError("is what a timeline calls a column of its own: choose another name",
-                                    f"devices.{i}.name", device.name)  # fmt: skip
-        if len(set(labels)) < len(labels):
-            twice = max(labels, key=labels.count)
-            raise ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")
-        return self
-
-    @model_validator(mode="after")
-    def _ends_some_day(self) -> Scenario:
-        # Times are 64-bit nanoseconds: what takes a year for one copy would not fit after some rounds.
-        reads, sent = 0.0, self.guest.ram + self.link.send_buffer
-        for device in device_list(self):
-            if isinstance(device, Ram):
-                continue
-            if isinstance(device, Block):
-                size: int = device.size
-            else:
-                size = device.initial_bytes + device.dirty_max + device.stop_copy_bytes
-            sent += size
-            reads += size / device.read_rate
-        if reads > _YEAR_S:
-            raise ScenarioError("need more than a year to be read once: raise their read_rate", "devices")
-        slowest = "fresh_bandwidth" if self.link.fresh_bandwidth else "bandwidth"
-        bandwidth = getattr(self.link, slowest)
-        if sent / bandwidth > _YEAR_S:
-            raise ScenarioError(
-                "needs more than a year to carry RAM and devices once: raise it", f"link.{slowest}", str(bandwidth)
-            )
-        return self
+            if device.kind != "ram":
+                yield _version_has_device(self, device, f"devices.{i}")
+        yield Rule(
+            lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
+            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.2 or later", "migration.switchover_ack",
+                                  True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.migration.avail_switchover_bandwidth > 0)
+            & _lacks(self, "supports_avail_switchover_bandwidth"),
+            lambda: ScenarioError(
+                f"is not available in {_named(self)}: use 8.2 or later",
+                "migration.avail_switchover_bandwidth",
+                str(self.migration.avail_switchover_bandwidth),
+            ),
+        )
+        yield Rule(
+            lambda: sum(device.kind == "ram" for device in self.devices) > 1,
+            lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
+        )
+        yield from _names_differ(self.devices)
+        yield from _within_a_year(self)
 
     def replace(self, path: str, value: Any) -> Scenario:
         """Return a scenario with one field changed, validated as a whole.
@@ -214,21 +185,122 @@ class Scenario(Part):
         return cls(**table)
 
 
-def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
-    """Expand the device list: RAM put in its place, one entry for each of several equal devices.
+def _named(scenario: Scenario) -> str:
+    return f'profile "{scenario.qemu}"'
 
-    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place
-    therefore stands behind the disks its list begins with.
+
+def _lacks(scenario: Any, what: str) -> Any:
+    """Whether the version does not have something, by the name of the profile's field."""
+    return each(lambda qemu: not getattr(PROFILES[qemu], what), scenario.qemu)
+
+
+def _version_has_device(scenario: Any, device: Any, field: str) -> Rule:
+    if device.kind == "vfio":
+        return Rule(
+            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
+            lambda: ScenarioError(
+                f"is a VFIO device, which {_named(scenario)} does not have: use 8.2 or later", field
+            ),
+        )
+    return Rule(
+        lambda: _lacks(scenario, "supports_block"),
+        lambda: ScenarioError(
+            f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field
+        ),
+    )
+
+
+def _names_differ(devices: Sequence[Any]) -> Iterator[Rule]:
+    """No two devices have one name, and none has that of a column of a timeline."""
+    for i, device in enumerate(devices):
+        if device.kind != "ram":
+            yield _no_name_of_the_loop(device, f"devices.{i}.name")
+    kinds = tuple(device.kind for device in devices)
+
+    def named() -> list[Any]:
+        return [value for device in devices for value in (name_of(device), copies(device))]
+
+    def labels(*given: Any) -> tuple[str, ...]:
+        return _labels(tuple(zip(kinds, given[::2], given[1::2], strict=True)))
+
+    def doubled(*given: Any) -> bool:
+        found = labels(*given)
+        return len(set(found)) < len(found)
+
+    def error() -> ScenarioError:
+        found = labels(*named())
+        twice = max(found, key=found.count)
+        return ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")
+
+    yield Rule(lambda: each(doubled, *named()), error, monotone=False)
+
+
+def _no_name_of_the_loop(device: Any, field: str) -> Rule:
+    return Rule(
+        lambda: each(lambda name: name in LOOP_SIZES, device.name),
+        lambda: ScenarioError(
+            "is what a timeline calls a column of its own: choose another name", field, device.name
+        ),
+    )
+
+
+def _within_a_year(scenario: Any) -> Iterator[Rule]:
+    """Times are 64-bit nanoseconds: what takes a year for one copy would not fit after some rounds."""
+    devices = [device for device in scenario.devices if device.kind != "ram"]
+
+    def sent() -> Any:
+        size = scenario.guest.ram + scenario.link.send_buffer
+        return size + sum(1.0 * copies(device) * _size(device) for device in devices)
+
+    def error(field: str) -> ScenarioError:
+        given = str(getattr(scenario.link, field))
+        return ScenarioError("needs more than a year to carry RAM and devices once: raise it", f"link.{field}", given)
+
+    yield Rule(
+        lambda: sum(copies(device) * _size(device) / device.read_rate for device in devices) > _YEAR_S,
+        lambda: ScenarioError("need more than a year to be read once: raise their read_rate", "devices"),
+    )
+    yield Rule(
+        lambda: (scenario.link.fresh_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.fresh_bandwidth),
+        lambda: error("fresh_bandwidth"),
+    )
+    yield Rule(lambda: sent() > _YEAR_S * scenario.link.bandwidth, lambda: error("bandwidth"))
+
+
+def name_of(device: Any) -> Any:
+    """The name that a device was given, "" for none."""
+    return "" if device.kind == "ram" else device.name
+
+
+def copies(device: Any) -> Any:
+    """How many devices an entry of the list stands for."""
+    return device.count if device.kind == "vfio" else 1
+
+
+def _size(device: Any) -> Any:
+    return device.size if device.kind == "block" else device.initial_bytes + device.dirty_max + device.stop_copy_bytes
+
+
+def placed(devices: Sequence[Any]) -> list[Any]:
+    """The device list with RAM in its place.
+
+    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place therefore
+    stands behind the disks that its list begins with.
     """
-    placed = list(scenario.devices)
-    if not any(isinstance(device, Ram) for device in placed):
-        first = next((i for i, device in enumerate(placed) if not isinstance(device, Block)), len(placed))
-        placed.insert(first, Ram())
-    return [device for device in placed for _ in range(device.count if isinstance(device, Vfio) else 1)]
+    found = list(devices)
+    if not any(device.kind == "ram" for device in found):
+        first = next((i for i, device in enumerate(found) if device.kind != "block"), len(found))
+        found.insert(first, Ram())
+    return found
+
+
+def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
+    """Expand the device list: RAM put in its place, one entry for each of several equal devices."""
+    return [device for device in placed(scenario.devices) for _ in range(copies(device))]
 
 
 def device_labels(scenario: Scenario) -> list[str]:
-    """Name the devices, in the order of the columns.
+    """Name the devices, in the order of the records.
 
     Examples
     --------
@@ -237,18 +309,31 @@ def device_labels(scenario: Scenario) -> list[str]:
     ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
     ['ram', 'vfio0', 'vfio1', 'gpu']
     """
-    disks = sum(isinstance(device, Block) and not device.name for device in scenario.devices)
+    return list(_labels(tuple((device.kind, name_of(device), copies(device)) for device in scenario.devices)))
+
+
+class _Entry(NamedTuple):
+    kind: str
+    name: str
+    count: int
+
+
+@lru_cache(maxsize=1024)
+def _labels(entries: tuple[tuple[str, str, int], ...]) -> tuple[str, ...]:
+    """Labels of the devices of a list, each entry a kind, a name and how many there are."""
+    disks = sum(kind == "block" and not name for kind, name, _ in entries)
     seen: dict[str, int] = {}
-    labels = []
-    for device in device_list(scenario):
-        if isinstance(device, Ram):
+    labels: list[str] = []
+    for device in placed([_Entry(*entry) for entry in entries]):
+        if device.kind == "ram":
             labels.append("ram")
             continue
-        base = device.name or ("vfio" if isinstance(device, Vfio) else "disk")
-        numbered = (not device.name or device.count != 1) if isinstance(device, Vfio) else not device.name and disks > 1
-        labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
-        seen[base] = seen.get(base, 0) + 1
-    return labels
+        base = device.name or ("vfio" if device.kind == "vfio" else "disk")
+        numbered = (not device.name or device.count != 1) if device.kind == "vfio" else not device.name and disks > 1
+        for _ in range(device.count):
+            labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
+            seen[base] = seen.get(base, 0) + 1
+    return tuple(labels)
 
 
 def _replaced(holder: Any, steps: list[str], value: Any, done: tuple[str, ...]) -> Any:
