@@ -160,9 +160,9 @@ def frontier(
     ...     migration={"max_bandwidth": 0},
     ... )
     >>> ds = frontier(scenario, "guest.regions.0.write_rate", ["10 MB/s", "20 GB/s"],
-    ...               over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]})
+    ...               over={"link": {"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}})
     >>> ds["critical"].dims, ds["flips"].values.tolist()
-    (('bandwidth', 'flip'), [1, 1])
+    (('link', 'flip'), [1, 1])
     >>> bool((ds["above"] / ds["below"] < 1.0011).all())
     True
     """

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from migkit.analysis.closed_form import category
-from migkit.run.design import starting_point
 from migkit.scenario.scenario import POLICIES, Scenario
 from migkit.scenario.units import Rate
 
@@ -23,7 +22,7 @@ _PIECE = 32  # points computed at once: some milliseconds, after which a slider 
 
 def plane_key(scenario: Scenario) -> Scenario:
     """What the map depends on: the scenario but for the two axes and the policy."""
-    return starting_point(scenario, {RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
+    return scenario.replace_all({RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
 
 
 def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, float]) -> Iterator[xr.DataArray | None]:
@@ -54,7 +53,7 @@ def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, f
 
     sides = [np.geomspace(*ends, POINTS) for ends in (rates, links)]
     axes = {path: [Rate(value) for value in side] for path, side in zip((RATE, LINK), sides, strict=True)}
-    grid = Grid(scenario, {"policy": list(POLICIES), **axes}, {})
+    grid = Grid(scenario, {"policy": list(POLICIES), **axes})
     yield None
     points = np.arange(grid.points).reshape(grid.shape)
     completed = np.full(grid.points, -1, np.int8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -14,10 +15,22 @@ from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Part, number
 from migkit.scenario.units import FORMATS, SI_UNITS, exact_value, geomspace, kind_name, linspace
 
-__all__ = ["MOST_NODES", "Design", "Lattice", "Range", "Spacing", "expanded", "spaced"]
+__all__ = [
+    "MOST_NODES",
+    "MOST_VALUES",
+    "Design",
+    "Lattice",
+    "Range",
+    "Spacing",
+    "expanded",
+    "listed",
+    "spaced",
+]
 
+MOST_VALUES = 1_000_000
+"""Values of an axis."""
 MOST_POINTS = 1 << 17
-"""Points of a design: each is a scenario of its own, checked before anything is computed."""
+"""Points of a design."""
 
 
 class Spacing(Part):
@@ -189,6 +202,26 @@ class Design(Part):
         return {path: rule.values(shares[:, i]) for i, (path, rule) in enumerate(self.ranges.items())}
 
 
+def listed(path: str, given: Any) -> tuple[Any, ...]:
+    """The values of an axis as a tuple.
+
+    Raises
+    ------
+    ScenarioError
+        If `given` is no list, or holds no values, or more than 1,000,000.
+    """
+    if isinstance(given, str | bytes | Mapping | set | frozenset) or not hasattr(given, "__iter__"):
+        raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given)
+    if getattr(given, "ndim", 1) != 1:
+        raise ScenarioError(f"must be a list of values, not an array of {given.ndim} dimensions", path)
+    values = tuple(itertools.islice(given, MOST_VALUES + 1))
+    if len(values) > MOST_VALUES:
+        raise ScenarioError(f"has more than {MOST_VALUES} values, the most an axis may have", path)
+    if not values:
+        raise ScenarioError("has no values: an axis needs at least one", path)
+    return values
+
+
 def expanded(path: str, given: Any) -> Any:
     """The values of an axis: those listed, or those of the rule that is given instead."""
     try:
@@ -200,7 +233,7 @@ def expanded(path: str, given: Any) -> Any:
 
 
 MOST_NODES = 100_000
-"""Nodes of a lattice: each is a scenario of its own, checked before anything is computed (0.13 ms)."""
+"""Nodes of a lattice."""
 
 _TYPES = {unit: kind for kind, unit in SI_UNITS.items()}
 _KINDS = {"B": "size", "B/s": "rate", "s": "time"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     Strict,
+    TypeAdapter,
     model_validator,
 )
 from pydantic import ValidationError as PydanticError
@@ -113,6 +115,21 @@ class Part(BaseModel):
             raise _sentence(error, cls) from None
 
     @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        """Read and check a value of one field as the constructor does, without the rules between fields.
+
+        Examples
+        --------
+        >>> from migkit import Link
+        >>> Link.read("bandwidth", "8 Gbit/s")
+        1 GB/s
+        """
+        try:
+            return _adapter(cls, name).validate_python(plain(value))
+        except PydanticError as error:
+            raise _sentence(error, cls).within(name) from None
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         # What a notebook shows for the constructor: names and defaults, without pydantic's annotations.
         cls.__signature__ = Signature(
@@ -161,6 +178,15 @@ class Part(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
+
+
+@lru_cache(maxsize=256)
+def _adapter(part: type[Part], name: str) -> TypeAdapter[Any]:
+    field = part.model_fields[name]
+    annotation: Any = field.annotation
+    for note in field.metadata:
+        annotation = Annotated[annotation, note]
+    return TypeAdapter(annotation)
 
 
 _PLAIN = {str, int, float, bool, tuple, list, dict, type(None), Bytes, Rate, Seconds}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -30,9 +31,12 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Vfio",
+    "as_scenario",
     "device_labels",
     "device_list",
+    "field",
     "read_toml",
+    "reader",
 ]
 
 _YEAR_S = 365 * 86400
@@ -157,9 +161,42 @@ class Scenario(Part):
         ...
         migkit.ScenarioError: policy = "serialised" is not a scheduling policy: did you mean "serialized"?
         """
-        if not isinstance(path, str) or not path:
-            raise ScenarioError('is not a path to a field, such as "migration.max_bandwidth"', value=path)
-        return _replaced(self, path.split("."), value, ())
+        return self.replace_all({path: value})
+
+    def replace_all(self, values: Mapping[str, Any]) -> Scenario:
+        """Return a scenario with several fields changed at once, validated as a whole.
+
+        Values that fit only together, such as more RAM and a larger region, can be given in any order.
+
+        Parameters
+        ----------
+        values : mapping
+            Values by dotted path, as `replace` takes them.
+
+        Raises
+        ------
+        ScenarioError
+            If a path is none, a value is refused, or the values do not go together.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario
+        >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))
+        >>> scenario.replace_all({"link.bandwidth": "2 GB/s", "link.rtt": "1 ms"}).link.rtt
+        1 ms
+        """
+        changes: dict[str, Any] = {}
+        for path, value in values.items():
+            *steps, last = _steps(path)
+            inner = changes
+            for step in steps:
+                inner = inner.setdefault(step, {})
+                if isinstance(inner, _New):
+                    raise ScenarioError("lies within another field that is changed too: give one of them", path)
+            if last in inner:
+                raise ScenarioError("holds another field that is changed too: give one of them", path)
+            inner[last] = _New(value)
+        return _changed(self, changes, ())
 
     def to_toml(self) -> str:
         """Write the scenario as TOML that `from_toml` reads back to an equal one."""
@@ -336,27 +373,120 @@ def _labels(entries: tuple[tuple[str, str, int], ...]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _replaced(holder: Any, steps: list[str], value: Any, done: tuple[str, ...]) -> Any:
-    """Rebuild `holder` with the field at the end of `steps` changed; parts off the path are shared."""
-    step, *rest = steps
+class _New(NamedTuple):
+    value: Any
+
+
+def _changed(holder: Any, changes: Mapping[str, Any], done: tuple[str, ...]) -> Any:
+    """Rebuild `holder` with fields changed, a mapping of changes for what lies further in; all else is shared."""
+    new = {}
+    for step, change in changes.items():
+        inner = _child(holder, step, done)
+        new[step] = change.value if isinstance(change, _New) else _changed(inner, change, (*done, step))
+    if isinstance(holder, tuple):
+        return tuple(new.get(str(i), value) for i, value in enumerate(holder))
+    try:
+        return holder.changed(**new)
+    except ScenarioError as error:
+        raise error.within(".".join(done)) from None
+
+
+def _steps(path: Any) -> list[str]:
+    if not isinstance(path, str) or not path:
+        raise ScenarioError('is not a path to a field, such as "migration.max_bandwidth"', value=path)
+    return path.split(".")
+
+
+def _child(holder: Any, step: str, done: tuple[str, ...]) -> Any:
+    """What lies one step further along a path."""
     path = ".".join((*done, step))
     if isinstance(holder, tuple):
-        if not (step.isdecimal() and int(step) < len(holder)):
+        index = int(step) if re.fullmatch("[0-9]{1,9}", step) else len(holder)
+        if index >= len(holder):
             have = f"0 to {len(holder) - 1}" if holder else "none, the list is empty"
             raise ScenarioError(f"does not exist: indices here are {have}", path)
-        i = int(step)
-        new = _replaced(holder[i], rest, value, (*done, step)) if rest else value
-        return (*holder[:i], new, *holder[i + 1 :])
+        if step != str(index):  # a field has one path only
+            raise ScenarioError(f"is not how an index is written: write {index}", path)
+        return holder[index]
     if not isinstance(holder, Part):
         raise ScenarioError(f"does not exist: {'.'.join(done)} has no fields", path)
     fields = type(holder).model_fields
     if step not in fields:
         raise ScenarioError(f"is not a field of {type(holder).__name__}: {did_you_mean(step, fields)}", path)
-    new = _replaced(getattr(holder, step), rest, value, (*done, step)) if rest else value
-    try:
-        return holder.changed(**{step: new})
-    except ScenarioError as error:
-        raise error.within(".".join(done)) from None
+    return getattr(holder, step)
+
+
+def field(scenario: Scenario, path: str) -> Any:
+    """The value of a field by its dotted path.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such field.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> field(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
+    1 GB/s
+    """
+    value: Any = scenario
+    done: tuple[str, ...] = ()
+    for step in _steps(path):
+        value = _child(value, step, done)
+        done = (*done, step)
+    return value
+
+
+def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
+    """How a field by its dotted path reads and checks a single value; its errors name the path.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such field, or if it does not hold single numbers or words.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> read = reader(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
+    >>> read("10 Gbit/s")
+    1.25 GB/s
+    """
+    if isinstance(field(scenario, path), Part | tuple):
+        raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
+    inside, _, name = path.rpartition(".")
+    if name == "kind":
+        raise ScenarioError("cannot be an axis: the kinds of the devices are those of the scenario", path)
+    part = type(field(scenario, inside) if inside else scenario)
+
+    def read(value: Any) -> Any:
+        try:
+            return part.read(name, value)
+        except ScenarioError as error:
+            raise error.within(inside) from None
+
+    return read
+
+
+def as_scenario(given: Any) -> Scenario:
+    """Take a scenario, or make one of a mapping of its fields.
+
+    Raises
+    ------
+    ScenarioError
+        If it is neither, or if the fields describe no possible migration.
+
+    Examples
+    --------
+    >>> as_scenario({"guest": {"ram": "1 GiB"}, "link": {"bandwidth": "1 GB/s"}}).guest.ram
+    1 GiB
+    """
+    if isinstance(given, Scenario):
+        return given
+    if isinstance(given, Mapping):
+        return Scenario.model_validate(dict(given))
+    raise ScenarioError("is not a scenario: give a migkit.Scenario, or a mapping of its fields", value=given)
 
 
 def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:

@@ -161,11 +161,12 @@ def profile(name: object) -> Profile:
     return PROFILES[name]
 
 
-_POLICY_FIELDS = {
+POLICY_FIELDS = {
     "policy": ("a scheduling policy", POLICIES),
     "sync_policy": ("a sync policy", SYNC_POLICIES),
     "bandwidth_policy": ("a bandwidth policy", BANDWIDTH_POLICIES),
 }
+"""Fields of a scenario that name a policy, None for that of the version: what an error calls it, and codes by name."""
 
 
 def policy_code(field: str, name: object, version: Profile) -> int:
@@ -190,7 +191,7 @@ def policy_code(field: str, name: object, version: Profile) -> int:
     >>> policy_code("policy", "serialized", profile("9.0")), policy_code("sync_policy", None, profile("9.0"))
     (0, 2)
     """
-    what, codes = _POLICY_FIELDS[field]
+    what, codes = POLICY_FIELDS[field]
     if name is None:
         own = {"policy": POLICIES[version.default_policy], "sync_policy": version.exact_rule}
         return own.get(field, WINDOW)
