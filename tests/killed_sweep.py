@@ -18,7 +18,7 @@ import numpy as np
 
 from migkit.run.chunk_file import UNFINISHED
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import sweep
 
 DESCRIPTION = """

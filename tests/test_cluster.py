@@ -9,7 +9,7 @@ from test_store import files
 
 from migkit.run.cluster import connected
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import sweep
 from migkit.run.store import Store
 from migkit.scenario.errors import ScenarioError

@@ -1,13 +1,15 @@
-"""From scenarios to columns: every number where the kernel expects it."""
+"""From scenarios to records: every number where the kernels expect it."""
 
 import numpy as np
 import pytest
 
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
-from migkit.kernels.parameters import BLOCK, RAM, VFIO, Parameters
-from migkit.scenario.constants import POLICIES
-from migkit.scenario.rows import columns, device_labels
+from migkit.kernels import state
+from migkit.kernels.state import BLOCK, RAM, UNSERIALIZED, VFIO
+from migkit.scenario.rows import CASES, DEVICES, LINKS, REGIONS, Records, cases, records
+from migkit.scenario.scenario import device_labels
 from migkit.scenario.versions import PROFILES
+from migkit.scenario.views import View
 
 FULL = Scenario(
     guest=Guest(
@@ -45,76 +47,111 @@ FULL = Scenario(
 PLAIN = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"), qemu="11.1")
 
 
+@pytest.mark.parametrize(
+    ("expressions", "table"),
+    [(CASES, state.CASE), (LINKS, state.LINK), (REGIONS, state.REGION), (DEVICES, state.DEVICE)],
+    ids=["case", "link", "region", "device"],
+)
+def test_every_field_of_a_table_has_one_expression(expressions, table):
+    assert list(expressions) == [field.name for field in table]
+
+
 def test_numbers():
-    p = columns([FULL, PLAIN])
-    first = {name: column[0].tolist() for name, column in p._asdict().items()}
-    expected = {
+    found = records([FULL, PLAIN])
+    case = {
         "ram_pages": 524288,
         "page_size": 4096,
         "chunk_pages": 64,
         "lazy_clear": 0,
         "idle_zero_share": 0.25,
         "region_count": 2,
-        "region_start": [1024, 0],
-        "region_pages": [256, 1],
-        "region_writes_per_s": [1953.125, 1.0],
-        "region_sequential": [0, 1],
-        "region_zero_share": [0.0, 0.5],
         "device_count": 4,
-        "device_kind": [BLOCK, RAM, VFIO, VFIO],
-        "device_initial_bytes": [64 * 2**20, 0, 2**23, 2**23],
-        "device_dirty_rate": [0.0, 0.0, 1e6, 1e6],
-        "device_dirty_max": [0, 0, 2**21, 2**21],
-        "device_stop_copy_bytes": [0, 0, 3 * 2**20, 3 * 2**20],
-        "device_chunk_bytes": [0, 0, 2**19, 2**19],
-        "device_read_ns_per_byte": [1.0, 0.0, 0.25, 0.25],
-        "device_load_ns": [0, 0, 7_000_000, 7_000_000],
-        "link_ns_per_byte": 0.8,
-        "send_slack_ns": int(2**19 * 0.8),
-        "fresh_ns_per_byte": 1.6,
-        "fresh_slack_ns": int(2**19 * 1.6),
-        "fresh_after_pages": 2**18,
-        "rtt_ns": 200_000,
         "max_bandwidth": 12_500_000,
         "downtime_limit_ms": 570.0,
         "avail_switchover_bandwidth": 0,
         "switchover_ack": 0,
         "return_path": 1,
-        "policy": POLICIES["unserialized"],
-        "exact_rule": 1,
+        "policy": UNSERIALIZED,
+        "sync_policy": state.SYNC_8_2,
+        "bandwidth_policy": state.WINDOW,
         "ram_exact_always": 0,
         "vfio_always_done": 1,
+        "iteration_ns": 50_000,
         "sync_ns": 5_000_000,
         "page_cost_ns": 1800.0,
         "time_limit_ns": 60_000_000_000,
     }
-    assert {name: first[name] for name in expected} == expected
+    assert {name: found.cases[name][0] for name in case} == case
+    link = {
+        "ns_per_byte": 0.8,
+        "slack_ns": int(2**19 * 0.8),
+        "fresh_ns_per_byte": 1.6,
+        "fresh_slack_ns": int(2**19 * 1.6),
+        "fresh_after_pages": 2**18,
+        "rtt_ns": 200_000,
+    }
+    assert {name: found.links[name][0] for name in link} == link
+    region = {
+        "start": [1024, 0],
+        "pages": [256, 1],
+        "writes_per_s": [1953.125, 1.0],
+        "sequential": [0, 1],
+        "zero_share": [0.0, 0.5],
+    }
+    assert {name: found.regions[name][0].tolist() for name in REGIONS} == region
+    device = {
+        "kind": [BLOCK, RAM, VFIO, VFIO],
+        "initial_bytes": [64 * 2**20, 0, 2**23, 2**23],
+        "dirty_rate": [0.0, 0.0, 1e6, 1e6],
+        "dirty_max": [0, 0, 2**21, 2**21],
+        "stop_copy_bytes": [0, 0, 3 * 2**20, 3 * 2**20],
+        "chunk_bytes": [0, 0, 2**19, 2**19],
+        "read_ns_per_byte": [1.0, 0.0, 0.25, 0.25],
+        "load_ns": [0, 0, 7_000_000, 7_000_000],
+    }
+    assert {name: found.devices[name][0].tolist() for name in DEVICES} == device
 
 
 def test_shapes_and_types():
-    p = columns([FULL, PLAIN, FULL])
-    for name, column in zip(Parameters._fields, p, strict=True):
-        assert column.dtype in (np.int64, np.float64), name
-        assert column.flags.c_contiguous, name
-        assert len(column) == 3, name
-    assert p.region_start.shape == (3, 2)
-    assert p.device_kind.shape == (3, 4)
-    assert p.region_count.tolist() == [2, 0, 2]
-    assert p.device_count.tolist() == [4, 1, 4]
-    assert not p.region_pages[1].any()
-    assert columns([PLAIN]).region_pages.shape == (1, 1)
+    found = records([FULL, PLAIN, FULL])
+    tables = (state.CASE, state.LINK, state.REGION, state.DEVICE)
+    assert [part.dtype.names for part in found] == [state.dtype_of(table).names for table in tables]
+    assert [part.shape for part in found] == [(3,), (3,), (3, 2), (3, 4)]
+    assert found.cases.region_count.tolist() == [2, 0, 2]
+    assert found.cases.device_count.tolist() == [4, 1, 4]
+    assert not found.regions.pages[1].any()
+    assert not found.devices.kind[1, 1:].any()
+    assert records([PLAIN]).regions.shape == (1, 1)
+    np.testing.assert_array_equal(found.cases[[0]], found.cases[[2]])
 
 
-def test_types_do_not_depend_on_the_values():
-    for name, a, b in zip(Parameters._fields, columns([FULL]), columns([PLAIN]), strict=True):
-        assert a.dtype == b.dtype, name
+def test_a_row_does_not_depend_on_the_others():
+    """Scenarios of several structures, entries that stand for several devices among them."""
+    several = [
+        FULL, PLAIN, PLAIN.replace("guest.ram", "3 GiB"), FULL.replace("devices.2.count", 0),
+        FULL.replace("devices.2.count", 3).replace("link.rtt", "1 ms"), PLAIN.replace("qemu", "7.2"),
+    ]  # fmt: skip
+    together = records(several)
+    for row, scenario in enumerate(several):
+        for name, part, alone in zip(Records._fields, together, records([scenario]), strict=True):
+            width = alone.shape[1:]
+            assert part[row][tuple(slice(size) for size in width)].tolist() == alone[0].tolist(), name
+            assert width == () or not part[row, width[0] :].tobytes().strip(b"\0"), name
 
 
-def test_profile_columns():
-    p = columns([PLAIN.replace("qemu", name) for name in PROFILES])
-    for name in ("exact_rule", "complete_rule", "vfio_counts", "flush_pages", "counts_all_syncs", "throttle_timer_ns"):
-        assert getattr(p, name).tolist() == [getattr(each, name) for each in PROFILES.values()]
-    assert p.policy.tolist() == [0, 0, 1, 1, 1, 1]
+def test_costs_are_rounded_as_python_rounds():
+    rng = np.random.default_rng(0)
+    costs = [f"{cost!r} s" for cost in [1.8e-6, 2.5e-13, 3.5e-13, 0.5e-15, *rng.uniform(0, 1e-3, 200).tolist(), 1e-3]]
+    found = records([PLAIN.replace("costs.page", cost) for cost in costs]).cases.page_cost_ns
+    assert found.tolist() == [round(float(cost.split()[0]) * 1e9, 6) for cost in costs]
+
+
+def test_profiles():
+    found = records([PLAIN.replace("qemu", name) for name in PROFILES]).cases
+    for name in ("complete_rule", "vfio_counts", "flush_pages", "counts_all_syncs", "throttle_timer_ns"):
+        assert found[name].tolist() == [getattr(each, name) for each in PROFILES.values()]
+    assert found.sync_policy.tolist() == [each.exact_rule for each in PROFILES.values()] == [0, 1, 1, 2, 2, 3]
+    assert found.policy.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_the_largest_numbers_fit():
@@ -125,10 +162,20 @@ def test_the_largest_numbers_fit():
         costs=HostCosts(bitmap_sync_per_gib="1 s", page="1 ms"),
         time_limit="168 h",
     )
-    p = columns([big])
-    assert p.sync_ns[0] == 2**20 * 10**9
-    assert p.ram_pages[0] * p.page_cost_ns[0] < 2**62
-    assert p.max_bandwidth[0] / 1000 * p.downtime_limit_ms[0] < 2**62
+    case = records([big]).cases[0]
+    assert case.sync_ns == 2**20 * 10**9
+    assert case.ram_pages * case.page_cost_ns < 2**62
+    assert case.max_bandwidth / 1000 * case.downtime_limit_ms < 2**62
+
+
+def test_a_view_reads_like_a_scenario():
+    reads = set()
+    sizes = np.array([2**31, 2**32])
+    found = cases(View(FULL, {"guest.ram": sizes, "link.rtt": np.zeros(2)}, reads=reads), 2)
+    assert found["ram_pages"].tolist() == (sizes // 4096).tolist()
+    assert found["sync_ns"].tolist() == [5_000_000, 9_000_000]
+    assert found["page_size"].tolist() == [4096, 4096]
+    assert reads == {"guest.ram"}
 
 
 def test_the_place_of_ram():
@@ -165,4 +212,4 @@ def test_labels():
 
 def test_no_scenario_is_an_error():
     with pytest.raises(ScenarioError, match="at least one"):
-        columns([])
+        records([])

@@ -7,7 +7,7 @@ from killed_sweep import DESCRIPTION
 from migkit import Guest, Link, Migration, Region, Scenario, Vfio, sweep
 from migkit.results import to_frame
 from migkit.run.design import Sweep, differences
-from migkit.run.layout import MOST_MIGRATIONS, Layout
+from migkit.run.grid import MOST_MIGRATIONS, Layout
 from migkit.run.simulate import simulate
 from migkit.run.values import Design, Range
 from migkit.scenario.errors import ScenarioError
@@ -62,14 +62,14 @@ def test_fields_that_move_together_are_one_dimension():
     host = {LINK: ["1 Gbit/s", "10 Gbit/s", "25 Gbit/s"], "migration.max_bandwidth": ["64 MiB/s", 0, "64 MiB/s"]}
     ds = sweep(BASE, {"policy": ["serialized", "unserialized"], "host": host})
     assert dict(ds.sizes) == {"policy": 2, "host": 3, "device": 2}
-    assert ds["bandwidth"].dims == ("host",)
-    assert ds["max_bandwidth"].values.tolist() == [64 << 20, 0, 64 << 20]
+    assert ds[LINK].dims == ("host",)
+    assert ds["migration.max_bandwidth"].values.tolist() == [64 << 20, 0, 64 << 20]
     for place in range(3):
         scenario = BASE.replace("policy", "unserialized")
         for path, values in host.items():
             scenario = scenario.replace(path, values[place])
         assert float(ds["total_time_s"].sel(policy="unserialized")[place]) == simulate(scenario).total_time_s
-    assert {"host", "bandwidth", "max_bandwidth"} <= set(to_frame(ds).columns)
+    assert {"host", LINK, "migration.max_bandwidth"} <= set(to_frame(ds).columns)
 
 
 @pytest.mark.parametrize("method", ["sobol", "latin_hypercube"])
@@ -86,9 +86,9 @@ def test_the_points_of_a_design_lie_along_one_dimension(method):
     ds = sweep(described)
     assert ds["outcome"].dims == ("scenario", "policy")
     assert ds.sizes["scenario"] == 16
-    assert np.unique(np.floor(16 * np.log(ds["bandwidth"] / 125e6) / np.log(100))).size == 16  # one in each stratum
-    assert (ds["size"].values % 4096 == 0).all()
-    assert set(ds["count"].values) <= {0, 1, 2, 3, 4}
+    assert np.unique(np.floor(16 * np.log(ds[LINK] / 125e6) / np.log(100))).size == 16  # one in each stratum
+    assert (ds["guest.regions.0.size"].values % 4096 == 0).all()
+    assert set(ds[COUNT].values) <= {0, 1, 2, 3, 4}
     point = ds.isel(scenario=5).sel(policy="serialized")
     scenario = BASE.replace("policy", "serialized")
     values = described.design.values()
@@ -110,7 +110,7 @@ def test_ends_of_a_range_are_reached_and_not_passed():
 def test_replicates_are_the_last_dimension():
     described = Sweep(scenario=BASE, axes={LINK: ["1 Gbit/s"]}, replicates=3, engine="bitmap")
     ds = sweep(described)
-    assert ds["outcome"].dims == ("bandwidth", "replicate")
+    assert ds["outcome"].dims == (LINK, "replicate")
     assert described == Sweep.from_toml(described.to_toml())
     np.testing.assert_array_equal(
         ds["ram_pages_sent"], sweep(BASE, {LINK: ["1 Gbit/s"], "replicate": range(3)}, "bitmap")["ram_pages_sent"]

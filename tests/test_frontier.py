@@ -11,8 +11,8 @@ from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Scenario
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.closed_form import STARVES_ABOVE, Inputs, starving_write_rate
 from migkit.results import Outcome
-from migkit.run.lattice import spaced
 from migkit.run.many import sweep
+from migkit.run.values import spaced
 from migkit.scenario.units import Rate, Seconds
 from migkit.study import experiments as study
 
@@ -151,10 +151,10 @@ def test_sizes_are_rounded_and_doubles_left_out():
 def dense(scenario, axis, between, over, tolerance, unit="B/s", page=1):
     low, high = (float(value) for value in between)
     values = spaced(axis, np.array([low, high] if unit != "B" else [int(low), int(high)]), unit, tolerance, None, page)
-    return sweep(scenario, {**over, axis: values.values})
+    return sweep(scenario, {**over, "axis": {axis: values.values}})
 
 
-OVER = {"link.bandwidth": ["1 Gbit/s", "4 Gbit/s", "9 Gbit/s"], "devices.0.count": [0, 1, 4]}
+OVER = {"bandwidth": {"link.bandwidth": ["1 Gbit/s", "4 Gbit/s", "9 Gbit/s"]}, "count": {"devices.0.count": [0, 1, 4]}}
 
 
 @pytest.mark.parametrize("outcome", ["completed", "initial_data_starved"])
@@ -164,7 +164,7 @@ def test_flips_are_those_of_a_dense_grid(outcome, scan):
     grid = dense(BASE, RATE, (10e6, 100e9), over, 0.04)
     ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, ["serialized", "unserialized"],
                   tolerance=0.04, scan=scan, outcome=outcome)  # fmt: skip
-    nodes = grid["write_rate"].values
+    nodes = grid["axis"].values
     assert ds.attrs["nodes"] == len(nodes)
     assert ds.attrs["migrations_of_a_grid"] == grid["outcome"].size
     assert ds["critical"].dims == ("bandwidth", "count", "policy", "flip")
@@ -172,7 +172,7 @@ def test_flips_are_those_of_a_dense_grid(outcome, scan):
     wanted = next(int(one) for one in Outcome if one.label == outcome)
     seen = 0
     for place in np.ndindex(ds["flips"].shape):
-        row = grid["outcome"].transpose("bandwidth", "count", "policy", "write_rate").values[place]
+        row = grid["outcome"].transpose("bandwidth", "count", "policy", "axis").values[place]
         point = ds.isel(dict(zip(ds["flips"].dims, place, strict=True)))
         count = int(point["flips"])
         below = np.searchsorted(nodes, point["below"].values[:count])
@@ -235,7 +235,7 @@ def test_axes_that_move_together_are_one_dimension():
     over = {"host": {"link.bandwidth": ["2 Gbit/s", "3 Gbit/s"], "migration.downtime_limit": ["100 ms", "120 ms"]}}
     ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], over, tolerance=0.1)
     assert ds["critical"].dims == ("host", "flip")
-    assert ds["downtime_limit"].dims == ("host",)
+    assert ds["migration.downtime_limit"].dims == ("host",)
     apart = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], {path: [values[1]] for path, values in over["host"].items()},
                      tolerance=0.1)  # fmt: skip
     assert ds["flips"].values.tolist() == [1, 1]
@@ -265,7 +265,7 @@ def test_the_starvation_band_has_two_ends():
 
 def test_dirty_rate_from_which_serialized_iteration_starves_is_the_derived_one():
     scenario = study.experiments(2)["convergence"].scenario.replace("devices.0.count", 1)
-    links = {"link.bandwidth": {"geomspace": ["1 Gbit/s", "40 Gbit/s", 6]}}
+    links = {"bandwidth": {"link.bandwidth": {"geomspace": ["1 Gbit/s", "40 Gbit/s", 6]}}}
     ds = frontier(scenario, RATE, ["10 MB/s", "400 GB/s"], links, "serialized", tolerance=0.002)
     derived = starving_write_rate(Inputs.of(scenario)._replace(link=ds["bandwidth"].values))
     assert np.isfinite(derived).all()
@@ -288,7 +288,7 @@ def test_devices_are_counted_one_by_one():
     scenario = BASE.replace(RATE, "0 B/s").replace("migration.switchover_ack", False).replace("costs", IDEAL)
     ds = frontier(scenario, "devices.0.count", [0, 64], {"migration.downtime_limit": ["50 ms", "100 ms", "300 ms"]})
     assert ds.attrs["nodes"] == 65
-    fits = 0.5e9 * ds["downtime_limit"].values / (8 * MIB)
+    fits = 0.5e9 * ds["migration.downtime_limit"].values / (8 * MIB)
     assert (ds["above"].values - ds["below"].values == 1).all()
     np.testing.assert_array_equal(ds["below"].values[:, 0], np.floor(fits))
     np.testing.assert_array_equal(ds["critical"].values, ds["below"].values + 0.5)
@@ -301,9 +301,9 @@ def test_devices_are_counted_one_by_one():
 @pytest.mark.parametrize("name", ["convergence", "starvation", "band"])
 def test_fifty_times_fewer_migrations_than_a_grid(name):
     experiment = study.experiments(6)[name]
-    axis = {"convergence": RATE, "starvation": "migration.max_bandwidth", "band": SIZE}[name]
     axes = dict(experiment.axes)
-    values = axes.pop(axis)
+    given = axes.pop({"convergence": "write_rate", "starvation": "max_bandwidth", "band": "size"}[name])
+    ((axis, values),) = given.items()
     ds = frontier(experiment.scenario, axis, [values[0], values[-1]], axes)
     assert (ds["flips"] > 0).any()
     assert ds.attrs["migrations_of_a_grid"] == ds["flips"].size * ds.attrs["nodes"]
@@ -380,7 +380,8 @@ def test_interval_of_the_bitmap_engine_covers_the_expected_one():
 def test_each_replicate_is_the_frontier_of_its_own_draws():
     ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, "serialized", tolerance=0.05, engine="bitmap",
                   replicates=4, seed=3, scan=200)  # fmt: skip
-    axes = {**OVER, RATE: spaced(RATE, np.array([10e6, 100e9]), "B/s", 0.05).values, "replicate": range(4)}
+    rates = {RATE: spaced(RATE, np.array([10e6, 100e9]), "B/s", 0.05).values}
+    axes = {**OVER, "write_rate": rates, "replicate": range(4)}
     grid = sweep(BASE.replace("policy", "serialized"), axes, "bitmap", 3)
     for place in np.ndindex(ds["replicate_flips"].shape):
         row = grid["outcome"].transpose("bandwidth", "count", "replicate", "write_rate").values[place]

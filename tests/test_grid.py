@@ -1,18 +1,30 @@
-"""The columns of a grid are those of its scenarios, written out one by one."""
+"""The records of a grid are those of its scenarios, written out one by one, and so is what it refuses."""
 
 import itertools
-import time
+import random
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from migkit.kernels.parameters import Outputs
-from migkit.kernels.records import pack
+from migkit.run import grid as grids
 from migkit.run.grid import Grid
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.rows import columns, device_labels
-from migkit.scenario.scenario import Block, Guest, Link, Migration, Ram, Region, Scenario, Vfio
+from migkit.scenario.rows import Records, records
+from migkit.scenario.scenario import (
+    Block,
+    Guest,
+    HostCosts,
+    Link,
+    Migration,
+    Ram,
+    Region,
+    Scenario,
+    Vfio,
+    device_labels,
+)
 
 BASE = Scenario(
     guest=Guest(
@@ -58,63 +70,212 @@ GRIDS = {
 }
 
 
+def points_of(axes):
+    """The values at every point of a grid by path, the last axis fastest."""
+    lines = []
+    for key, given in axes.items():
+        group = given if isinstance(given, dict) else {key: given}
+        lines.append([dict(zip(group, values, strict=True)) for values in zip(*group.values(), strict=True)])
+    return [{path: value for part in parts for path, value in part.items()} for parts in itertools.product(*lines)]
+
+
 def written_out(scenario, axes):
     """Every scenario of the grid, the last axis fastest."""
-    made = []
-    for values in itertools.product(*axes.values()):
-        here = scenario
-        for path, value in zip(axes, values, strict=True):
-            here = here.replace(path, value)
-        made.append(here)
-    return made
+    return [scenario.replace_all(values) for values in points_of(axes)]
 
 
-def assert_same_columns(made, true):
-    for name, one, other in zip(made._fields, made, true, strict=True):
+def records_of(grid, points=None):
+    """The records of points of a grid, as the grid has them."""
+    places = grid.places(np.arange(grid.points) if points is None else points)
+    return Records(*(part.at(places) for part in grid._parts))
+
+
+def assert_same_records(made, true):
+    for name, one, other in zip(Records._fields, made, true, strict=True):
         assert one.dtype == other.dtype, name
-        assert one.flags.c_contiguous, name
-        width = min(one.shape[-1], other.shape[-1]) if one.ndim == 2 else None
-        np.testing.assert_array_equal(one[..., :width], other[..., :width], name)
-        if width is not None:
-            assert not one[:, width:].any(), name
-            assert not other[:, width:].any(), name
+        wide, narrow = sorted((one.view(np.ndarray), other.view(np.ndarray)), key=lambda part: part.shape[-1])[::-1]
+        if one.ndim == 2:
+            assert not wide[:, narrow.shape[1] :].tobytes().strip(b"\0"), name
+            wide = wide[:, : narrow.shape[1]]
+        for field in one.dtype.names:
+            np.testing.assert_array_equal(wide[field], narrow[field], f"{name}.{field}")
 
 
+@pytest.fixture(params=[True, False], ids=["tables", "points"])
+def _tables(request, monkeypatch):
+    """Records kept for all combinations, and computed for the points that are asked for."""
+    if not request.param:
+        monkeypatch.setattr(grids, "MOST_TABLE_BYTES", 0)
+
+
+@pytest.mark.usefixtures("_tables")
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
-def test_columns_are_those_of_the_scenarios(axes):
-    grid = Grid(BASE, axes, {})
-    true = columns(written_out(BASE, axes))
-    assert grid.points == len(true.ram_pages)
-    assert_same_columns(grid.columns(np.arange(grid.points)), true)
+def test_records_are_those_of_the_scenarios(axes):
+    grid = Grid(BASE, axes)
+    true = records(written_out(BASE, axes))
+    assert grid.points == len(true.cases)
+    assert_same_records(records_of(grid), true)
 
 
+@pytest.mark.usefixtures("_tables")
 @pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
-def test_records_are_the_packed_columns(axes):
-    grid = Grid(BASE, axes, {})
+def test_single_points_are_slices_of_the_whole(axes):
+    grid = Grid(BASE, axes)
+    whole = records_of(grid)
+    for point in range(grid.points):
+        one = records_of(grid, np.array([point]))
+        assert [part.tobytes() for part in one] == [part[point : point + 1].tobytes() for part in whole]
+
+
+def test_what_the_kernels_get_is_what_the_grid_has():
+    axes = GRIDS["four axes"]
+    grid = Grid(BASE, axes)
     places = grid.places(np.arange(grid.points))
-    for made, true in zip(grid.records_at(places), pack(grid.columns_at(places)), strict=True):
-        assert made.dtype == true.dtype
-        np.testing.assert_array_equal(made, true)
+    packed, own = grid.records_at(places), records_of(grid)
+    assert packed.cases.link_ns_per_byte.tolist() == own.links["ns_per_byte"].tolist()
+    assert packed.cases.turn_ns.tolist() == own.cases["iteration_ns"].tolist()
+    assert packed.devices.tobytes() == own.devices.tobytes()
 
 
-@pytest.mark.parametrize("axes", GRIDS.values(), ids=GRIDS)
-def test_blocks_are_slices_of_the_whole(axes):
-    grid = Grid(BASE, axes, {})
-    whole = grid.columns(np.arange(grid.points))
-    for start in range(grid.points):
-        part = grid.columns(np.array([start]))
-        for name, column, one in zip(whole._fields, whole, part, strict=True):
-            np.testing.assert_array_equal(column[start : start + 1], one, name)
+# --- random grids
+
+VALUES = {
+    "guest.ram": ["1 GiB", "2 GiB", "3 GiB", "5 GiB"],
+    "guest.page_size": ["4 KiB", "8 KiB", "64 KiB", "2 MiB"],
+    "guest.accel": ["kvm", "tcg"],
+    "guest.zero_share": [0, 0.25, 1],
+    "guest.regions.0.size": ["12 KiB", "512 MiB", "1 GiB", "3 GiB"],
+    "guest.regions.0.start": ["0 B", "4 KiB", "1 GiB", "2 GiB"],
+    "guest.regions.0.pattern": ["uniform", "sequential"],
+    "guest.regions.1.size": ["4 KiB", "64 MiB", "1 GiB"],
+    "guest.regions.1.start": ["0 B", "1 GiB", "2 GiB", "4 GiB"],
+    "guest.regions.1.write_rate": ["0 B/s", "3 MB/s", "1 GB/s"],
+    "devices.0.count": [0, 1, 3, 2],
+    "devices.0.name": ["", "gpu", "nic", "pending"],
+    "devices.0.dirty_rate": ["0 B/s", "1 MB/s"],
+    "devices.0.dirty_max": ["64 MiB", "0 B"],
+    "devices.0.initial_bytes": ["1 MiB", "3 B", "100 TiB"],
+    "devices.2.count": [2, 0, 1],
+    "devices.2.name": ["", "gpu"],
+    "devices.2.read_rate": ["1 kB/s", "1 GB/s"],
+    "devices.2.load_time": ["0 s", "1 ms"],
+    "link.bandwidth": ["1 kB/s", "3 MB/s", "7 Gbit/s", "25 Gbit/s"],
+    "link.send_buffer": ["0 B", "333 kB"],
+    "link.fresh_bandwidth": ["0 B/s", "1 kB/s", "2 MB/s", "3 GB/s"],
+    "link.fresh_after": ["0 B", "1 GiB", "7 kB"],
+    "migration.max_bandwidth": ["0 B/s", "1234567.8 B/s"],
+    "migration.avail_switchover_bandwidth": ["0 B/s", "1 GB/s"],
+    "migration.switchover_ack": [False, True],
+    "migration.return_path": [True, False],
+    "migration.cpu_throttle_initial": [20, 70],
+    "migration.max_cpu_throttle": [99, 50],
+    "migration.x_clear_bitmap_shift": [6, 18, 31],
+    "costs.page": ["2.1 us", "0.0000000123 s", "0 s"],
+    "costs.bitmap_sync_per_gib": ["0 s", "0.14 ms"],
+    "qemu": ["9.0", "7.2", "8.2", "11.1"],
+    "policy": [None, "serialized", "unserialized"],
+    "time_limit": ["1 ms", "100 s"],
+}
+MIXED = Scenario(
+    guest=Guest(ram="2 GiB", regions=[Region(size="64 MiB"), Region(size="4 KiB", start="1 GiB")]),
+    devices=[Vfio(initial_bytes="1 MiB", dirty_max="1 MiB"), Ram(), Vfio(count=0, initial_bytes="8 MiB")],
+    link=Link(bandwidth="25 Gbit/s"),
+    migration=Migration(return_path=True),
+    costs=HostCosts(bitmap_sync="1 ms"),
+    qemu="9.0",
+)
 
 
-def test_a_long_axis_beside_a_policy_of_the_version_is_still_true():
+def drawn(rng):
+    """A few axes, alone or moving together."""
+    axes = {}
+    paths = rng.sample(sorted(VALUES), rng.randint(1, 5))
+    while paths:
+        group = [paths.pop() for _ in range(min(len(paths), rng.choice([1, 1, 2])))]
+        size = rng.randint(1, 3)
+        if len(group) == 1:
+            found = rng.sample(VALUES[group[0]], min(size, len(VALUES[group[0]])))
+            axes[group[0]] = found
+        else:
+            axes[f"group {len(axes)}"] = {path: [rng.choice(VALUES[path]) for _ in range(size)] for path in group}
+    return axes
+
+
+@pytest.mark.usefixtures("_tables")
+def test_random_grids_are_their_scenarios_and_refuse_what_those_refuse():
+    rng = random.Random(7)
+    accepted = refused = 0
+    for _ in range(200):
+        axes = drawn(rng)
+        errors, scenarios = [], []
+        for values in points_of(axes):
+            try:
+                scenarios.append(MIXED.replace_all(values))
+            except ScenarioError as error:
+                errors.append(str(error))
+        if errors:
+            with pytest.raises(ScenarioError) as caught:
+                Grid(MIXED, axes)
+            assert str(caught.value).replace(" (in a combination of axis values)", "") == errors[0], axes
+            refused += 1
+        else:
+            assert_same_records(records_of(Grid(MIXED, axes)), records(scenarios))
+            accepted += 1
+    assert min(accepted, refused) > 40
+
+
+def test_a_rule_that_is_broken_between_the_ends_of_an_axis_is_found():
+    scenario = BASE.replace_all({"guest.regions.0.start": "16 MiB", "guest.regions.0.size": "4 KiB",
+                                 "guest.regions.1.start": "6 GiB", "guest.regions.1.size": "4 KiB"})  # fmt: skip
+    starts = {"guest.regions.1.start": [f"{4096 * n} KiB" for n in range(40)], "link.rtt": ["1 ms", "2 ms"]}
+    with pytest.raises(ScenarioError, match="overlaps") as caught:
+        Grid(scenario, starts)
+    assert "combination" not in str(caught.value)
+    with pytest.raises(ScenarioError, match=r'link\.fresh_bandwidth = "1 kB/s" needs more than a year'):
+        Grid(scenario.replace("guest.ram", "64 GiB"), {"link.fresh_bandwidth": ["0 B/s", "1 GB/s", "1 kB/s", "2 GB/s"]})
+
+
+def test_a_combination_that_only_one_point_in_the_middle_has_is_found():
+    sizes = [f"{n} MiB" for n in range(1, 60)]
     axes = {
-        "qemu": ["9.0", "8.2"],
-        "policy": ["unserialized", None],
-        "guest.regions.0.write_rate": [f"{n} MB/s" for n in range(1, 40)],
+        "guest.regions.1.start": ["7 GiB", "8 MiB", "6 GiB"], "guest.regions.0.size": sizes,
+        "guest.regions.0.start": ["64 MiB", "0 B"],
+    }  # fmt: skip
+    with pytest.raises(ScenarioError, match=r"overlaps region 0 of the list, which ends at 9 MiB") as caught:
+        Grid(BASE.replace("guest.regions.1.size", "4 KiB"), axes)
+    assert "(in a combination of axis values)" in str(caught.value)
+
+
+def test_the_first_point_that_is_refused_is_told():
+    axes = {
+        "guest.ram": ["8 GiB", "6 GiB", "5 GiB"],
+        "link.rtt": ["1 ms", "2 ms"],
+        "guest.regions.1.start": ["2 GiB", "5 GiB", "7 GiB", "6 GiB"],
     }
-    grid = Grid(BASE, axes, {})
-    assert_same_columns(grid.columns(np.arange(grid.points)), columns(written_out(BASE, axes)))
+    with pytest.raises(ScenarioError) as caught:
+        Grid(BASE, axes)
+    assert str(caught.value) == (
+        "guest.regions.1 ends at 7232 MiB, beyond the 6 GiB of RAM (in a combination of axis values)."
+    )
+
+
+def test_a_grid_of_ten_thousand_million_points_is_laid_out_in_little_memory():
+    links = [f"{n} Mbit/s" for n in range(100, 3100)]
+    axes = {
+        "devices.0.initial_bytes": [f"{n} MiB" for n in range(1, 301)],
+        "guest.regions.0.write_rate": [f"{n} MB/s" for n in range(100)],
+        "link.bandwidth": links,
+        "guest.ram": [f"{n} GiB" for n in range(4, 115)],
+    }
+    tracemalloc.start()
+    grid = Grid(BASE, axes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grid.points == 300 * 100 * 3000 * 111
+    assert peak < 400 << 20
+    last = np.array([grid.points - 1])
+    true = records([BASE.replace_all({path: values[-1] for path, values in axes.items()})])
+    assert_same_records(records_of(grid, last), true)
 
 
 # --- devices
@@ -122,26 +283,26 @@ def test_a_long_axis_beside_a_policy_of_the_version_is_still_true():
 
 def fake_outputs(grid):
     """Outputs in which every device tells the row and its place in the list."""
-    parameters = grid.columns(np.arange(grid.points))
-    shape = parameters.device_kind.shape
+    found = records_of(grid)
+    shape = found.devices.shape
     place = np.arange(grid.points)[:, None] * 100 + np.arange(shape[1])
     table = {
         name: place.copy() if name.startswith("device_") else np.zeros(grid.points, np.int64)
         for name in Outputs._fields
     }
-    table["culprit"] = parameters.device_count - 1
+    table["culprit"] = found.cases["device_count"] - 1
     return Outputs(**table)
 
 
 def test_devices_have_one_slot_whatever_their_place_in_the_list():
     scenario = BASE.replace("devices", [Vfio(count=2, initial_bytes="1 MiB"), Ram()])
     axes = {"devices.0.count": [2, 1, 3]}
-    grid = Grid(scenario, axes, {})
+    grid = Grid(scenario, axes)
     labels = [device_labels(one) for one in written_out(scenario, axes)]
     assert set(grid.devices) == {"ram", "vfio0", "vfio1", "vfio2"}
-    aligned = grid.aligned(fake_outputs(grid), np.arange(grid.points))
+    aligned = grid.aligned_at(fake_outputs(grid), grid.places(np.arange(grid.points)))
     dims, present = grid.present()
-    assert dims == ("count",)
+    assert dims == ("devices.0.count",)
     for row, of_row in enumerate(labels):
         for slot, label in enumerate(grid.devices):
             assert present[row, slot] == (label in of_row)
@@ -152,14 +313,14 @@ def test_devices_have_one_slot_whatever_their_place_in_the_list():
 
 
 def test_the_same_devices_everywhere_need_no_mask():
-    grid = Grid(BASE, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}, {})
+    grid = Grid(BASE, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]})
     assert grid.devices == ("ram", "vfio0")
     assert grid.present() is None
 
 
 def test_block_devices_stand_before_ram():
     scenario = BASE.replace("devices", [Block(size="1 GiB"), Vfio(initial_bytes="1 MiB")])
-    grid = Grid(scenario, {"devices.1.count": [1, 2]}, {})
+    grid = Grid(scenario, {"devices.1.count": [1, 2]})
     assert grid.devices == ("disk", "ram", "vfio0", "vfio1")
 
 
@@ -176,7 +337,7 @@ def test_coordinates_are_si_numbers_or_words():
         "migration.auto_converge": [True, False],
         "policy": ["serialized", None],
     }
-    axes = {axis.path: axis for axis in Grid(BASE, axes, {}).axes}
+    axes = {axis.path: axis for axis in Grid(BASE, axes).axes}
     assert axes["guest.ram"].coordinate.tolist() == [4 << 30, 8 << 30]
     assert axes["guest.ram"].notes() == {"long_name": "guest.ram", "units": "B"}
     assert axes["guest.ram"].coordinate.dtype == np.int64
@@ -191,28 +352,25 @@ def test_coordinates_are_si_numbers_or_words():
     assert axes["policy"].notes() == {"long_name": "policy"}
 
 
+HOT, COLD = "guest.regions.0.write_rate", "guest.regions.1.write_rate"
+
+
 @pytest.mark.parametrize(
-    ("paths", "names", "dims"),
+    ("axes", "names", "dims", "coordinates"),
     [
-        (["devices.0.count"], {}, ["count"]),
-        (["guest.regions.0.size", "guest.ram"], {}, ["size", "ram"]),
-        (
-            ["guest.regions.0.write_rate", "guest.regions.1.write_rate", "link.rtt"],
-            {},
-            ["regions_0_write_rate", "regions_1_write_rate", "rtt"],
-        ),
-        (
-            ["guest.regions.0.write_rate", "guest.regions.1.write_rate"],
-            {"guest.regions.0.write_rate": "hot"},
-            ["hot", "write_rate"],
-        ),
-        (["guest.zero_share", "guest.regions.0.zero_share"], {}, ["guest_zero_share", "regions_0_zero_share"]),
+        ({"devices.0.count": [1]}, {}, ["devices.0.count"], ["devices.0.count"]),
+        ({HOT: [0], COLD: [0]}, {}, [HOT, COLD], [HOT, COLD]),
+        ({HOT: [0], COLD: [0]}, {HOT: "hot"}, ["hot", COLD], ["hot", COLD]),
+        ({"hot": {HOT: [0]}, COLD: [0]}, {}, ["hot", COLD], ["hot", COLD]),
+        ({"writes": {HOT: [0, 1e-0 * 0], COLD: [0, 0]}}, {}, ["writes"], [HOT, COLD]),
+        ({"writes": {HOT: [0], COLD: [0]}}, {COLD: "cold"}, ["writes"], [HOT, "cold"]),
+        ({"max bandwidth": {"migration.max_bandwidth": [0]}}, {}, ["max bandwidth"], ["max bandwidth"]),
     ],
 )
-def test_dimensions_are_the_shortest_tails_that_tell_axes_apart(paths, names, dims):
-    values = {"count": [1], "size": ["4 KiB"], "ram": ["8 GiB"], "write_rate": [0], "rtt": [0], "zero_share": [0]}
-    grid = Grid(BASE, {path: values[path.split(".")[-1]] for path in paths}, names)
-    assert [axis.dim for axis in grid.axes] == dims
+def test_dimensions_have_the_paths_of_fields_or_names_that_are_given(axes, names, dims, coordinates):
+    grid = Grid(BASE, axes, names)
+    assert [dimension.name for dimension in grid.dimensions] == dims
+    assert [axis.name for axis in grid.axes] == coordinates
 
 
 @dataclass
@@ -249,17 +407,38 @@ REFUSED = {
         "is below cpu_throttle_initial",
     ),
     "name of no axis": Refused({"guest.ram": ["8 GiB"]}, "is not an axis", {"ram": "size"}),
-    "taken name": Refused({"guest.ram": ["8 GiB"]}, "cannot be the name", {"guest.ram": "outcome"}),
+    "taken name": Refused({"guest.ram": ["8 GiB"]}, "cannot be the name of a dimension", {"guest.ram": "outcome"}),
     "same names": Refused(
         {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "x", "link.rtt": "x"}
     ),
+    "name of another axis": Refused(
+        {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "link.rtt"}
+    ),
+    "a second spelling": Refused({"guest.regions.00.size": ["4 KiB"]}, "is not how an index is written: write 0"),
+    "other digits": Refused({"guest.regions.\u0661.size": ["4 KiB"]}, "indices here are 0 to 1"),
+    "endless index": Refused({f"guest.regions.{'1' * 5000}.size": ["4 KiB"]}, "indices here are 0 to 1"),
+    "kind": Refused({"devices.0.kind": ["vfio"]}, "the kinds of the devices are those of the scenario"),
+    "too many values": Refused({"devices.0.count": itertools.count()}, "has more than 1000000 values"),
+    "too many device lists": Refused(
+        {f"devices.{n}.count": range(64) for n in range(4)}, "change the list of devices in 16777216 ways"
+    ),
+} | {
+    f"name {name!r}": Refused({"guest.ram": ["8 GiB"]}, "choose another one", {"guest.ram": name})
+    for name in ("sessions", "zarr.json", "device", "device_present", "outcome", "replicate", "scenario", "a/b", "..",
+                 "../a", "__x", ".x", " x", "a\nb", "\0", "\ud800", "x" * 101)
+} | {
+    f"group {name!r}": Refused({name: {"guest.ram": ["8 GiB"]}}, "cannot be the name of a dimension")
+    for name in ("sessions", "outcome", "a/b", "__x")
 }
 
 
-@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
+WITH_FOUR = BASE.replace("devices", [Vfio(initial_bytes=0)] * 4)
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=map(ascii, REFUSED))
 def test_bad_axes_are_refused_in_one_sentence(case):
     with pytest.raises(ScenarioError) as caught:
-        Grid(BASE, case.axes, case.names or {})
+        Grid(WITH_FOUR if "devices.3.count" in case.axes else BASE, case.axes, case.names)
     assert case.words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith((".", "?"))
@@ -269,18 +448,4 @@ def test_values_that_only_fit_together_are_no_error():
     axes = {"guest.regions.0.start": ["16 GiB", "17 GiB"], "guest.ram": ["32 GiB", "64 GiB"]}
     grid = Grid(BASE, axes, {})  # the region would not fit into the 8 GiB of the scenario
     wide = BASE.replace("guest.ram", "32 GiB")
-    assert_same_columns(grid.columns(np.arange(4)), columns(written_out(wide, axes)))
-
-
-def test_a_grid_of_100_000_points_costs_less_than_a_second():
-    axes = {
-        "guest.regions.0.write_rate": [f"{n} MB/s" for n in range(100)],
-        "guest.regions.0.size": [f"{n} MiB" for n in range(1, 101)],
-        "devices.0.count": range(10),
-    }
-    began = time.process_time()
-    grid = Grid(BASE, axes, {})
-    for start in range(0, grid.points, 65536):
-        grid.columns(np.arange(start, min(start + 65536, grid.points)))
-    assert grid.points == 100_000
-    assert time.process_time() - began < 1
+    assert_same_records(records_of(grid), records(written_out(wide, axes)))

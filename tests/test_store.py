@@ -16,7 +16,7 @@ from killed_sweep import BLOCK_ROWS, DESCRIPTION, fill
 
 import migkit
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import sweep
 from migkit.run.store import Store, open_sweep
 from migkit.scenario.errors import ScenarioError, Unfinished
@@ -219,7 +219,7 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
     store = tmp_path / "r.zarr"
     code = (
         "import resource, signal, sys; sys.path.insert(0, sys.argv[2]);"
-        "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.run.layout import Layout;"
+        "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.run.grid import Layout;"
         "from migkit.run.store import Store; from migkit.run.design import Sweep; from pathlib import Path;"
         "layout = Layout(Sweep.from_toml(DESCRIPTION)); store = Store.at(Path(sys.argv[1]), layout, 264);"
         "layout.run(store.chunks.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from migkit.analysis import closed_form as derivation
 from migkit.cli import app
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.store import Store
 from migkit.scenario.errors import ScenarioError
 from migkit.study import experiments as study

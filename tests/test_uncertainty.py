@@ -219,7 +219,8 @@ def test_paired_takes_any_two_values_of_an_axis_in_either_order():
 
 
 def test_replicates_of_a_real_sweep_share_their_draws():
-    axes = {"link.rtt": ["1 ms", "3 ms"], "guest.regions.0.write_rate": ["300 MB/s", "40 GB/s"], "replicate": range(12)}
+    rates = {"guest.regions.0.write_rate": ["300 MB/s", "40 GB/s"]}
+    axes = {"rtt": {"link.rtt": ["1 ms", "3 ms"]}, "write_rate": rates, "replicate": range(12)}
     ds = sweep(SCENARIO, axes, "bitmap")
     sure = convergence(ds)
     assert sure["probability"].dims == ("rtt", "write_rate")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from migkit.kernels.state import PAGE_HEADER
 from migkit.results import CATEGORIES, Outcome, validated
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.scenario import Scenario
@@ -64,8 +65,6 @@ WINDOW_S = 0.1
 """Rate-limit window (``migration/migration-stats.h``)."""
 STARVES_ABOVE = WINDOW_S / SLICE_S
 """Link over max-bandwidth above which RAM alone uses up each window: 1.96."""
-PAGE_HEADER = 8
-"""Bytes in front of each page on the wire (``migration/ram.c:save_page_header``)."""
 
 
 class Inputs(NamedTuple):

@@ -15,10 +15,10 @@ from migkit.analysis.intervals import sample_quantile
 from migkit.kernels.parameters import Outputs
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
-from migkit.run.lattice import spaced
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
+from migkit.run.values import spaced
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.scenario import Scenario
 
@@ -160,9 +160,9 @@ def frontier(
     ...     migration={"max_bandwidth": 0},
     ... )
     >>> ds = frontier(scenario, "guest.regions.0.write_rate", ["10 MB/s", "20 GB/s"],
-    ...               over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]})
+    ...               over={"link": {"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}})
     >>> ds["critical"].dims, ds["flips"].values.tolist()
-    (('bandwidth', 'flip'), [1, 1])
+    (('link', 'flip'), [1, 1])
     >>> bool((ds["above"] / ds["below"] < 1.0011).all())
     True
     """

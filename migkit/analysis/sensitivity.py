@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
+from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
-from migkit.run.axes import starting_point
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_POINTS, Range
-from migkit.scenario.constants import ENGINES
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.scenario import Scenario, columns
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -205,12 +205,12 @@ def _scenarios(scenario: Scenario, paths: list[str], values: list[tuple[Any, ...
     """
     rows = len(paths) + 2
     for start in range(0, len(values[0]), rows):
-        first = starting_point(scenario, {path: column[start] for path, column in zip(paths, values, strict=True)})
+        first = scenario.replace_all({path: column[start] for path, column in zip(paths, values, strict=True)})
         yield first
         for number, path in enumerate(paths):
             yield first.replace(path, values[number][start + 1 + number])
         last = start + rows - 1
-        yield starting_point(scenario, {path: column[last] for path, column in zip(paths, values, strict=True)})
+        yield scenario.replace_all({path: column[last] for path, column in zip(paths, values, strict=True)})
 
 
 def _computed(

@@ -80,7 +80,7 @@ def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
     >>> ds = sweep(scenario, {"link.rtt": ["1 ms", "2 ms"], "replicate": range(8)}, "bitmap")
     >>> sure = convergence(ds)
     >>> sure["probability_low"].dims, round(float(sure["probability_low"][0]), 3)
-    (('rtt',), 0.676)
+    (('link.rtt',), 0.676)
     """
     import xarray as xr
 
@@ -137,7 +137,7 @@ def quantiles(
     >>> scenario = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s"))
     >>> ds = sweep(scenario, {"link.rtt": ["1 ms", "2 ms"], "replicate": range(8)}, "bitmap")
     >>> quantiles(ds)["downtime_s"].dims
-    ('rtt', 'quantile')
+    ('link.rtt', 'quantile')
     """
     import xarray as xr
 

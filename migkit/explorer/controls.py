@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from migkit.run.axes import field
 from migkit.scenario.parts import Region, Vfio
-from migkit.scenario.scenario import POLICIES, PROFILES, Scenario
+from migkit.scenario.scenario import POLICIES, PROFILES, Scenario, field
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
 MIB = 2**20

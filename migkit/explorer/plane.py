@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from migkit.analysis.closed_form import category
-from migkit.run.axes import starting_point
 from migkit.scenario.scenario import POLICIES, Scenario
 from migkit.scenario.units import Rate
 
@@ -23,7 +22,7 @@ _BATCH = 32  # points computed together: some milliseconds, so that a slider can
 
 def plane_key(scenario: Scenario) -> Scenario:
     """The scenario with fixed values of what the map does not depend on: both axes, policy and name."""
-    return starting_point(scenario, {RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
+    return scenario.replace_all({RATE: 0, LINK: "1 TB/s", "policy": None, "name": ""})
 
 
 def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, float]) -> Iterator[xr.DataArray | None]:
@@ -49,12 +48,12 @@ def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, f
     """
     import xarray as xr
 
-    from migkit import kernels
+    from migkit.kernels import drivers
     from migkit.run.grid import Grid
 
     sides = [np.geomspace(*ends, POINTS) for ends in (rates, links)]
     axes = {path: [Rate(value) for value in side] for path, side in zip((RATE, LINK), sides, strict=True)}
-    grid = Grid(scenario, {"policy": list(POLICIES), **axes}, {})
+    grid = Grid(scenario, {"policy": list(POLICIES), **axes})
     yield None
     points = np.arange(grid.points).reshape(grid.shape)
     completed = np.full(grid.points, -1, np.int8)
@@ -63,7 +62,7 @@ def levels(scenario: Scenario, rates: tuple[float, float], links: tuple[float, f
         missing = of_level[completed[of_level] < 0]
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
-            completed[batch] = kernels.run(grid.records_at(grid.places(batch)), parallel=False).outcome == 0
+            completed[batch] = drivers.run(grid.records_at(grid.places(batch))).migrations["outcome"] == 0
             yield None
         serialized, unserialized = completed[of_level] == 1
         yield xr.DataArray(

@@ -14,7 +14,6 @@ from migkit.explorer.controls import Control, controls_of, with_slider_targets
 from migkit.explorer.pictures import Map, Timelines
 from migkit.explorer.plane import levels, plane_key
 from migkit.explorer.printed import as_python
-from migkit.run.axes import starting_point
 from migkit.run.simulate import SimulatedMigration, simulate
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.scenario import POLICIES, Scenario
@@ -81,7 +80,7 @@ class Explorer(widgets.VBox):
     def _on_change(self, _change: Any) -> None:
         values = {control.path: control.values[self.controls[name].value] for name, control in self._control_of.items()}
         try:
-            self.scenario = starting_point(self.scenario, values)
+            self.scenario = self.scenario.replace_all(values)
         except ScenarioError as error:
             self._show_error(str(error))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
-from migkit.scenario.constants import LOOP_SIZES
+from migkit.scenario.versions import LOOP_SIZES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,12 +18,12 @@ from migkit.kernels.ram_bitmap import BitmapRam
 from migkit.kernels.ram_expected import ExpectedRam, widest
 from migkit.kernels.random import DRAW_WORDS, MOST_HITS
 from migkit.kernels.savevm import qemu_savevm_state_setup
-from migkit.kernels.state import Mark, Marks, Migration, Records, Reports, Timeline, dtype_of
+from migkit.kernels.state import NO_DEVICE_REPORT, NO_REPORT, Mark, Marks, Migration, Records, Reports, Timeline, dtype_of
 from migkit.kernels.verdict import begin_first_lap
 
-CASE, LINK, REGION, DEVICE, STATE, LIVE, REPORT, DEVICE_REPORT, ITERATION, LAP = (
+CASE, LINK, REGION, DEVICE, STATE, LIVE, ITERATION, LAP = (
     dtype_of(getattr(state, name))
-    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "REPORT", "DEVICE_REPORT", "ITERATION", "LAP")
+    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "ITERATION", "LAP")
 )
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
@@ -51,16 +51,6 @@ class Run(NamedTuple):
 
 def _empty(shape, dtype) -> Any:
     return np.zeros(shape, dtype).view(np.recarray)
-
-
-@cache
-def _never(dtype: np.dtype) -> np.ndarray:
-    """One report of nothing: times -1."""
-    blank = np.zeros(1, dtype)
-    for name in dtype.names:
-        if name.endswith("_ns") or name == "culprit":
-            blank[name] = -1
-    return blank
 
 
 def _scratch(devices: int) -> Scratch:
@@ -212,8 +202,8 @@ def run(
     """
     rows, width = records.devices.shape
     reports = Reports.empty(rows, width) if into is None else into
-    reports.migrations[:] = _never(REPORT)
-    reports.devices[:] = _never(DEVICE_REPORT)
+    reports.migrations[:] = NO_REPORT
+    reports.devices[:] = NO_DEVICE_REPORT
     stops_early = stops_early and engine == "expected"
     how = _run_of(rows, seed, replicate, stops_early, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * 3)

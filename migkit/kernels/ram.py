@@ -10,13 +10,12 @@ import numpy as np
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import kernel, spliced_kernel
 from migkit.kernels.qemu_file import elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
-from migkit.kernels.state import NO_LIMIT
+from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 
 SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
 CHECK_PAGES = 64  # the clock is read after pages 1, 65, 129, ...
 FLAG_PAGES = 32  # a waiting flag leaves with the first 32 pages
 SECTION_BYTES = 18  # section header, end mark, footer
-PAGE_HEADER = 8
 ZERO_PAGE_BYTES = 9
 PERIOD_MS = 1000  # rates and throttle are evaluated when more than this has passed
 

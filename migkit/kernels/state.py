@@ -36,6 +36,9 @@ NO_LIMIT = 1 << 60
 END = -1
 """In place of a device: the iteration ends."""
 
+PAGE_HEADER = 8
+"""Bytes on the wire before a page: address and flags."""
+
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 """How a migration ends."""
 RUNNING = -1
@@ -366,6 +369,19 @@ LAP = (
 def dtype_of(table: tuple[Field, ...]) -> np.dtype:
     """The record dtype of a table."""
     return np.dtype([(field.name, field.dtype, field.shape) for field in table])
+
+
+def _nothing(table: tuple[Field, ...]) -> np.ndarray:
+    """One report of what never happened: times -1."""
+    report = np.zeros(1, dtype_of(table))
+    for name in report.dtype.names:
+        if name.endswith("_ns") or name == "culprit":
+            report[name] = -1
+    return report
+
+
+NO_REPORT, NO_DEVICE_REPORT = _nothing(REPORT), _nothing(DEVICE_REPORT)
+"""What a report holds before its migration."""
 
 
 class Records(NamedTuple):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from migkit.kernels.memory import fraction, remaining
 from migkit.kernels.options import kernel, spliced_kernel
 from migkit.kernels.qemu_file import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
-from migkit.kernels.ram import PAGE_HEADER, SECTION_BYTES
+from migkit.kernels.ram import SECTION_BYTES
 from migkit.kernels.state import (
     BANDWIDTH_OWN,
     INITIAL_DATA_STARVED,
     LAPS,
+    PAGE_HEADER,
     POLICY_NUMBERS,
     RAM_ABOVE_LINK,
     RUNNING,

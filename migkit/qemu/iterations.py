@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from migkit import kernels
-from migkit.kernels.parameters import RAM, VFIO, Parameters
-from migkit.kernels.ram import PAGE_HEADER
+from migkit.kernels.state import PAGE_HEADER, RAM, VFIO, Records, Timeline
 from migkit.qemu.predict import PAGE, scenario_of
 from migkit.qemu.traces import runs, trace
-from migkit.scenario.rows import columns, device_labels
+from migkit.scenario.rows import records
+from migkit.scenario.scenario import device_labels
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
-    from migkit.kernels import Timeline
     from migkit.qemu.traces import Trace
 
 
@@ -68,8 +66,10 @@ def compare_iterations(run: str, path: str | os.PathLike[str] | None = None, eng
 
     config = runs(path).loc[run]
     scenario = scenario_of(config, path)
-    parameters = columns([scenario])
-    predicted = _predicted(kernels.record(parameters, engine)[1], parameters, device_labels(scenario))
+    from migkit.kernels import drivers
+
+    found = records([scenario])
+    predicted = _predicted(drivers.record(found, engine)[1], found, device_labels(scenario))
     measured = _measured(trace(run, path))
     table = pd.concat({"predicted": predicted, "measured": measured}, axis=1).swaplevel(axis=1)
     order = [(name, side) for name in predicted.columns for side in ("predicted", "measured")]
@@ -115,18 +115,19 @@ def agreement(iterations: pd.DataFrame) -> pd.Series:
     return pd.Series(out)
 
 
-def _predicted(timeline: Timeline, parameters: Parameters, labels: list[str]) -> pd.DataFrame:
+def _predicted(timeline: Timeline, found: Records, labels: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    kinds = parameters.device_kind[0, : len(labels)]
+    kinds = found.devices["kind"][0, : len(labels)]
+    rows = timeline.iterations
     names, vfio_count = [], 0
     for kind in kinds:
         names.append("ram" if kind == RAM else f"migtest{vfio_count}" if kind == VFIO else "block")
         vfio_count += kind == VFIO
-    sent = timeline.device_sent[:, : len(labels)]
+    sent = timeline.sent[:, : len(labels)]
     called, returned = [], []
-    initial_left = parameters.device_initial_bytes[0, : len(labels)].copy()
-    for row, ram_returned in zip(sent, timeline.ram_returned, strict=True):
+    initial_left = found.devices["initial_bytes"][0, : len(labels)].copy()
+    for row, ram_returned in zip(sent, rows["ram_returned"], strict=True):
         ran = [i for i, kind in enumerate(kinds) if (ram_returned >= 0 if kind == RAM else row[i] >= 0)]
         initial_left -= np.where((kinds == VFIO) & (row > 0), row, 0)
         answers = [
@@ -136,10 +137,10 @@ def _predicted(timeline: Timeline, parameters: Parameters, labels: list[str]) ->
         returned.append("".join(str(int(answer)) for answer in answers))
     return pd.DataFrame(
         {
-            "start_ms": timeline.t_ns * 1e-6,
-            "synced": timeline.synced.astype(float),
-            "slice_ms": _slices_ms(timeline, parameters),
-            "pages": timeline.ram_pages.astype(float),
+            "start_ms": rows["t_ns"] * 1e-6,
+            "synced": rows["synced"].astype(float),
+            "slice_ms": _slices_ms(timeline, found),
+            "pages": rows["ram_pages"].astype(float),
             "called": called,
             "returned": returned,
             "device_bytes": np.where(sent > 0, sent, 0)[:, kinds != RAM].sum(axis=1).astype(float),
@@ -147,24 +148,25 @@ def _predicted(timeline: Timeline, parameters: Parameters, labels: list[str]) ->
     )
 
 
-def _slices_ms(timeline: Timeline, parameters: Parameters) -> np.ndarray:
+def _slices_ms(timeline: Timeline, found: Records) -> np.ndarray:
     """Time inside RAM's handler in each iteration, from docs/model.md, section 1, and the bytes that were put."""
-    one = {name: getattr(parameters, name)[0] for name in Parameters._fields}
+    case, link, devices = found.cases[0], found.links[0], found.devices[0]
+    rows = timeline.iterations
     drained, sent = 0.0, 0
-    slices = np.zeros(len(timeline.t_ns))
-    for i, t in enumerate(timeline.t_ns.astype(float)):
-        t += one["sync_ns"] * timeline.synced[i]
+    slices = np.zeros(len(rows))
+    for i, t in enumerate(rows["t_ns"].astype(float)):
+        t += case["sync_ns"] * rows["synced"][i]
         for kind, size, read in zip(
-            one["device_kind"], timeline.device_sent[i], one["device_read_ns_per_byte"], strict=True
+            devices["kind"], timeline.sent[i], devices["read_ns_per_byte"], strict=True
         ):
-            pages = timeline.ram_pages[i] if kind == RAM else 0
+            pages = rows["ram_pages"][i] if kind == RAM else 0
             put = pages * (PAGE + PAGE_HEADER) if kind == RAM else max(0, size)
             t += 0 if kind == RAM else put * read
-            fresh = kind == RAM and one["fresh_after_pages"] <= sent < one["ram_pages"]
-            wire = put * one["fresh_ns_per_byte" if fresh else "link_ns_per_byte"]
-            slack = one["fresh_slack_ns" if fresh else "send_slack_ns"]
+            fresh = kind == RAM and link["fresh_after_pages"] <= sent < case["ram_pages"]
+            wire = put * link["fresh_ns_per_byte" if fresh else "ns_per_byte"]
+            slack = link["fresh_slack_ns" if fresh else "slack_ns"]
             backlog = max(drained - t, 0.0)
-            elapsed = max(pages * one["page_cost_ns"], backlog + wire - slack, 0.0)
+            elapsed = max(pages * case["page_cost_ns"], backlog + wire - slack, 0.0)
             sent += pages
             drained = max(max(drained, t) + wire, t + elapsed)
             t += elapsed

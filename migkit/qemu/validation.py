@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from migkit import kernels, results
+from migkit import results
+from migkit.kernels.state import VFIO
 from migkit.qemu.costs import LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
 from migkit.qemu.traces import runs, table
-from migkit.scenario.rows import columns
+from migkit.scenario.rows import records
 
 if TYPE_CHECKING:
     import os
 
     import pandas as pd
 
-    from migkit.kernels.parameters import Parameters
+    from migkit.kernels.state import Records
 
 CONFIGURATION = ["group", "name", "build", "accel"]
 """Columns that repeats of a run have in common."""
@@ -67,7 +68,7 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     (339, 342)
     """
     measured = runs(path)
-    parameters, numbers = _computed(measured, path, engine)
+    found, numbers = _computed(measured, path, engine)
     out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
     out["held"] = [is_held(run) for _, run in measured.iterrows()]
     completed = numbers["outcome"] == results.Outcome.COMPLETED
@@ -77,7 +78,7 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     out["right"] = out["outcome_predicted"] == out["outcome_measured"]
     state = measured["accel"].map(STATE_BYTES).where(measured["build"] != "deb72", 0)
     state = state + BLOCK_STATE_BYTES * (measured["blk_mib"] > 0)
-    initial = numbers["device_initial_sent_s"].max(axis=1, where=parameters.device_kind == 1, initial=-1)
+    initial = numbers["device_initial_sent_s"].max(axis=1, where=found.devices["kind"] == VFIO, initial=-1)
     pairs = {
         "total_ms": (numbers["total_time_s"] * 1e3, measured["total_ms"]),
         "downtime_ms": (numbers["downtime_s"] * 1e3, measured["downtime_ms"]),
@@ -94,8 +95,9 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     out["syncs_error"] = (out["syncs_predicted"] - out["syncs_measured"]).where(both)
     out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
     out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
-    foreseen = (parameters.ram_pages - parameters.fresh_after_pages) * NORMAL_PAGE_WIRE_BYTES
-    foreseen = foreseen * (parameters.fresh_ns_per_byte - parameters.link_ns_per_byte) * 1e-6
+    links = found.links
+    foreseen = (found.cases["ram_pages"] - links["fresh_after_pages"]) * NORMAL_PAGE_WIRE_BYTES
+    foreseen = foreseen * (links["fresh_ns_per_byte"] - links["ns_per_byte"]) * 1e-6
     out["slow_link_ms"] = _slow_link_ms(measured, path) - foreseen
     end = measured["downtime_end_ms"] - measured["non_iterable_saved_ms"]
     out["late_end_ms"] = end.where(end > LATE_END_MS)
@@ -104,10 +106,12 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
 
 def _computed(
     measured: pd.DataFrame, path: str | os.PathLike[str] | None, engine: str
-) -> tuple[Parameters, dict[str, np.ndarray]]:
-    """Simulate the measured runs; their parameters and the results."""
-    parameters = columns([scenario_of(run, path) for _, run in measured.iterrows()])
-    return parameters, results.values(kernels.run(parameters, engine, stops_early=False))
+) -> tuple[Records, dict[str, np.ndarray]]:
+    """Simulate the measured runs; their records and the results."""
+    from migkit.kernels import drivers
+
+    found = records([scenario_of(run, path) for _, run in measured.iterrows()])
+    return found, results.values(drivers.run(found, engine, stops_early=False))
 
 
 def _slow_link_ms(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
@@ -150,14 +154,14 @@ def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
 
     measured = runs(path)
     measured = measured[measured["ndev"] > 0]
-    parameters, numbers = _computed(measured, path, "expected")
+    simulated, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
     rows = measured.index.get_indexer(found["run"])
     predicted = numbers["device_initial_sent_s"][rows, 1 + found["device"].to_numpy()] * 1e3
     done = found["init_done_ms"].astype(float)
     out = pd.DataFrame({"run": found["run"], "device": found["device"], "predicted_ms": predicted})
-    out["predicted_ms"] -= parameters.setup_ns[rows] * 1e-6
+    out["predicted_ms"] -= simulated.cases["setup_ns"][rows] * 1e-6
     out["measured_ms"] = done.where(done >= 0)
     out["error_ms"] = out["predicted_ms"] - out["measured_ms"]
     return out.reset_index(drop=True)

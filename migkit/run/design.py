@@ -1,24 +1,36 @@
-"""A sweep as a description: what is computed, in Python and as TOML, and nothing about how."""
+"""A sweep as a description, in Python and as TOML, and the axes it names: what is computed, and nothing about how."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from migkit.run.axes import UNITS, field
-from migkit.run.values import Design, expanded
-from migkit.scenario.constants import ENGINES
+from migkit import results
+from migkit.kernels.state import ENGINES
+from migkit.run.simulate import check_whole_number
+from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import READ, Part, Text, number, plain
-from migkit.scenario.scenario import Scenario
-from migkit.scenario.toml_source import read_toml
+from migkit.scenario.scenario import Scenario, as_scenario, field, read_toml, reader
+from migkit.scenario.units import SI_UNITS
+from migkit.scenario.versions import POLICY_FIELDS
+from migkit.scenario.views import stacked
 
-__all__ = ["REPLICATE", "SCENARIO", "Sweep", "differences"]
+__all__ = [
+    "REPLICATE",
+    "SCENARIO",
+    "Axis",
+    "Dimension",
+    "Sweep",
+    "differences",
+    "dimensions",
+]
 
 REPLICATE = "replicate"
 """The one axis that is no field of a scenario: repetitions with their own random draws."""
@@ -41,14 +53,16 @@ class Sweep(Part):
     axes : mapping
         Every combination of these is computed; one dimension each, in this order. An entry is a field by dotted path
         and its values (``"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]``), or a rule for them
-        (:class:`~migkit.spacing.Spacing`: ``{"geomspace": ["1 Gbit/s", "100 Gbit/s", 110]}``), or the name of a
+        (:class:`~migkit.run.values.Spacing`: ``{"geomspace": ["1 Gbit/s", "100 Gbit/s", 110]}``), or the name of a
         dimension and a mapping of fields that move together along it
-        (``"host": {"link.bandwidth": [...], "migration.max_bandwidth": [...]}``).
+        (``"host": {"link.bandwidth": [...], "migration.max_bandwidth": [...]}``). A dimension and its coordinate have
+        the path of the field for a name; a mapping of one field gives them a shorter one
+        (``"bandwidth": {"link.bandwidth": [...]}``). The coordinates of fields that move together have their paths.
     design : Design, optional
         Points spread over ranges of several fields; they lie along the dimension ``scenario``, before the axes.
     replicates : int, optional
-        Repeat each migration with this many different random draws, numbered from 0: the dimension ``replicate``, after
-        the axes. Scenarios share the draws of a replicate, so that they can be compared in pairs.
+        Repeat each migration with this many different random draws, numbered from 0, 1 to 1,000,000: the dimension
+        ``replicate``, after the axes. Scenarios share the draws of a replicate, so that they can be compared in pairs.
     engine : {"expected", "bitmap"}, default "expected"
         RAM as expected values or as a page-exact bitmap.
     seed : int, default 0
@@ -72,7 +86,7 @@ class Sweep(Part):
     scenario: Scenario
     axes: dict[Text, Any] = Field(default_factory=dict)
     design: Design | None = None
-    replicates: number(int, 1, 2**31) | None = None
+    replicates: number(int, 1, MOST_VALUES) | None = None
     engine: Text = "expected"
     seed: number(int, 0, 2**63 - 1) = 0
 
@@ -92,18 +106,18 @@ class Sweep(Part):
         axes, scenario = data["axes"], data.get("scenario")
         if not isinstance(axes, Mapping):
             raise ScenarioError('must be a table such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
-        if isinstance(scenario, Mapping):
-            scenario = Scenario(**scenario)
-        if not isinstance(scenario, Scenario):
+        if not isinstance(scenario, Scenario | Mapping):
             return data
+        scenario = as_scenario(scenario)
         spelt: dict[str, Any] = {}
         for key, given in axes.items():
             if not isinstance(key, str):
                 raise ScenarioError("must be text: the dotted path of a field", "axes", key)
             given = expanded(key, given)
-            if isinstance(given, Mapping):
-                group = {path: _spelt(scenario, path, expanded(path, values)) for path, values in given.items()}
-                spelt[key] = group
+            if key == REPLICATE:
+                spelt[key] = _replicate_numbers(given)
+            elif isinstance(given, Mapping):
+                spelt[key] = {path: _spelt(scenario, path, expanded(path, values)) for path, values in given.items()}
             else:
                 spelt[key] = _spelt(scenario, key, given)
         return {**data, "scenario": scenario, "axes": spelt}
@@ -114,8 +128,8 @@ class Sweep(Part):
             raise ScenarioError("needs at least one axis, a design or replicates", "sweep")
         if self.replicates is not None and REPLICATE in self.axes:
             raise ScenarioError("is given twice, as an axis and as their number: leave one out", "replicates")
-        if self.design is not None and SCENARIO in self.axes:
-            raise ScenarioError("is the dimension of the design: call this one otherwise", SCENARIO)
+        if SCENARIO in self.axes:
+            raise ScenarioError("is the dimension of a design: choose another name", SCENARIO)
         return self
 
     def __hash__(self) -> int:
@@ -157,25 +171,27 @@ class Sweep(Part):
         return cls(**table)
 
 
-def _spelt(scenario: Scenario, path: str, values: Any) -> Any:
-    """The values of an axis with every quantity in its one spelling; what is no list stays for the axis to refuse."""
-    if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(values, "__iter__"):
-        return values
-    if getattr(values, "ndim", 1) != 1:
-        return values
-    bare = tuple(map(plain, values))
-    if path == REPLICATE:
-        return bare
+def _spelt(scenario: Scenario, path: str, given: Any) -> tuple[Any, ...]:
+    """The values of an axis with every quantity in its one spelling."""
+    values = tuple(map(plain, listed(path, given)))
+    value = field(scenario, path)
+    if type(value) not in SI_UNITS:
+        return tuple(None if each == DEFAULT and path in POLICY_FIELDS else each for each in values)
+    kind = type(value)
     try:
-        kind = type(field(scenario, path))
-    except (AttributeError, IndexError, TypeError):
-        return bare  # an unknown path: the axis says what is known
-    if kind not in UNITS:
-        return tuple(None if value == DEFAULT and path == "policy" else value for value in bare)
-    try:
-        return tuple(str(kind(READ[kind](value))) for value in bare)
+        return tuple(str(kind(READ[kind](each))) for each in values)
     except ScenarioError as error:
         raise error.within(path) from None
+
+
+def _replicate_numbers(given: Any) -> tuple[int, ...]:
+    """The numbers of the replicates."""
+    if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
+        raise ScenarioError("is not a list of values: write range(n) for n repetitions", REPLICATE, given)
+    numbers = [check_whole_number(REPLICATE, each) for each in listed(REPLICATE, given)]
+    if len(set(numbers)) < len(numbers):
+        raise ScenarioError("has a value twice", REPLICATE, max(numbers, key=numbers.count))
+    return tuple(numbers)
 
 
 def _writable(values: Any) -> Any:
@@ -228,3 +244,154 @@ def differences(here: Sweep, there: Sweep) -> list[str]:
                     for each in (one, other)]  # fmt: skip
             found.append(f"{path} is {said[0]} there and {said[1]} here")
     return found
+
+
+class Axis(NamedTuple):
+    """A field of the scenario and the values it takes along a dimension."""
+
+    path: str
+    values: tuple[Any, ...]
+    """As the field holds them."""
+    name: str
+    """Name of its coordinate."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the coordinate: ``B``, ``B/s``, ``s``, ``1`` for plain numbers, empty for words."""
+        if not self.is_number:
+            return ""
+        return next((unit for kind, unit in SI_UNITS.items() if isinstance(self.values[0], kind)), "1")
+
+    @property
+    def is_number(self) -> bool:
+        """Whether the values are numbers, or truth values, and not words."""
+        return not any(value is None or isinstance(value, str) for value in self.values)
+
+    @property
+    def coordinate(self) -> np.ndarray:
+        """The values as numbers in SI units, or as words."""
+        if self.is_number:
+            return stacked(self.values)
+        return np.array([DEFAULT if value is None else value for value in self.values], dtype=object)
+
+    def notes(self) -> dict[str, str]:
+        """Attributes of the coordinate."""
+        return {"long_name": self.path} | ({"units": self.unit} if self.unit else {})
+
+
+class Dimension(NamedTuple):
+    """One dimension of a sweep: an axis, or several that move together."""
+
+    name: str
+    axes: tuple[Axis, ...]
+
+    @property
+    def size(self) -> int:
+        """Places along the dimension."""
+        return len(self.axes[0].values)
+
+
+def dimensions(scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, str]) -> list[Dimension]:
+    """Read the axes of a sweep.
+
+    Each value is checked for itself; whether values go together is not.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What does not change.
+    axes : mapping
+        A path and its values, or the name of a dimension and a mapping of paths to values that move together along it.
+    names : mapping of str to str
+        Coordinates that shall have another name, by path.
+
+    Returns
+    -------
+    list of Dimension
+
+    Raises
+    ------
+    ScenarioError
+        If an axis, one of its values or a name is refused.
+    """
+    groups: dict[str, dict[str, tuple[Any, ...]]] = {}
+    for key, given in axes.items():
+        if not isinstance(key, str):
+            raise ScenarioError("must be text: the dotted path of a field", "axes", key)
+        if isinstance(given, Mapping):
+            if key != SCENARIO:
+                _check_name(key)
+            groups[key] = _together(key, given)
+        else:
+            groups[key] = {key: listed(key, given)}
+    paths = [path for group in groups.values() for path in group]
+    if doubled := next((path for path in paths if paths.count(path) > 1), None):
+        raise ScenarioError("is on two axes: a field can follow only one", doubled)
+    for path, name in names.items():
+        if path not in paths:
+            raise ScenarioError("is named but is not an axis", path, name)
+        _check_name(name, path)
+    found = []
+    for key, group in groups.items():
+        members = []
+        for path, values in group.items():
+            own = key if len(group) == 1 and key != SCENARIO else path
+            members.append(Axis(path, _read(scenario, path, values, len(group) == 1), names.get(path, own)))
+        alone = len(members) == 1 and not isinstance(axes[key], Mapping)
+        found.append(Dimension(members[0].name if alone else key, tuple(members)))
+    _check_distinct(found)
+    return found
+
+
+def _together(name: str, group: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """The axes that move together along one dimension."""
+    values = {path: listed(path, given) for path, given in group.items()}
+    if not values:
+        raise ScenarioError("has no axes: name the fields that move together and their values", name)
+    sizes = {path: len(found) for path, found in values.items()}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{path} has {size}" for path, size in sizes.items())
+        raise ScenarioError(f"moves axes together that have different numbers of values: {counts}", name)
+    return values
+
+
+def _read(scenario: Scenario, path: str, given: Sequence[Any], differ: bool) -> tuple[Any, ...]:
+    """The values as the field holds them; if they must `differ`, none may be there twice."""
+    read = reader(scenario, path)
+    first: dict[Any, Any] = {}
+    values = []
+    for raw in given:
+        value = read(raw)
+        if differ and value in first:
+            raise ScenarioError(f"is on the axis twice (first as {show(first[value])})", path, raw)
+        first[value] = raw
+        values.append(value)
+    return tuple(values)
+
+
+_TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {"device", "device_present", REPLICATE, SCENARIO}
+"""Names of variables and dimensions that a Dataset of migkit has itself."""
+_IN_A_STORE = frozenset({"sessions", "zarr.json"})
+"""Names of what else lies in the folder of a store."""
+
+
+def _check_name(name: Any, path: str = "") -> None:
+    """Refuse what cannot name a dimension, a variable and a folder at once."""
+    if not isinstance(name, str) or not name:
+        raise ScenarioError("cannot be a name: give text", path, name)
+    reserved = name in _TAKEN or name in _IN_A_STORE
+    legible = name.isprintable() and name == name.strip() and len(name) <= _LONGEST_NAME
+    if reserved or not legible or ".." in name or name[0] == "." or name.startswith("__") or set(name) & set("/\\:"):
+        raise ScenarioError("cannot be the name of a dimension: choose another one", path, name)
+
+
+_LONGEST_NAME = 100
+
+
+def _check_distinct(found: Sequence[Dimension]) -> None:
+    names = []
+    for dimension in found:
+        of_axes = [axis.name for axis in dimension.axes]
+        names += of_axes if of_axes == [dimension.name] else [dimension.name, *of_axes]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise ScenarioError("is the name of two dimensions or coordinates: two are the same", "names", doubled)

@@ -1,214 +1,93 @@
-"""The grid of a sweep: every combination of axis values as kernel columns, without a scenario per point.
+"""How the migrations of a sweep are laid out: combinations of axis values as kernel records, without a scenario each.
 
-Each axis is tried alone, which shows the columns it changes; a column that only one axis changes is repeated
-along the others. Axes that act on the same number, such as ``policy`` and a QEMU version that brings its
-own, are found by trying them together, and then every combination of them is evaluated.
+Records are NumPy expressions over the fields of a scenario (:mod:`migkit.scenario.rows`), and so are the rules between
+fields (:class:`migkit.scenario.fields.Rule`). A grid evaluates both with the values of the axes in place of the fields.
+Each expression and rule depends on a few of the dimensions only, which a first evaluation finds out by noting what is
+read; it is then computed over the combinations of those.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.kernels import records
-from migkit.kernels.parameters import Outputs, Parameters
-from migkit.run.axes import Dimension, dimensions
+from migkit import results
+from migkit.kernels.state import NO_DEVICE_REPORT, Records, Reports
+from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
+from migkit.scenario import rows
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.scenario import Scenario, columns, device_labels
+from migkit.scenario.fields import Rule
+from migkit.scenario.scenario import Scenario, device_labels
+from migkit.scenario.views import View, Words, stacked
 
-__all__ = ["Grid"]
+if TYPE_CHECKING:
+    import xarray as xr
 
-# Columns in which validity depends on several fields: a region may lie beyond RAM or on another region. Axes
-# that change one of them are evaluated together, so that every combination is checked.
-_LAYOUT = {"ram_pages", "page_size", "chunk_pages", "region_count", "region_start", "region_pages"}
-_LABELS = ("labels", 0)  # stands for the device labels among the cells
-_CHUNK = 4096  # scenarios alive at once
-_LINE = 24  # values of an axis that are tried against the ends of another one
-_CORNERS = 256  # corners of the whole grid that are tried
+__all__ = ["MOST_MIGRATIONS", "Grid", "Layout"]
 
-
-class _Table(NamedTuple):
-    """The columns of every combination of a group of axes, the last axis fastest."""
-
-    members: tuple[int, ...]
-    columns: Parameters
-    labels: list[tuple[str, ...]]
-    """Device labels of every row."""
-
-
-class _Part(NamedTuple):
-    """One part of the records of a grid: rows of a table, by its number, or the one row of the corner (-1)."""
-
-    table: int
-    rows: np.ndarray
-
-
-def _scenarios(corner: Scenario, along: Sequence[Dimension], indices: Sequence[Iterable[int]]) -> Iterator[Scenario]:
-    """All combinations of the places `indices` along the dimensions, the last one fastest."""
-    if not along:
-        yield corner
-        return
-    for index in indices[0]:
-        try:
-            here = along[0].placed(corner, index)
-        except ScenarioError as error:
-            raise ScenarioError(f"{str(error).rstrip('.')} (in a combination of axis values)") from None
-        yield from _scenarios(here, along[1:], indices[1:])
-
-
-def _evaluated(scenarios: Iterable[Scenario], members: Sequence[int] = ()) -> _Table:
-    tables, labels = [], []
-    scenarios = iter(scenarios)
-    while chunk := list(itertools.islice(scenarios, _CHUNK)):
-        tables.append(columns(chunk))
-        labels += [tuple(device_labels(scenario)) for scenario in chunk]
-    stacked = []
-    for parts in zip(*tables, strict=True):
-        width = max(part.shape[-1] for part in parts)
-        stacked.append(np.concatenate([_widened(part, width) for part in parts]))
-    return _Table(tuple(members), Parameters(*stacked), labels)
-
-
-def _widened(column: np.ndarray, width: int) -> np.ndarray:
-    """Pad a two-dimensional column with zeros on the right."""
-    return (
-        column
-        if column.ndim == 1 or column.shape[1] == width
-        else np.pad(column, ((0, 0), (0, width - column.shape[1])))
-    )
-
-
-def _changed(table: _Table) -> set[tuple[str, int]]:
-    """The cells (column, slot) in which a table's rows differ."""
-    cells = {_LABELS} if len(set(table.labels)) > 1 else set()
-    for name, column in zip(Parameters._fields, table.columns, strict=True):
-        differs = (column != column[:1]).any(axis=0)
-        cells |= {(name, int(slot)) for slot in np.flatnonzero(differs)}
-    return cells
+MOST_TABLE_BYTES = 1 << 26
+"""Records of a part for all combinations that it depends on are kept if they take no more than this."""
+MOST_DEVICE_LISTS = 1 << 16
+"""Combinations of counts and names of devices."""
+_BLOCK = 1 << 18  # combinations that a rule is tried on at once
 
 
 class Grid:
-    """All points of a sweep, as kernel columns of any of them.
+    """All points of a sweep, as kernel records of any of them.
 
     Parameters
     ----------
     scenario : Scenario
         What does not change.
     axes : mapping
-        As :func:`migkit.run.axes.dimensions` takes them.
-    names : mapping of str to str
-        Coordinates that shall have another name than the path's tail.
+        As :func:`migkit.run.design.dimensions` takes them.
+    names : mapping of str to str, optional
+        Coordinates that shall have another name, by path.
+
+    Attributes
+    ----------
+    dimensions : list of Dimension
+    shape : tuple of int
+        Places along each of them.
+    points : int
+        Combinations in all.
+    devices : tuple of str
+        Labels of the devices of all points.
 
     Raises
     ------
     ScenarioError
-        If an axis or a combination of values is refused. Combinations of the layout of RAM are all
-        checked; of all others those at the ends of the axes.
+        If an axis, a value or any combination of values is refused.
     """
 
-    def __init__(self, scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, str]) -> None:
-        corner, self.dimensions, scenarios = dimensions(scenario, axes, names)
-        self.axes = [axis for dimension in self.dimensions for axis in dimension.axes]
+    def __init__(self, scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
+        self.dimensions = dimensions(scenario, axes, names or {})
         self.shape = tuple(dimension.size for dimension in self.dimensions)
         self.points = math.prod(self.shape)
-        self._origin = _evaluated([corner])
-        alone = [_evaluated(line, [index]) for index, line in enumerate(scenarios)]
-        self._tables = self._grouped(corner, alone)
-        self._cells = [_changed(table) for table in self._tables]
-        self._parts, self._moved = self._as_records()
-        self._place_devices()
-
-    # --- groups
-
-    def _grouped(self, corner: Scenario, alone: list[_Table]) -> list[_Table]:
-        """The fewest joint evaluations that give every grid point its true columns."""
-        cells = [_changed(table) for table in alone]
-        group = list(range(len(alone)))  # group[i]: number of the group of axis i
-
-        def merge(first: int, second: int) -> None:
-            old, new = group[second], group[first]
-            group[:] = [new if number == old else number for number in group]
-
-        for first, second in itertools.combinations(range(len(alone)), 2):
-            layout = all(any(name in _LAYOUT for name, _ in cells[axis]) for axis in (first, second))
-            if layout or cells[first] & cells[second]:
-                merge(first, second)
-        # What acts together only for some values (a policy of "default" follows the QEMU version) shows when
-        # the pair is tried, and so does a combination that is not allowed.
-        for first, second in itertools.combinations(range(len(alone)), 2):
-            if group[first] != group[second] and not self._independent(corner, alone, (first, second)):
-                merge(first, second)
-        tables = [
-            alone[members[0]] if len(members) == 1 else self._joint(corner, members)
-            for members in ([axis for axis, number in enumerate(group) if number == g] for g in dict.fromkeys(group))
+        self._scenario = scenario
+        self._columns = {
+            axis.path: (number, stacked(axis.values))
+            for number, dimension in enumerate(self.dimensions)
+            for axis in dimension.axes
+        }
+        self._list_devices()
+        self._check()
+        self._parts = [
+            _Part(self, rows.cases),
+            _Part(self, rows.links),
+            _Part(self, rows.regions, max(1, len(scenario.guest.regions))),
+            _Part(self, rows.devices, max(map(len, self._labels))),
         ]
-        # The last word has the whole grid: its corners, computed the long way.
-        ends = [dimension.ends(_LINE) for dimension in self.dimensions]
-        corners = list(itertools.islice(itertools.product(*ends), _CORNERS))
-        scenarios = (next(_scenarios(corner, self.dimensions, [[index] for index in point])) for point in corners)
-        more = len(alone) > 2 and len(tables) > 1  # than what was tried above
-        if more and not self._agree(tables, np.array(corners).T, _evaluated(scenarios)):
-            return [self._joint(corner, range(len(alone)))]
-        return tables
 
-    def _joint(self, corner: Scenario, members: Sequence[int]) -> _Table:
-        along = [self.dimensions[member] for member in members]
-        return _evaluated(_scenarios(corner, along, [range(dimension.size) for dimension in along]), members)
-
-    def _independent(self, corner: Scenario, alone: list[_Table], pair: tuple[int, int]) -> bool:
-        both = [self.dimensions[member] for member in pair]
-        lines, ends = ([select(dimension, _LINE) for dimension in both] for select in (Dimension.line, Dimension.ends))
-        crosses = [(lines[0], ends[1]), (ends[0], lines[1])]
-        points = [point for cross in crosses for point in itertools.product(*cross)]
-        scenarios = itertools.chain.from_iterable(_scenarios(corner, both, cross) for cross in crosses)
-        indices = np.zeros((len(self.dimensions), len(points)), dtype=np.int64)
-        indices[list(pair)] = np.array(points).T
-        return self._agree([alone[member] for member in pair], indices, _evaluated(scenarios))
-
-    def _agree(self, tables: list[_Table], indices: np.ndarray, truth: _Table) -> bool:
-        """Whether columns put together from `tables` are those of the scenarios themselves."""
-        cells = [_changed(table) for table in tables]
-        for made, true in zip(self._assembled(tables, cells, indices), truth.columns, strict=True):
-            width = max(made.shape[-1], true.shape[-1])
-            if not np.array_equal(_widened(made, width), _widened(true, width)):
-                return False
-        return self._labels(tables, cells, indices) == truth.labels
-
-    # --- points
-
-    def _row(self, table: _Table, indices: np.ndarray) -> np.ndarray:
-        """The table row of every grid point."""
-        shape = tuple(self.shape[member] for member in table.members)
-        return np.ravel_multi_index(tuple(indices[list(table.members)]), shape)
-
-    def _assembled(self, tables: list[_Table], cells: list[set[tuple[str, int]]], indices: np.ndarray) -> Parameters:
-        count = indices.shape[1]
-        found = [self._row(table, indices) for table in tables]
-        made = []
-        for field, name in enumerate(Parameters._fields):
-            origin = self._origin.columns[field]
-            width = max(table.columns[field].shape[-1] for table in (self._origin, *tables))
-            column = np.repeat(_widened(origin, width), count, axis=0)
-            for table, changed, row in zip(tables, cells, found, strict=True):
-                slots = sorted(slot for changed_name, slot in changed if changed_name == name)
-                if slots and column.ndim == 1:
-                    column = table.columns[field][row]
-                for slot in slots if column.ndim == 2 else ():
-                    column[:, slot] = table.columns[field][row, slot]
-            made.append(np.ascontiguousarray(column))
-        return Parameters(*made)
-
-    def _labels(
-        self, tables: list[_Table], cells: list[set[tuple[str, int]]], indices: np.ndarray
-    ) -> list[tuple[str, ...]]:
-        for table, changed in zip(tables, cells, strict=True):
-            if _LABELS in changed:
-                return [table.labels[row] for row in self._row(table, indices)]
-        return self._origin.labels * indices.shape[1]
+    @property
+    def axes(self) -> list[Axis]:
+        """The axes of all dimensions."""
+        return [axis for dimension in self.dimensions for axis in dimension.axes]
 
     def places(self, points: np.ndarray) -> np.ndarray:
         """The place along every dimension (dimensions, points) of points by their number; the last one is fastest."""
@@ -216,96 +95,163 @@ class Grid:
             return np.zeros((0, len(points)), dtype=np.int64)
         return np.array(np.unravel_index(points, self.shape))
 
-    def columns(self, points: np.ndarray) -> Parameters:
-        """The kernel columns of some points of the grid, by their number."""
-        return self.columns_at(self.places(points))
+    def records_at(self, places: np.ndarray) -> Records:
+        """The kernel records of points by their place along every dimension (dimensions, points)."""
+        return Records(*(part.at(places).view(np.recarray) for part in self._parts))
 
-    def columns_at(self, places: np.ndarray) -> Parameters:
-        """The kernel columns of points by their place along every dimension (dimensions, points)."""
-        return self._assembled(self._tables, self._cells, places)
+    # --- the scenarios of points, seen as one
 
-    def _as_records(self) -> tuple[list[_Part], list[tuple[int, int, str, int, np.ndarray]]]:
-        """How the records of points are made.
+    def view(self, places: np.ndarray, paths: Iterable[str] | None = None, reads: set[str] | None = None) -> View:
+        """The scenarios of points by their place along every dimension; with `paths` only these fields have columns."""
+        columns = {}
+        for path in self._columns if paths is None else paths:
+            number, column = self._columns[path]
+            columns[path] = column.take(places[number]) if isinstance(column, Words) else column[places[number]]
+        return View(self._scenario, columns, reads=reads)
 
-        Returns
-        -------
-        parts : list of _Part
-            Cases, regions, devices: the table that changes most of each, as records; its rows are taken whole.
-        moved : list of tuple
-            What the other tables change: table, part, field, slot, values by row.
+    def one_point(self) -> np.ndarray:
+        """The place of the first point."""
+        return np.zeros((len(self.dimensions), 1), np.int64)
+
+    def along(self, paths: Iterable[str]) -> tuple[int, ...]:
+        """The numbers of the dimensions along which these fields change."""
+        return tuple(sorted({self._columns[path][0] for path in paths}))
+
+    def product(self, numbers: Sequence[int], along: Sequence[np.ndarray], first: int, last: int) -> np.ndarray:
+        """Places of combinations: those of some dimensions given, all others at 0; the last of them is fastest.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            The dimensions.
+        along : sequence of int array
+            Places along each of them.
+        first, last : int
+            Which combinations, by their number.
         """
-        tables = [self._origin, *self._tables]
-        widths = [max(table.columns[field].shape[-1] for table in tables) for field in range(len(Parameters._fields))]
-        packed = [records.pack(Parameters(*map(_widened, table.columns, widths))) for table in tables]
-        cells = [set(), *(changed - {_LABELS} for changed in self._cells)]
-        parts = []
-        for part in range(len(records.Packed._fields)):
-            changes = [sum(records.place_of(name)[0] == part for name, _ in changed) for changed in cells]
-            most = int(np.argmax(changes))
-            parts.append(_Part(most - 1, packed[most][part].view(np.ndarray)))
-        moved = []
-        for number, (table, changed) in enumerate(zip(self._tables, cells[1:], strict=True)):
-            for name, slot in sorted(changed):
-                part, field = records.place_of(name)
-                if parts[part].table != number:
-                    column = getattr(table.columns, name)
-                    moved.append((number, part, field, slot, column if column.ndim == 1 else column[:, slot]))
-        return parts, moved
+        places = np.zeros((len(self.dimensions), last - first), np.int64)
+        if numbers:
+            where = np.unravel_index(np.arange(first, last), [len(each) for each in along])
+            for number, each, index in zip(numbers, along, where, strict=True):
+                places[number] = each[index]
+        return places
 
-    def records_at(self, places: np.ndarray) -> records.Packed:
-        """What :meth:`columns_at` gives, laid out as the kernels take it."""
-        rows = [self._row(table, places) for table in self._tables]
-        none = np.zeros(places.shape[1], dtype=np.int64)  # the corner has one row
-        # np.take copies a record as bytes; indexing copies it field by field, fifty times slower
-        made = [np.take(part.rows, none if part.table < 0 else rows[part.table], axis=0) for part in self._parts]
-        for table, part, field, slot, values in self._moved:
-            column = made[part][field]
-            (column if column.ndim == 1 else column[:, slot])[:] = values[rows[table]]
-        return records.Packed(*(part.view(np.recarray) for part in made))
+    # --- whether values go together
+
+    def _check(self) -> None:
+        """Refuse the first point, in the order of the dimensions, that breaks a rule."""
+        reads: set[str] = set()
+        broken = []
+        for number, rule in enumerate(_rules(self.view(self.one_point(), reads=reads))):
+            reads.clear()
+            rule.broken()
+            if reads and (place := self._first_broken(number, rule.monotone, set(reads))) is not None:
+                broken.append(place)
+        if broken:
+            self._refuse(min(broken))
+
+    def _first_broken(self, number: int, monotone: bool, paths: set[str]) -> tuple[int, ...] | None:
+        """The place of the first point that breaks a rule, by the number of the rule; None if there is none."""
+        numbers = self.along(paths)
+        along = [self._ends(self.dimensions[each], monotone) for each in numbers]
+        if self._first_of(number, paths, numbers, along) is None:
+            return None
+        # The ends along the other dimensions tell whether a place along one has a point that breaks the rule.
+        for slot, each in enumerate(numbers):
+            along[slot] = np.arange(self.shape[each])
+            found = self._first_of(number, paths, numbers, along)
+            assert found is not None
+            along[slot] = np.array([found[each]])
+        place = [0] * len(self.dimensions)
+        for each, (only,) in zip(numbers, along, strict=True):
+            place[each] = int(only)
+        return tuple(place)
+
+    def _ends(self, dimension: Dimension, monotone: bool) -> np.ndarray:
+        """Places along a dimension at which a rule must be tried."""
+        if not monotone or len(dimension.axes) > 1 or not dimension.axes[0].is_number:
+            return np.arange(dimension.size)
+        values = np.asarray(dimension.axes[0].coordinate)
+        above = np.where(values > 0, values, np.inf)
+        return np.unique([values.argmin(), above.argmin(), values.argmax()])
+
+    def _first_of(
+        self, number: int, paths: set[str], numbers: tuple[int, ...], along: Sequence[np.ndarray]
+    ) -> np.ndarray | None:
+        """The first of some combinations that breaks a rule."""
+        total = math.prod(map(len, along))
+        for first in range(0, total, _BLOCK):
+            places = self.product(numbers, along, first, min(first + _BLOCK, total))
+            rule = next(itertools.islice(_rules(self.view(places, paths)), number, None))
+            broken = np.broadcast_to(rule.broken(), places.shape[1])
+            if broken.any():
+                return places[:, int(broken.argmax())]
+        return None
+
+    def _refuse(self, place: tuple[int, ...]) -> None:
+        values = {axis.path: axis.values[at] for at, dimension in zip(place, self.dimensions, strict=True)
+                  for axis in dimension.axes}  # fmt: skip
+        together = " (in a combination of axis values)" if sum(at > 0 for at in place) > 1 else ""
+        try:
+            self._scenario.replace_all(values)
+        except ScenarioError as error:
+            raise ScenarioError(error.problem.rstrip(".") + together, error.field, *error.given) from None
+        raise AssertionError(f"a rule that {values} break is none of the scenario")
 
     # --- devices
 
-    def _place_devices(self) -> None:
-        """Give every device label one slot, the same in all rows, whatever its place in a row's list."""
-        self._placing = next(
-            (table for table, cells in zip(self._tables, self._cells, strict=True) if _LABELS in cells), self._origin
-        )
-        distinct = sorted(set(self._placing.labels), key=len, reverse=True)
-        self.devices = tuple(dict.fromkeys(label for labels in distinct for label in labels))
-        number = {labels: index for index, labels in enumerate(distinct)}
-        self._list_of_row = np.array([number[labels] for labels in self._placing.labels])
-        self._slots = [np.array([self.devices.index(label) for label in labels]) for labels in distinct]
+    def _list_devices(self) -> None:
+        """Find the device lists that there are, and give every device label one slot whatever its place in them."""
+        paths = [f"devices.{i}.{name}" for i in range(len(self._scenario.devices)) for name in ("count", "name")]
+        paths = [path for path in paths if path in self._columns]
+        self._listing = self.along(paths)
+        states, self._state_of = [], []
+        for number in self._listing:
+            axes = [axis for axis in self.dimensions[number].axes if axis.path in paths]
+            state: dict[tuple[Any, ...], int] = {}
+            along = zip(*(axis.values for axis in axes), strict=True)
+            self._state_of.append(np.array([state.setdefault(values, len(state)) for values in along]))
+            states.append([dict(zip((axis.path for axis in axes), values, strict=True)) for values in state])
+        combinations = math.prod(map(len, states))
+        if combinations > MOST_DEVICE_LISTS:
+            raise ScenarioError(f"change the list of devices in {combinations} ways: at most {MOST_DEVICE_LISTS} are "
+                                "allowed, use fewer counts or names", "axes")  # fmt: skip
+        number_of: dict[tuple[str, ...], int] = {}
+        lists = []
+        for combination in itertools.product(*states):
+            values = {path: value for state in combination for path, value in state.items()}
+            labels = tuple(device_labels(View(self._scenario, values)))  # type: ignore[arg-type]
+            lists.append(number_of.setdefault(labels, len(number_of)))
+        self._list_of = np.array(lists).reshape([len(each) for each in states])
+        self._labels = list(number_of)
+        longest_first = sorted(self._labels, key=len, reverse=True)
+        self.devices = tuple(dict.fromkeys(label for labels in longest_first for label in labels))
+        self._slots = [np.array([self.devices.index(label) for label in labels]) for labels in self._labels]
         self.in_place = all(np.array_equal(slots, np.arange(len(slots))) for slots in self._slots)
 
     def _lists(self, places: np.ndarray) -> np.ndarray:
-        if not self._placing.members:
-            return np.zeros(places.shape[1], dtype=np.int64)
-        return self._list_of_row[self._row(self._placing, places)]
+        """The number of the device list of every point."""
+        states = tuple(
+            codes[places[number]] for number, codes in zip(self._listing, self._state_of, strict=True)
+        )
+        return self._list_of[states] if states else np.zeros(places.shape[1], np.int64)
 
-    def aligned(self, outputs: Outputs, points: np.ndarray) -> Outputs:
-        """Move the device columns of these points to the slots of :attr:`devices`; absent: 0, times -1."""
-        return self.aligned_at(outputs, self.places(points))
+    def align(self, found: Reports, places: np.ndarray, into: Reports) -> None:
+        """Write the reports of points, by their place, with every device in its slot of :attr:`devices`.
 
-    def aligned_at(self, outputs: Outputs, places: np.ndarray) -> Outputs:
-        """As :meth:`aligned`, for points by their place along every dimension."""
-        if self.in_place:
-            return outputs
+        A device that takes no part has the report of nothing: 0, times -1.
+        """
         lists = self._lists(places)
-        rows_of = [np.flatnonzero(lists == number) for number in range(len(self._slots))]
-        table = outputs._asdict()
-        for name, column in table.items():
-            if not name.startswith("device_"):
-                continue
-            absent = -1 if name.endswith("_ns") else 0
-            moved = np.full((len(lists), len(self.devices)), absent, column.dtype)
-            for rows, slots in zip(rows_of, self._slots, strict=True):
-                moved[rows[:, None], slots] = column[rows, : len(slots)]
-            table[name] = moved
-        culprit = table["culprit"].copy()
-        for rows, slots in zip(rows_of, self._slots, strict=True):
-            blamed = rows[culprit[rows] >= 0]
-            culprit[blamed] = slots[table["culprit"][blamed]]
-        return Outputs(**table | {"culprit": culprit})
+        into.migrations[:] = found.migrations
+        into.devices[:] = NO_DEVICE_REPORT
+        # whole records as bytes: NumPy copies structures field by field
+        source, target = (_as_bytes(records) for records in (found.devices, into.devices))
+        culprit, blamed = into.migrations.view(np.ndarray)["culprit"], found.migrations.view(np.ndarray)["culprit"]
+        for number, slots in enumerate(self._slots):
+            here = np.flatnonzero(lists == number)
+            target[here[:, None], slots] = source[here, : len(slots)]
+            guilty = here[blamed[here] >= 0]
+            culprit[guilty] = slots[blamed[guilty]]
 
     def present(self) -> tuple[tuple[str, ...], np.ndarray] | None:
         """Which device takes part, along the dimensions that decide it, or None if all do everywhere.
@@ -317,11 +263,198 @@ class Grid:
         present : bool array
             One dimension each of `dims`, the last one is the device.
         """
-        if len(self._slots) == 1:
+        if len(self._labels) == 1:
             return None
-        takes_part = np.zeros((len(self._slots), len(self.devices)), dtype=bool)
+        takes_part = np.zeros((len(self._labels), len(self.devices)), dtype=bool)
         for number, slots in enumerate(self._slots):
             takes_part[number, slots] = True
-        members = [self.dimensions[member] for member in self._placing.members]
-        shape = (*(dimension.size for dimension in members), len(self.devices))
-        return tuple(dimension.dim for dimension in members), takes_part[self._list_of_row].reshape(shape)
+        return tuple(self.dimensions[number].name for number in self._listing), takes_part[
+            self._list_of[np.ix_(*self._state_of)]
+        ]
+
+
+class _Part:
+    """One part of the records of a grid, such as the links.
+
+    Computed once for every combination of the dimensions that it depends on, if those take little memory, and else for
+    the points that are asked for.
+    """
+
+    def __init__(self, grid: Grid, build: Callable[..., np.ndarray], *width: int) -> None:
+        self._grid, self._build, self._width = grid, build, width
+        reads: set[str] = set()
+        one = build(grid.view(grid.one_point(), reads=reads), 1, *width)
+        self._paths = frozenset(reads)
+        self._along = grid.along(reads)
+        self._shape = tuple(grid.shape[number] for number in self._along)
+        self._table: np.ndarray | None = None
+        combinations = math.prod(self._shape)
+        if one.nbytes * combinations <= MOST_TABLE_BYTES:
+            places = grid.product(self._along, [np.arange(size) for size in self._shape], 0, combinations)
+            self._table = self._built(places)
+
+    def _built(self, places: np.ndarray) -> np.ndarray:
+        return self._build(self._grid.view(places, self._paths), places.shape[1], *self._width)
+
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The records of points by their place along every dimension."""
+        if self._table is None:
+            return self._built(places)
+        row = np.zeros(places.shape[1], np.int64)
+        if self._along:
+            row = np.ravel_multi_index(tuple(places[list(self._along)]), self._shape)
+        # np.take copies a record as bytes; indexing copies it field by field, fifty times slower
+        return np.take(self._table, row, axis=0)
+
+
+def _as_bytes(records: np.ndarray) -> np.ndarray:
+    return records.view(np.ndarray).view(f"V{records.dtype.itemsize}")
+
+
+def _rules(view: View) -> Iterator[Rule]:
+    """The rules of all parts of a scenario."""
+    for part in view.parts():
+        yield from part.rules()
+
+
+# --- a sweep -------------------------------------------------------------------------------------
+
+
+MOST_MIGRATIONS = 1 << 40
+"""A sweep of more would take a year at a microsecond a migration."""
+
+
+class Layout:
+    """The dimensions of a sweep, checked, and what is computed at each of its places.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        What is computed.
+    names : mapping of str to str, optional
+        Coordinates that shall have another name, by path.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        Dimensions, the slowest first: ``scenario`` of a design, the axes in their order, ``replicate``.
+    shape : tuple of int
+    devices : tuple of str
+        Labels of the devices of all migrations.
+
+    Raises
+    ------
+    ScenarioError
+        If an axis, a value or a combination of values is refused, or if there are more migrations than can be counted.
+    """
+
+    def __init__(self, sweep: Sweep, names: Mapping[str, str] | None = None) -> None:
+        self.sweep = sweep
+        design = {} if sweep.design is None else {SCENARIO: sweep.design.values()}
+        order = [*design, *sweep.axes, *([REPLICATE] if sweep.replicates is not None else [])]
+        self._repeated = REPLICATE in order
+        axes: dict[str, Any] = {key: values for key, values in (design | sweep.axes).items() if key != REPLICATE}
+        self._grid = Grid(sweep.scenario, axes, names)
+        replicates = range(sweep.replicates) if sweep.replicates is not None else sweep.axes.get(REPLICATE, (0,))
+        self._replicates = np.array(replicates, dtype=np.int64)
+        along = dict(zip(axes, self._grid.dimensions, strict=True))
+        self.dims = tuple(REPLICATE if key == REPLICATE else along[key].name for key in order)
+        self.shape = tuple(len(self._replicates) if key == REPLICATE else along[key].size for key in order)
+        if self.migrations > MOST_MIGRATIONS:
+            raise ScenarioError(f"has {self.migrations} migrations ({self._lengths()}): at most {MOST_MIGRATIONS} can "
+                                "be laid out, use fewer values", "sweep")  # fmt: skip
+        # the place along a dimension of the grid is the place along this dimension of the sweep
+        self._of_grid = [order.index(key) for key in axes]
+        self.devices = self._grid.devices
+
+    def _lengths(self) -> str:
+        return " x ".join(f"{size} {dim}" for dim, size in zip(self.dims, self.shape, strict=True))
+
+    @property
+    def migrations(self) -> int:
+        """How many migrations there are."""
+        return math.prod(self.shape)
+
+    def coordinates(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+        """Coordinates as xarray takes them: dimension, values, attributes; without the devices."""
+        found: dict[str, tuple[str, np.ndarray, dict[str, str]]] = {}
+        of = {dimension.name: dimension for dimension in self._grid.dimensions}
+        for dim in self.dims:
+            if dim == REPLICATE:
+                found[dim] = (dim, self._replicates, {"units": "1", "long_name": "replicate"})
+                continue
+            axes = of[dim].axes
+            if dim not in [axis.name for axis in axes]:
+                found[dim] = (dim, np.arange(of[dim].size), {"units": "1", "long_name": f"number of the {dim}"})
+            found |= {axis.name: (dim, axis.coordinate, axis.notes()) for axis in axes}
+        return found
+
+    def paths(self) -> dict[str, str]:
+        """Dotted path of the field by coordinate."""
+        return {axis.name: axis.path for axis in self._grid.axes}
+
+    def present(self) -> xr.Variable | None:
+        """Which device takes part where, or None if all do everywhere."""
+        import xarray as xr
+
+        if (found := self._grid.present()) is None:
+            return None
+        dims, takes_part = found
+        return xr.Variable((*dims, "device"), takes_part, {"long_name": "the device takes part in the migration"})
+
+    def run(self, places: np.ndarray, into: Reports | None = None) -> Reports:
+        """Compute migrations on this thread.
+
+        Parameters
+        ----------
+        places : int array (dimensions, migrations)
+            Place along every dimension.
+        into : Reports, optional
+            Where the reports go; new memory by default.
+
+        Returns
+        -------
+        Reports
+            A row for each, devices in the slots of `devices`.
+        """
+        from migkit.kernels import drivers
+
+        into = Reports.empty(places.shape[1], len(self.devices)) if into is None else into
+        grid_places = places[self._of_grid]
+        replicates: Any = 0
+        if self._repeated:
+            replicates = self._replicates[places[self.dims.index(REPLICATE)]]
+        records = self._grid.records_at(grid_places)
+        if self._grid.in_place and records.devices.shape == into.devices.shape:
+            return drivers.run(records, self.sweep.engine, self.sweep.seed, replicates, into=into)
+        self._grid.align(drivers.run(records, self.sweep.engine, self.sweep.seed, replicates), grid_places, into)
+        return into
+
+    def empty(self, rows: int) -> Reports:
+        """Room for the reports of this many migrations.
+
+        Raises
+        ------
+        ScenarioError
+            If they would take more memory than there is.
+        """
+        one = Reports.empty(1, len(self.devices))
+        if rows * sum(part.nbytes for part in one) > _memory():
+            raise ScenarioError(
+                f"has {self.migrations} migrations ({self._lengths()}), whose results do not fit into memory: give a "
+                'store=, such as store="result.zarr", which holds them on disk', "sweep"
+            )  # fmt: skip
+        return Reports.empty(rows, len(self.devices))
+
+    def notes(self) -> dict[str, str | int]:
+        """Attributes that say what was computed, with what."""
+        notes = results.provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
+        return notes | {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
+
+
+def _memory() -> float:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not on Windows
+        return 1 << 40

@@ -13,7 +13,7 @@ import numpy as np
 from migkit import results
 from migkit.kernels.parameters import Outputs
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.simulate import check_whole_number
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
 from migkit.scenario.scenario import Scenario
@@ -68,8 +68,8 @@ def sweep(
         Compute on this cluster (or that of the scheduler at this address), whose workers write to the `store`
         themselves and must see it under the same path.
     names : mapping of str to str, optional
-        Dimension by path. By default a dimension has the shortest tail of its path that tells the axes
-        apart: ``count``, or ``devices_0_count`` beside ``devices_1_count``.
+        Dimension by path. By default a dimension has the path of its field for a name; a mapping of one field in `axes`
+        gives it another one too, such as ``"bandwidth": {"link.bandwidth": [...]}``.
     block_rows : int, optional
         Migrations computed as one block, or held by a chunk of a new store. Changes memory, the steps of the progress
         bar and the size of the store's files, and nothing else.
@@ -85,23 +85,19 @@ def sweep(
     Raises
     ------
     ScenarioError
-        If an axis is unknown, empty, has a value twice or one that the field refuses, if values do not go
-        together, if another argument makes no sense, or if the `store` holds another sweep. Nothing is computed then.
+        If an axis is unknown, empty, has a value twice or one that the field refuses, if any combination of values
+        makes no possible migration, if the results do not fit into memory, if another argument makes no sense, or if
+        the `store` holds another sweep. Nothing is computed then.
     Unfinished
         If the disk is full or the cluster is lost; says what the `store` keeps. So does a KeyboardInterrupt's note.
-
-    Notes
-    -----
-    Combinations of values that lay out RAM (sizes and places of regions) are all checked; of other
-    combinations those of the ends of the axes.
 
     Examples
     --------
     >>> from migkit import Guest, Link, Scenario, sweep
     >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))
-    >>> ds = sweep(scenario, {"migration.max_bandwidth": ["64 MiB/s", 0], "qemu": ["8.2", "9.0"]})
+    >>> ds = sweep(scenario, {"limit": {"migration.max_bandwidth": ["64 MiB/s", 0]}, "qemu": ["8.2", "9.0"]})
     >>> ds["total_time_s"].dims
-    ('max_bandwidth', 'qemu')
+    ('limit', 'qemu')
     """
     if isinstance(scenario, Sweep):
         if axes is not None:

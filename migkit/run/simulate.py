@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
+from migkit.kernels.state import ENGINES
 from migkit.results import Outcome, bytes_text, seconds_text
-from migkit.scenario.constants import ENGINES
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.scenario import Scenario, columns, device_labels
+from migkit.scenario.rows import columns
+from migkit.scenario.scenario import Scenario, device_labels
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,7 +25,7 @@ from migkit.results import SWEEP_VARIABLES, attributes, provenance, validated
 from migkit.run.batches import Block, Chunks
 from migkit.run.chunk_file import KEYS, UNFINISHED, compressor, name_of, write_chunk
 from migkit.run.design import Sweep, differences
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.scenario.errors import AnotherSweep, ScenarioError
 
 if TYPE_CHECKING:

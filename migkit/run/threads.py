@@ -11,7 +11,7 @@ import numpy as np
 
 from migkit.kernels.parameters import Outputs
 from migkit.run.batches import Block
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.store import Store
 
 __all__ = ["AHEAD", "BLOCK_PIECES", "PIECE_ROWS", "compute_block", "on_threads"]

@@ -1,23 +1,36 @@
-"""Values of an axis written as a rule: evenly, by a constant ratio, or spread over a box by a design."""
+"""Values of an axis written as a rule: evenly, by a constant ratio, spread over a box by a design, or on a lattice."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import model_validator
 
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Part, number
-from migkit.scenario.units import FORMATS, exact_value, geomspace, kind_name, linspace
+from migkit.scenario.units import FORMATS, SI_UNITS, exact_value, geomspace, kind_name, linspace
 
-__all__ = ["Design", "Range", "Spacing", "expanded"]
+__all__ = [
+    "MOST_NODES",
+    "MOST_VALUES",
+    "Design",
+    "Lattice",
+    "Range",
+    "Spacing",
+    "expanded",
+    "listed",
+    "spaced",
+]
 
+MOST_VALUES = 1_000_000
+"""Values of an axis."""
 MOST_POINTS = 1 << 17
-"""Points of a design: each is a scenario of its own, checked before anything is computed."""
+"""Points of a design."""
 
 
 class Spacing(Part):
@@ -189,6 +202,26 @@ class Design(Part):
         return {path: rule.values(shares[:, i]) for i, (path, rule) in enumerate(self.ranges.items())}
 
 
+def listed(path: str, given: Any) -> tuple[Any, ...]:
+    """The values of an axis as a tuple.
+
+    Raises
+    ------
+    ScenarioError
+        If `given` is no list, or holds no values, or more than 1,000,000.
+    """
+    if isinstance(given, str | bytes | Mapping | set | frozenset) or not hasattr(given, "__iter__"):
+        raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given)
+    if getattr(given, "ndim", 1) != 1:
+        raise ScenarioError(f"must be a list of values, not an array of {given.ndim} dimensions", path)
+    values = tuple(itertools.islice(given, MOST_VALUES + 1))
+    if len(values) > MOST_VALUES:
+        raise ScenarioError(f"has more than {MOST_VALUES} values, the most an axis may have", path)
+    if not values:
+        raise ScenarioError("has no values: an axis needs at least one", path)
+    return values
+
+
 def expanded(path: str, given: Any) -> Any:
     """The values of an axis: those listed, or those of the rule that is given instead."""
     try:
@@ -197,3 +230,96 @@ def expanded(path: str, given: Any) -> Any:
         return given.values() if isinstance(given, Spacing) else given
     except ScenarioError as error:
         raise error.within(path) from None
+
+
+MOST_NODES = 100_000
+"""Nodes of a lattice."""
+
+_TYPES = {unit: kind for kind, unit in SI_UNITS.items()}
+_KINDS = {"B": "size", "B/s": "rate", "s": "time"}
+
+
+class Lattice(NamedTuple):
+    """Values from end to end, as a scenario takes them."""
+
+    values: list[Any]
+    geometric: bool
+    """Whether neighbours have a constant ratio, not a constant difference."""
+
+
+def spaced(
+    path: str, ends: np.ndarray, unit: str, tolerance: float, multiple: Any = None, page: int = 1
+) -> Lattice:
+    """Space values between two ends.
+
+    Parameters
+    ----------
+    path : str
+        The field, for errors.
+    ends : array of two
+        In SI units, the lower one first.
+    unit : str
+        ``B``, ``B/s``, ``s``, or ``1`` for plain numbers. Whole numbers are counts: all of them are on the lattice.
+    tolerance : float
+        Neighbours have at most the ratio 1 + `tolerance`; if the range begins at 0, at most this share of its upper end
+        between them.
+    multiple : quantity, optional
+        Round to multiples of this; both ends must be one.
+    page : int, default 1
+        Sizes are rounded to multiples of this many bytes, unless `multiple` is given.
+
+    Returns
+    -------
+    Lattice
+
+    Raises
+    ------
+    ScenarioError
+        If the ends are no numbers, reversed, or no multiples, or if there are more than 100,000 values.
+
+    Examples
+    --------
+    >>> spaced("link.bandwidth", np.array([1e9, 1.21e9]), "B/s", 0.1)
+    Lattice(values=[1 GB/s, 1.1 GB/s, 1.21 GB/s], geometric=True)
+    >>> spaced("devices.0.count", np.array([0, 3]), "1", 0.1)
+    Lattice(values=[0, 1, 2, 3], geometric=False)
+    """
+    if ends.dtype.kind not in "if":
+        raise ScenarioError("holds words, which cannot be bisected: use it in over, or as policy", path)
+    low, high = ends.tolist()
+    if low > high:
+        raise ScenarioError("goes from a larger value to a smaller one: give the least one first", path)
+    step = _step(path, unit, multiple, page)
+    if step and any(Fraction(end) % step for end in (low, high)):
+        raise ScenarioError(f"must begin and end at multiples of {multiple}, to which it is rounded", path)
+    counts = unit == "1" and ends.dtype.kind == "i"
+    geometric = low > 0 and not counts
+    steps = high - low if counts else math.log(high / low) / math.log1p(tolerance) if geometric else 1 / tolerance
+    number = max(math.ceil(steps * (1 - 1e-12)), 1) + 1
+    if number > MOST_NODES:
+        instead = "a narrower range" if counts else "a larger tolerance or a narrower range"
+        raise ScenarioError(f"takes {number} values, and at most {MOST_NODES} are allowed: use {instead}", path)
+    if counts:
+        return Lattice(list(range(low, high + 1)), False)
+    values = (np.geomspace if geometric else np.linspace)(low, high, number)
+    if step:
+        places = np.unique(np.round(values / float(step)).astype(np.int64)).tolist()
+        return Lattice([_TYPES[unit](place * step) for place in places], geometric)
+    inner = [float(f"{value:.12g}") for value in values[1:-1].tolist()]
+    plain = np.unique([low, *inner, high]).tolist()
+    return Lattice([_TYPES.get(unit, float)(value) for value in plain], geometric)
+
+
+def _step(path: str, unit: str, multiple: Any, page: int) -> Fraction:
+    """What values are rounded to, 0 for nothing."""
+    if multiple is None:
+        return Fraction(page if unit == "B" else 0)
+    if unit not in _KINDS:
+        raise ScenarioError("holds plain numbers, which are not rounded: leave multiple out", path)
+    try:
+        step = exact_value(multiple, _KINDS[unit])
+    except ScenarioError as error:
+        raise error.within("multiple") from None
+    if not step:
+        raise ScenarioError(f"cannot be rounded to: give a {_KINDS[unit]} above 0", "multiple", multiple)
+    return step

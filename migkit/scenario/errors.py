@@ -47,12 +47,16 @@ class ScenarioError(ValueError):
             Dotted path of the object that `field` belongs to.
         """
         path = ".".join(part for part in (parent, self.field) if part)
-        return ScenarioError(self.problem, path, self.value)
+        return ScenarioError(self.problem, path, *self.given)
+
+    @property
+    def given(self) -> tuple[object, ...]:
+        """The value that was given, if there is one to show."""
+        return () if self.value is _NOT_GIVEN else (self.value,)
 
     def __reduce__(self) -> tuple:
         # Exceptions pickle as cls(*args); args holds the finished sentence, and workers send errors back.
-        given = () if self.value is _NOT_GIVEN else (self.value,)
-        return ScenarioError, (self.problem, self.field, *given)
+        return ScenarioError, (self.problem, self.field, *self.given)
 
 
 class AnotherSweep(ScenarioError):

@@ -1,10 +1,11 @@
-"""What fields of a scenario have in common: units, ranges, and errors told in one sentence."""
+"""What the fields of a scenario have in common: units, ranges, rules between fields, and errors in one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from inspect import Parameter, Signature
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     Strict,
+    TypeAdapter,
     model_validator,
 )
 from pydantic import ValidationError as PydanticError
@@ -74,8 +76,27 @@ Share = number(float, 0, 1)
 Text = Annotated[str, Strict()]
 
 
+class Rule(NamedTuple):
+    """What fields of a part must satisfy together.
+
+    Parameters
+    ----------
+    broken : callable
+        Whether the part breaks the rule; one truth value a row if the part is a :class:`migkit.scenario.views.View`.
+    error : callable
+        The error of a part that breaks it.
+    monotone : bool, default True
+        Whether along any one number above 0, all else as it is, the rule is broken on one side only. Then its least
+        value, the least above 0 and the largest tell whether any value of an axis breaks it.
+    """
+
+    broken: Callable[[], Any]
+    error: Callable[[], ScenarioError]
+    monotone: bool = True
+
+
 class Part(BaseModel):
-    """A piece of a scenario: immutable, without unknown fields, and wrong in one sentence only."""
+    """A piece of a scenario: immutable, without unknown fields; errors are one sentence each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -92,6 +113,21 @@ class Part(BaseModel):
             return super().model_validate(obj, **options)
         except PydanticError as error:
             raise _sentence(error, cls) from None
+
+    @classmethod
+    def read(cls, name: str, value: Any) -> Any:
+        """Read and check a value of one field as the constructor does, without the rules between fields.
+
+        Examples
+        --------
+        >>> from migkit import Link
+        >>> Link.read("bandwidth", "8 Gbit/s")
+        1 GB/s
+        """
+        try:
+            return _adapter(cls, name).validate_python(plain(value))
+        except PydanticError as error:
+            raise _sentence(error, cls).within(name) from None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -117,6 +153,17 @@ class Part(BaseModel):
             return data
         return {name: plain(value) for name, value in data.items()}
 
+    def _rules(self: Any) -> Iterator[Rule]:
+        """The rules between the fields; `self` is a part, or a view of many that reads like one."""
+        return iter(())
+
+    @model_validator(mode="after")
+    def _keeps_rules(self) -> Self:
+        for rule in self._rules():
+            if rule.broken():
+                raise rule.error()
+        return self
+
     def changed(self, **changes: Any) -> Self:
         """Return a copy with other values, validated.
 
@@ -133,8 +180,22 @@ class Part(BaseModel):
             yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
 
 
+@lru_cache(maxsize=256)
+def _adapter(part: type[Part], name: str) -> TypeAdapter[Any]:
+    field = part.model_fields[name]
+    annotation: Any = field.annotation
+    for note in field.metadata:
+        annotation = Annotated[annotation, note]
+    return TypeAdapter(annotation)
+
+
+_PLAIN = {str, int, float, bool, tuple, list, dict, type(None), Bytes, Rate, Seconds}
+
+
 def plain(value: Any) -> Any:
     """A NumPy scalar or 0-d array as the Python value it holds; anything else, a pint quantity too, as it is."""
+    if type(value) in _PLAIN or isinstance(value, BaseModel):
+        return value
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not hasattr(value, "m_as"):
         return value.item()
     return value

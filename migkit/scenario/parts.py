@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+import numpy as np
+from pydantic import AfterValidator, Field
 
-from migkit.scenario.constants import MAX_DOWNTIME_LIMIT_S
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Flag, Part, Share, Text, number, quantity
+from migkit.scenario.fields import Flag, Part, Rule, Share, Text, number, quantity
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
+from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
 
 # Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
 Size = quantity(Bytes, "0 B", "1024 TiB")
@@ -90,35 +92,54 @@ class Guest(Part):
     zero_share: Share = 0.0
     regions: tuple[Region, ...] = ()
 
-    @model_validator(mode="after")
-    def _fits(self) -> Guest:
-        self._whole_pages(self.ram, "ram")
+    def _rules(self: Any) -> Iterator[Rule]:
+        yield _whole_pages(self, lambda: self.ram, "ram")
         for i, region in enumerate(self.regions):
-            self._whole_pages(region.size, f"regions.{i}.size")
-            self._whole_pages(region.start, f"regions.{i}.start")
-            if region.start + region.size > self.ram:
-                end = format_bytes(region.start + region.size)
-                raise ScenarioError(f"ends at {end}, beyond the {self.ram} of RAM", f"regions.{i}")
-        ordered = sorted(range(len(self.regions)), key=lambda i: self.regions[i].start)
-        for a, b in pairwise(ordered):
-            first, second = self.regions[a], self.regions[b]
-            end = first.start + first.size
-            if end > second.start:
-                raise ScenarioError(
-                    f"starts at {second.start} and overlaps region {a} of the list, which ends at "
-                    f"{format_bytes(end)}: regions must not share pages",
-                    f"regions.{b}",
-                )
-        return self
+            yield from _in_ram(self, region, f"regions.{i}")
+        yield Rule(lambda: _overlap(self.regions), lambda: _overlap_error(self.regions), monotone=False)
 
-    def _whole_pages(self, size: Bytes, field: str) -> None:
-        if size % self.page_size:
-            near = max(1, round(size / self.page_size)) * self.page_size
-            raise ScenarioError(
-                f"is not a whole number of {self.page_size} pages: the nearest is {format_bytes(near)}",
-                field,
-                str(size),
-            )
+
+def _whole_pages(guest: Any, size: Callable[[], Any], field: str) -> Rule:
+    def error() -> ScenarioError:
+        near = max(1, round(size() / guest.page_size)) * guest.page_size
+        return ScenarioError(
+            f"is not a whole number of {guest.page_size} pages: the nearest is {format_bytes(near)}", field, str(size())
+        )
+
+    return Rule(lambda: size() % guest.page_size != 0, error, monotone=False)
+
+
+def _in_ram(guest: Any, region: Any, field: str) -> Iterator[Rule]:
+    """A region has whole pages and ends within RAM."""
+    yield _whole_pages(guest, lambda: region.size, f"{field}.size")
+    yield _whole_pages(guest, lambda: region.start, f"{field}.start")
+    yield Rule(
+        lambda: region.start + region.size > guest.ram,
+        lambda: ScenarioError(
+            f"ends at {format_bytes(region.start + region.size)}, beyond the {guest.ram} of RAM", field
+        ),
+    )
+
+
+def _overlap(regions: Sequence[Any]) -> Any:
+    """Whether any two regions share pages."""
+    if len(regions) < 2:
+        return False
+    bounds = np.broadcast_arrays(*(region.start for region in regions), *(region.size for region in regions))
+    starts, sizes = np.array(bounds[: len(regions)]), np.array(bounds[len(regions) :])
+    order = np.argsort(starts, axis=0)
+    starts, sizes = (np.take_along_axis(values, order, axis=0) for values in (starts, sizes))
+    return (starts[:-1] + sizes[:-1] > starts[1:]).any(axis=0)
+
+
+def _overlap_error(regions: Sequence[Region]) -> ScenarioError:
+    ordered = sorted(range(len(regions)), key=lambda i: regions[i].start)
+    a, b = next((a, b) for a, b in pairwise(ordered) if regions[a].start + regions[a].size > regions[b].start)
+    return ScenarioError(
+        f"starts at {regions[b].start} and overlaps region {a} of the list, which ends at "
+        f"{format_bytes(regions[a].start + regions[a].size)}: regions must not share pages",
+        f"regions.{b}",
+    )
 
 
 class Ram(Part):
@@ -183,15 +204,15 @@ class Vfio(Part):
     read_rate: SpeedAboveZero = Rate(3e9)
     load_time: Cost = Seconds(0.3e-3)
 
-    @model_validator(mode="after")
-    def _dirty_has_a_cap(self) -> Vfio:
-        if self.dirty_rate > 0 and self.dirty_max == 0:
-            raise ScenarioError(
+    def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: (self.dirty_rate > 0) & (self.dirty_max == 0),
+            lambda: ScenarioError(
                 f"must be above 0 when dirty_rate is ({self.dirty_rate}): it is the most that can be dirty at once",
                 "dirty_max",
                 str(self.dirty_max),
-            )
-        return self
+            ),
+        )
 
 
 class Block(Part):
@@ -259,19 +280,21 @@ class Link(Part):
     fresh_bandwidth: quantity(Rate, "1 kB/s", "1 TB/s", or_zero=True) = Rate(0)
     fresh_after: Size = Bytes(0)
 
-    @model_validator(mode="after")
-    def _fresh_is_slower(self) -> Link:
-        if self.fresh_bandwidth > self.bandwidth:
-            raise ScenarioError(
+    def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: self.fresh_bandwidth > self.bandwidth,
+            lambda: ScenarioError(
                 f"is above bandwidth ({self.bandwidth}): it must be 0 or up to that",
                 "fresh_bandwidth",
                 str(self.fresh_bandwidth),
-            )
-        if self.fresh_after and not self.fresh_bandwidth:
-            raise ScenarioError(
+            ),
+        )
+        yield Rule(
+            lambda: (self.fresh_after > 0) & (self.fresh_bandwidth == 0),
+            lambda: ScenarioError(
                 "needs fresh_bandwidth above 0: the bandwidth from there on", "fresh_after", str(self.fresh_after)
-            )
-        return self
+            ),
+        )
 
 
 class Migration(Part):
@@ -322,17 +345,21 @@ class Migration(Part):
     max_cpu_throttle: Percent = 99
     x_clear_bitmap_shift: number(int, 6, 31) = 18
 
-    @model_validator(mode="after")
-    def _agree(self) -> Migration:
-        if self.switchover_ack and not self.return_path:
-            raise ScenarioError("needs return_path = True: the acknowledgement travels on it", "switchover_ack", True)
-        if self.max_cpu_throttle < self.cpu_throttle_initial:
-            raise ScenarioError(
+    def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: np.logical_and(self.switchover_ack, np.logical_not(self.return_path)),
+            lambda: ScenarioError(
+                "needs return_path = True: the acknowledgement travels on it", "switchover_ack", True
+            ),
+        )
+        yield Rule(
+            lambda: self.max_cpu_throttle < self.cpu_throttle_initial,
+            lambda: ScenarioError(
                 f"is below cpu_throttle_initial: it must be from {self.cpu_throttle_initial} to 99",
                 "max_cpu_throttle",
                 self.max_cpu_throttle,
-            )
-        return self
+            ),
+        )
 
 
 class HostCosts(Part):

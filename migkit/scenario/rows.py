@@ -1,190 +1,211 @@
-"""From scenarios to the columns a kernel takes."""
+"""From scenarios to the records that the kernels take: one NumPy expression a field.
+
+The tables of :mod:`migkit.kernels.state` say which fields there are. An expression takes a scenario, or a
+:class:`migkit.scenario.views.View` of many, and gives a number or a column of them: the same expressions serve a single
+migration, a list of scenarios and the grid of a sweep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.kernels.parameters import BLOCK, RAM, VFIO, Parameters
+from migkit.kernels import state
+from migkit.kernels.state import Records
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.parts import Block, Guest, Ram, Vfio
-from migkit.scenario.versions import policy_id
+from migkit.scenario.scenario import copies, placed
+from migkit.scenario.versions import PROFILES, policy_code
+from migkit.scenario.views import View, columns_of, each
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
 
-_FLOATS = {
-    "idle_zero_share",
-    "region_writes_per_s",
-    "region_zero_share",
-    "device_dirty_rate",
-    "device_read_ns_per_byte",
-    "link_ns_per_byte",
-    "fresh_ns_per_byte",
-    "downtime_limit_ms",
-    "page_cost_ns",
-    "zero_cost_ns",
+__all__ = ["cases", "devices", "links", "records", "regions"]
+
+Expression = Callable[..., Any]
+
+KINDS = {"ram": state.RAM, "vfio": state.VFIO, "block": state.BLOCK}
+"""Codes of the kinds of devices."""
+
+
+# --- expressions ---------------------------------------------------------------------------------
+
+
+def _ns(seconds: Any) -> Any:
+    """Whole nanoseconds, halves to even."""
+    return np.rint(seconds * 1e9)
+
+
+def _cost_ns(seconds: Any) -> Any:
+    """Nanoseconds to a millionth: 1.8 us is 1800 ns, and not the nearest product of two binary fractions."""
+    return each(lambda value: round(value * 1e9, 6), seconds)
+
+
+def _of_profile(name: str) -> Expression:
+    """A field of the version's profile."""
+    return lambda s: each(lambda qemu: getattr(PROFILES[qemu], name), s.qemu)
+
+
+def _policy(name: str) -> Expression:
+    """The code of a policy; that of the version where none is given."""
+    return lambda s: each(lambda given, qemu: policy_code(name, given, PROFILES[qemu]), getattr(s, name), s.qemu)
+
+
+def _fresh_bandwidth(link: Any) -> Any:
+    """Bytes/s for pages that the destination writes for the first time."""
+    return np.where(link.fresh_bandwidth > 0, link.fresh_bandwidth, link.bandwidth)
+
+
+def _fresh_after_pages(s: Any) -> Any:
+    ram = s.guest.ram // s.guest.page_size
+    return np.where(s.link.fresh_bandwidth > 0, np.minimum(ram, s.link.fresh_after // s.guest.page_size), ram)
+
+
+CASES: Mapping[str, Expression] = {
+    "ram_pages": lambda s: s.guest.ram // s.guest.page_size,
+    "page_size": lambda s: s.guest.page_size,
+    "chunk_pages": lambda s: 1 << s.migration.x_clear_bitmap_shift,
+    "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel),
+    "idle_zero_share": lambda s: s.guest.zero_share,
+    "region_count": lambda s: len(s.guest.regions),
+    "device_count": lambda s: sum(copies(device) for device in placed(s.devices)),
+    "max_bandwidth": lambda s: np.rint(s.migration.max_bandwidth),
+    "downtime_limit_ms": lambda s: _ns(s.migration.downtime_limit) / 1e6,
+    "avail_switchover_bandwidth": lambda s: np.rint(s.migration.avail_switchover_bandwidth),
+    "switchover_ack": lambda s: s.migration.switchover_ack,
+    "return_path": lambda s: s.migration.return_path,
+    "auto_converge": lambda s: s.migration.auto_converge,
+    "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
+    "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
+    "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
+    "max_cpu_throttle": lambda s: s.migration.max_cpu_throttle,
+    "policy": _policy("policy"),
+    "sync_policy": _of_profile("exact_rule"),
+    "bandwidth_policy": lambda s: state.WINDOW,
+    "policies_repeat": lambda s: 2,
+    "complete_rule": _of_profile("complete_rule"),
+    "ram_exact_always": _of_profile("ram_exact_always"),
+    "vfio_counts": _of_profile("vfio_counts"),
+    "vfio_always_done": _of_profile("vfio_always_done"),
+    "flush_pages": _of_profile("flush_pages"),
+    "counts_all_syncs": _of_profile("counts_all_syncs"),
+    "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
+    "throttle_timer_ns": _of_profile("throttle_timer_ns"),
+    "setup_ns": lambda s: _ns(s.costs.setup),
+    "iteration_ns": lambda s: _ns(s.costs.turn),
+    "wakeup_ns": lambda s: _ns(s.costs.wakeup),
+    "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
+    "page_cost_ns": lambda s: _cost_ns(s.costs.page),
+    "zero_cost_ns": lambda s: _cost_ns(s.costs.zero_page),
+    "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
+    "device_state_ns": lambda s: _ns(s.costs.device_state),
+    "destination_load_ns": lambda s: _ns(s.costs.destination_load),
+    "time_limit_ns": lambda s: _ns(s.time_limit),
 }
-_REGION = tuple(name for name in Parameters._fields if name.startswith("region_") and name != "region_count")
-_DEVICE = tuple(name for name in Parameters._fields if name.startswith("device_") and name not in
-                ("device_count", "device_state_ns"))  # fmt: skip
-_SCALAR = tuple(name for name in Parameters._fields if name not in _REGION and name not in _DEVICE)
+"""Fields of a case, of the scenario."""
+
+LINKS: Mapping[str, Expression] = {
+    "ns_per_byte": lambda s: 1e9 / s.link.bandwidth,
+    "slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / s.link.bandwidth)),
+    "fresh_ns_per_byte": lambda s: 1e9 / _fresh_bandwidth(s.link),
+    "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / _fresh_bandwidth(s.link))),
+    "fresh_after_pages": _fresh_after_pages,
+    "rtt_ns": lambda s: _ns(s.link.rtt),
+}
+"""Fields of a link, of the scenario."""
+
+REGIONS: Mapping[str, Expression] = {
+    "start": lambda region, s: region.start // s.guest.page_size,
+    "pages": lambda region, s: region.size // s.guest.page_size,
+    "writes_per_s": lambda region, s: region.write_rate / s.guest.page_size,
+    "sequential": lambda region, s: each(lambda pattern: pattern == "sequential", region.pattern),
+    "zero_share": lambda region, s: region.zero_share,
+}
+"""Fields of a region, of the region and the scenario."""
 
 
-def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
-    """Expand the device list: RAM put in its place, one entry for each of several equal devices.
+def _of_kind(vfio: Expression | None = None, block: Expression | None = None) -> Expression:
+    """What a device of a kind has, 0 for any other kind."""
+    expressions = {"vfio": vfio, "block": block}
 
-    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place
-    therefore stands behind the disks its list begins with.
+    def expression(device: Any) -> Any:
+        of_kind = expressions.get(device.kind)
+        return 0 if of_kind is None else of_kind(device)
+
+    return expression
+
+
+DEVICES: Mapping[str, Expression] = {
+    "kind": lambda device: KINDS[device.kind],
+    "initial_bytes": _of_kind(vfio=lambda device: device.initial_bytes, block=lambda device: device.size),
+    "dirty_rate": _of_kind(vfio=lambda device: device.dirty_rate),
+    "dirty_max": _of_kind(vfio=lambda device: device.dirty_max),
+    "stop_copy_bytes": _of_kind(vfio=lambda device: device.stop_copy_bytes),
+    "chunk_bytes": _of_kind(vfio=lambda device: device.chunk),
+    "read_ns_per_byte": _of_kind(
+        vfio=lambda device: 1e9 / device.read_rate, block=lambda device: 1e9 / device.read_rate
+    ),
+    "load_ns": _of_kind(vfio=lambda device: _ns(device.load_time)),
+}
+"""Fields of a device, of the device."""
+
+
+# --- records -------------------------------------------------------------------------------------
+
+
+def cases(scenario: Any, rows: int) -> np.ndarray:
+    """The cases of scenarios of one structure: a view of so many rows."""
+    found = np.zeros(rows, state.dtype_of(state.CASE))
+    for name, expression in CASES.items():
+        found[name] = expression(scenario)
+    return found
+
+
+def links(scenario: Any, rows: int) -> np.ndarray:
+    """The links of scenarios of one structure."""
+    found = np.zeros(rows, state.dtype_of(state.LINK))
+    for name, expression in LINKS.items():
+        found[name] = expression(scenario)
+    return found
+
+
+def regions(scenario: Any, rows: int, width: int) -> np.ndarray:
+    """The regions of scenarios of one structure; rows are padded with zeroes to `width`."""
+    found = np.zeros((rows, width), state.dtype_of(state.REGION))
+    for place, region in enumerate(scenario.guest.regions):
+        for name, expression in REGIONS.items():
+            found[name][:, place] = expression(region, scenario)
+    return found
+
+
+def devices(scenario: Any, rows: int, width: int) -> np.ndarray:
+    """The devices of scenarios of one structure, in list order; rows are padded with zeroes to `width`.
+
+    Scenarios of one structure have the same entries in their device lists, but an entry may stand for more devices in
+    one than in another, and those behind it then have other places.
     """
-    placed = list(scenario.devices)
-    if not any(isinstance(device, Ram) for device in placed):
-        first = next((i for i, device in enumerate(placed) if not isinstance(device, Block)), len(placed))
-        placed.insert(first, Ram())
-    return [device for device in placed for _ in range(device.count if isinstance(device, Vfio) else 1)]
+    found = np.zeros((rows, width), state.dtype_of(state.DEVICE))
+    first = np.zeros(rows, np.int64)
+    for device in placed(scenario.devices):
+        count = np.broadcast_to(copies(device), rows)
+        row = np.repeat(np.arange(rows), count)
+        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
+        for name, expression in DEVICES.items():
+            value = expression(device)
+            found[name][row, place] = value if np.ndim(value) == 0 else value[row]
+        first = first + count
+    return found
 
 
-def device_labels(scenario: Scenario) -> list[str]:
-    """Name the devices, in the order of the columns.
-
-    Examples
-    --------
-    >>> from migkit import Guest, Link, Scenario, Vfio
-    >>> device_labels(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"),
-    ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
-    ['ram', 'vfio0', 'vfio1', 'gpu']
-    """
-    disks = sum(isinstance(device, Block) and not device.name for device in scenario.devices)
-    seen: dict[str, int] = {}
-    labels = []
-    for device in device_list(scenario):
-        if isinstance(device, Ram):
-            labels.append("ram")
-            continue
-        base = device.name or ("vfio" if isinstance(device, Vfio) else "disk")
-        numbered = (not device.name or device.count != 1) if isinstance(device, Vfio) else not device.name and disks > 1
-        labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
-        seen[base] = seen.get(base, 0) + 1
-    return labels
+def _structure(scenario: Scenario) -> tuple[Any, ...]:
+    """What scenarios must share to be seen as one view."""
+    return len(scenario.guest.regions), *(device.kind for device in scenario.devices)
 
 
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
-def _cost_ns(seconds: float) -> float:
-    # 1.8 us is 1800 ns and not the nearest product of two binary fractions.
-    return round(seconds * 1e9, 6)
-
-
-def _scalars(scenario: Scenario) -> tuple[Any, ...]:
-    """One row of the columns that have one number a migration, in the order of `_SCALAR`."""
-    guest, link, migration, costs, profile = (
-        scenario.guest,
-        scenario.link,
-        scenario.migration,
-        scenario.costs,
-        scenario.profile,
-    )
-    ns_per_byte = 1e9 / link.bandwidth
-    ram_pages = guest.ram // guest.page_size
-    fresh_ns_per_byte, fresh_after = ns_per_byte, ram_pages
-    if link.fresh_bandwidth:
-        fresh_ns_per_byte = 1e9 / link.fresh_bandwidth
-        fresh_after = min(ram_pages, link.fresh_after // guest.page_size)
-    row = {
-        "ram_pages": ram_pages,
-        "page_size": guest.page_size,
-        "chunk_pages": 1 << migration.x_clear_bitmap_shift,
-        "lazy_clear": guest.accel == "kvm",
-        "idle_zero_share": guest.zero_share,
-        "region_count": len(guest.regions),
-        "device_count": len(device_list(scenario)),
-        "link_ns_per_byte": ns_per_byte,
-        "send_slack_ns": int(link.send_buffer * ns_per_byte),
-        "fresh_ns_per_byte": fresh_ns_per_byte,
-        "fresh_slack_ns": int(link.send_buffer * fresh_ns_per_byte),
-        "fresh_after_pages": fresh_after,
-        "rtt_ns": _ns(link.rtt),
-        "max_bandwidth": round(migration.max_bandwidth),
-        "downtime_limit_ms": _ns(migration.downtime_limit) / 1e6,
-        "avail_switchover_bandwidth": round(migration.avail_switchover_bandwidth),
-        "switchover_ack": migration.switchover_ack,
-        "return_path": migration.return_path,
-        "auto_converge": migration.auto_converge,
-        "throttle_trigger_threshold": migration.throttle_trigger_threshold,
-        "cpu_throttle_initial": migration.cpu_throttle_initial,
-        "cpu_throttle_increment": migration.cpu_throttle_increment,
-        "max_cpu_throttle": migration.max_cpu_throttle,
-        "policy": policy_id(scenario.walk_policy),
-        "exact_rule": profile.exact_rule,
-        "complete_rule": profile.complete_rule,
-        "ram_exact_always": profile.ram_exact_always,
-        "vfio_counts": profile.vfio_counts,
-        "vfio_always_done": profile.vfio_always_done,
-        "flush_pages": profile.flush_pages,
-        "counts_all_syncs": profile.counts_all_syncs,
-        "avail_per_ms_exact": profile.avail_per_ms_exact,
-        "throttle_timer_ns": profile.throttle_timer_ns,
-        "setup_ns": _ns(costs.setup),
-        "turn_ns": _ns(costs.turn),
-        "wakeup_ns": _ns(costs.wakeup),
-        "sync_ns": _ns(costs.bitmap_sync + costs.bitmap_sync_per_gib * (guest.ram / 2**30)),
-        "page_cost_ns": _cost_ns(costs.page),
-        "zero_cost_ns": _cost_ns(costs.zero_page),
-        "vm_stop_ns": _ns(costs.vm_stop),
-        "device_state_ns": _ns(costs.device_state),
-        "destination_load_ns": _ns(costs.destination_load),
-        "time_limit_ns": _ns(scenario.time_limit),
-    }
-    return tuple(row[name] for name in _SCALAR)
-
-
-def _regions(guest: Guest) -> Iterator[tuple[Any, ...]]:
-    """One tuple a region, in the order of `_REGION`."""
-    page = guest.page_size
-    for region in guest.regions:
-        sequential = region.pattern == "sequential"
-        yield region.start // page, region.size // page, region.write_rate / page, sequential, region.zero_share
-
-
-def _device(device: Ram | Vfio | Block) -> tuple[Any, ...]:
-    """One device, in the order of `_DEVICE`."""
-    if isinstance(device, Ram):
-        return RAM, 0, 0.0, 0, 0, 0, 0.0, 0
-    if isinstance(device, Block):
-        return BLOCK, device.size, 0.0, 0, 0, 0, 1e9 / device.read_rate, 0
-    return (
-        VFIO,
-        device.initial_bytes,
-        device.dirty_rate,
-        device.dirty_max,
-        device.stop_copy_bytes,
-        device.chunk,
-        1e9 / device.read_rate,
-        _ns(device.load_time),
-    )
-
-
-def _dtype(name: str) -> type:
-    return np.float64 if name in _FLOATS else np.int64
-
-
-def _padded(names: tuple[str, ...], rows: list[list[tuple[Any, ...]]]) -> dict[str, np.ndarray]:
-    """Lay rows of different lengths side by side, padded with zeroes to the widest."""
-    width = max(1, max(len(row) for row in rows))
-    arrays = {name: np.zeros((len(rows), width), _dtype(name)) for name in names}
-    for i, row in enumerate(rows):
-        if row:
-            for name, values in zip(names, zip(*row, strict=True), strict=True):
-                arrays[name][i, : len(row)] = values
-    return arrays
-
-
-def columns(scenarios: Sequence[Scenario]) -> Parameters:
-    """Turn scenarios into the columns a kernel takes, one row a scenario.
+def records(scenarios: Sequence[Scenario]) -> Records:
+    """Turn scenarios into the records that a kernel takes, one row a scenario.
 
     Parameters
     ----------
@@ -193,23 +214,44 @@ def columns(scenarios: Sequence[Scenario]) -> Parameters:
 
     Returns
     -------
-    columns : Parameters
-        Contiguous ``int64`` and ``float64`` arrays. Regions and devices are padded with zeroes to the widest
-        row; bandwidth limits are rounded to whole bytes per second, times to nanoseconds.
+    Records
+        Of the dtypes of :mod:`migkit.kernels.state`. Regions and devices are padded with zeroes to the widest row;
+        bandwidth limits are rounded to whole bytes per second, times to nanoseconds.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no scenario.
 
     Examples
     --------
     >>> from migkit import Guest, Link, Scenario
     >>> one = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="8 Gbit/s"))
-    >>> columns([one, one.replace("guest.ram", "2 GiB")]).ram_pages
+    >>> records([one, one.replace("guest.ram", "2 GiB")]).cases.ram_pages
     array([262144, 524288])
     """
-    rows = list(scenarios)
-    if not rows:
-        raise ScenarioError("needs at least one scenario", "columns()")
-    table = {}
-    for name, values in zip(_SCALAR, zip(*map(_scalars, rows), strict=True), strict=True):
-        table[name] = np.array(values, _dtype(name))
-    table |= _padded(_REGION, [list(_regions(row.guest)) for row in rows])
-    table |= _padded(_DEVICE, [[_device(device) for device in device_list(row)] for row in rows])
-    return Parameters(**table)
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for row, scenario in enumerate(scenarios):
+        alike.setdefault(_structure(scenario), []).append(row)
+    if not alike:
+        raise ScenarioError("needs at least one scenario", "records()")
+    seen = [(len(rows), _view([scenarios[row] for row in rows])) for rows in alike.values()]
+    most_regions = max(1, *(len(view.guest.regions) for _, view in seen))
+    most_devices = max(int(np.max(CASES["device_count"](view))) for _, view in seen)
+    order = np.argsort(np.concatenate([np.array(rows) for rows in alike.values()]))
+
+    def joined(parts: list[np.ndarray]) -> np.ndarray:
+        # np.take copies a record as bytes; indexing copies it field by field
+        return np.take(np.concatenate(parts), order, axis=0).view(np.recarray)
+
+    return Records(
+        joined([cases(view, rows) for rows, view in seen]),
+        joined([links(view, rows) for rows, view in seen]),
+        joined([regions(view, rows, most_regions) for rows, view in seen]),
+        joined([devices(view, rows, most_devices) for rows, view in seen]),
+    )
+
+
+def _view(scenarios: Sequence[Scenario]) -> View:
+    """Scenarios of one structure as one."""
+    return View(scenarios[0], dict(columns_of(scenarios)))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
-from migkit.scenario.constants import LOOP_SIZES, POLICIES
-from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.fields import Part, Text, quantity
+from migkit.scenario.errors import ScenarioError, did_you_mean, show
+from migkit.scenario.fields import Part, Rule, Text, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
-from migkit.scenario.rows import columns, device_labels, device_list
-from migkit.scenario.toml_source import read_toml
 from migkit.scenario.units import Seconds
-from migkit.scenario.versions import PROFILES, Profile, policy_id, profile
+from migkit.scenario.versions import LOOP_SIZES, POLICIES, PROFILES, Profile, policy_code, profile
+from migkit.scenario.views import each
 
 __all__ = [
     "POLICIES",
@@ -29,8 +31,12 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "Vfio",
-    "columns",
+    "as_scenario",
     "device_labels",
+    "device_list",
+    "field",
+    "read_toml",
+    "reader",
 ]
 
 _YEAR_S = 365 * 86400
@@ -41,8 +47,7 @@ def _known_profile(name: str) -> str:
 
 
 def _known_policy(name: str | None) -> str | None:
-    if name is not None:
-        policy_id(name)
+    policy_code("policy", name, PROFILES["9.0"])
     return name
 
 
@@ -113,61 +118,30 @@ class Scenario(Part):
         """
         return self.policy or self.profile.default_policy
 
-    @model_validator(mode="after")
-    def _version_has_it(self) -> Scenario:
-        has, migration, name = self.profile, self.migration, f'profile "{self.qemu}"'
+    def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
-            if isinstance(device, Vfio) and device.count and not has.supports_vfio:
-                raise ScenarioError(f"is a VFIO device, which {name} does not have: use 8.2 or later", f"devices.{i}")
-            if isinstance(device, Block) and not has.supports_block:
-                raise ScenarioError(
-                    f"is a block device, which {name} no longer has: use 9.0 or earlier", f"devices.{i}"
-                )
-        if migration.switchover_ack and not has.supports_switchover_ack:
-            raise ScenarioError(f"is not available in {name}: use 8.2 or later", "migration.switchover_ack", True)
-        if migration.avail_switchover_bandwidth and not has.supports_avail_switchover_bandwidth:
-            given = str(migration.avail_switchover_bandwidth)
-            raise ScenarioError(
-                f"is not available in {name}: use 8.2 or later", "migration.avail_switchover_bandwidth", given
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _devices_have_names(self) -> Scenario:
-        if sum(isinstance(device, Ram) for device in self.devices) > 1:
-            raise ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices")
-        labels = device_labels(self)
-        for i, device in enumerate(self.devices):
-            if getattr(device, "name", "") in LOOP_SIZES:
-                raise ScenarioError("is what a timeline calls a column of its own: choose another name",
-                                    f"devices.{i}.name", device.name)  # fmt: skip
-        if len(set(labels)) < len(labels):
-            twice = max(labels, key=labels.count)
-            raise ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")
-        return self
-
-    @model_validator(mode="after")
-    def _ends_some_day(self) -> Scenario:
-        # Times are 64-bit nanoseconds: what takes a year for one copy would not fit after some rounds.
-        reads, sent = 0.0, self.guest.ram + self.link.send_buffer
-        for device in device_list(self):
-            if isinstance(device, Ram):
-                continue
-            if isinstance(device, Block):
-                size: int = device.size
-            else:
-                size = device.initial_bytes + device.dirty_max + device.stop_copy_bytes
-            sent += size
-            reads += size / device.read_rate
-        if reads > _YEAR_S:
-            raise ScenarioError("need more than a year to be read once: raise their read_rate", "devices")
-        slowest = "fresh_bandwidth" if self.link.fresh_bandwidth else "bandwidth"
-        bandwidth = getattr(self.link, slowest)
-        if sent / bandwidth > _YEAR_S:
-            raise ScenarioError(
-                "needs more than a year to carry RAM and devices once: raise it", f"link.{slowest}", str(bandwidth)
-            )
-        return self
+            if device.kind != "ram":
+                yield _version_has_device(self, device, f"devices.{i}")
+        yield Rule(
+            lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
+            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.2 or later", "migration.switchover_ack",
+                                  True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.migration.avail_switchover_bandwidth > 0)
+            & _lacks(self, "supports_avail_switchover_bandwidth"),
+            lambda: ScenarioError(
+                f"is not available in {_named(self)}: use 8.2 or later",
+                "migration.avail_switchover_bandwidth",
+                str(self.migration.avail_switchover_bandwidth),
+            ),
+        )
+        yield Rule(
+            lambda: sum(device.kind == "ram" for device in self.devices) > 1,
+            lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
+        )
+        yield from _names_differ(self.devices)
+        yield from _within_a_year(self)
 
     def replace(self, path: str, value: Any) -> Scenario:
         """Return a scenario with one field changed, validated as a whole.
@@ -187,9 +161,42 @@ class Scenario(Part):
         ...
         migkit.ScenarioError: policy = "serialised" is not a scheduling policy: did you mean "serialized"?
         """
-        if not isinstance(path, str) or not path:
-            raise ScenarioError('is not a path to a field, such as "migration.max_bandwidth"', value=path)
-        return _replaced(self, path.split("."), value, ())
+        return self.replace_all({path: value})
+
+    def replace_all(self, values: Mapping[str, Any]) -> Scenario:
+        """Return a scenario with several fields changed at once, validated as a whole.
+
+        Values that fit only together, such as more RAM and a larger region, can be given in any order.
+
+        Parameters
+        ----------
+        values : mapping
+            Values by dotted path, as `replace` takes them.
+
+        Raises
+        ------
+        ScenarioError
+            If a path is none, a value is refused, or the values do not go together.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario
+        >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))
+        >>> scenario.replace_all({"link.bandwidth": "2 GB/s", "link.rtt": "1 ms"}).link.rtt
+        1 ms
+        """
+        changes: dict[str, Any] = {}
+        for path, value in values.items():
+            *steps, last = _steps(path)
+            inner = changes
+            for step in steps:
+                inner = inner.setdefault(step, {})
+                if isinstance(inner, _New):
+                    raise ScenarioError("lies within another field that is changed too: give one of them", path)
+            if last in inner:
+                raise ScenarioError("holds another field that is changed too: give one of them", path)
+            inner[last] = _New(value)
+        return _changed(self, changes, ())
 
     def to_toml(self) -> str:
         """Write the scenario as TOML that `from_toml` reads back to an equal one."""
@@ -215,24 +222,310 @@ class Scenario(Part):
         return cls(**table)
 
 
-def _replaced(holder: Any, steps: list[str], value: Any, done: tuple[str, ...]) -> Any:
-    """Rebuild `holder` with the field at the end of `steps` changed; parts off the path are shared."""
-    step, *rest = steps
+def _named(scenario: Scenario) -> str:
+    return f'profile "{scenario.qemu}"'
+
+
+def _lacks(scenario: Any, what: str) -> Any:
+    """Whether the version does not have something, by the name of the profile's field."""
+    return each(lambda qemu: not getattr(PROFILES[qemu], what), scenario.qemu)
+
+
+def _version_has_device(scenario: Any, device: Any, field: str) -> Rule:
+    if device.kind == "vfio":
+        return Rule(
+            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
+            lambda: ScenarioError(
+                f"is a VFIO device, which {_named(scenario)} does not have: use 8.2 or later", field
+            ),
+        )
+    return Rule(
+        lambda: _lacks(scenario, "supports_block"),
+        lambda: ScenarioError(
+            f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field
+        ),
+    )
+
+
+def _names_differ(devices: Sequence[Any]) -> Iterator[Rule]:
+    """No two devices have one name, and none has that of a column of a timeline."""
+    for i, device in enumerate(devices):
+        if device.kind != "ram":
+            yield _no_name_of_the_loop(device, f"devices.{i}.name")
+    kinds = tuple(device.kind for device in devices)
+
+    def named() -> list[Any]:
+        return [value for device in devices for value in (name_of(device), copies(device))]
+
+    def labels(*given: Any) -> tuple[str, ...]:
+        return _labels(tuple(zip(kinds, given[::2], given[1::2], strict=True)))
+
+    def doubled(*given: Any) -> bool:
+        found = labels(*given)
+        return len(set(found)) < len(found)
+
+    def error() -> ScenarioError:
+        found = labels(*named())
+        twice = max(found, key=found.count)
+        return ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")
+
+    yield Rule(lambda: each(doubled, *named()), error, monotone=False)
+
+
+def _no_name_of_the_loop(device: Any, field: str) -> Rule:
+    return Rule(
+        lambda: each(lambda name: name in LOOP_SIZES, device.name),
+        lambda: ScenarioError(
+            "is what a timeline calls a column of its own: choose another name", field, device.name
+        ),
+    )
+
+
+def _within_a_year(scenario: Any) -> Iterator[Rule]:
+    """Times are 64-bit nanoseconds: what takes a year for one copy would not fit after some rounds."""
+    devices = [device for device in scenario.devices if device.kind != "ram"]
+
+    def sent() -> Any:
+        size = scenario.guest.ram + scenario.link.send_buffer
+        return size + sum(1.0 * copies(device) * _size(device) for device in devices)
+
+    def error(field: str) -> ScenarioError:
+        given = str(getattr(scenario.link, field))
+        return ScenarioError("needs more than a year to carry RAM and devices once: raise it", f"link.{field}", given)
+
+    yield Rule(
+        lambda: sum(copies(device) * _size(device) / device.read_rate for device in devices) > _YEAR_S,
+        lambda: ScenarioError("need more than a year to be read once: raise their read_rate", "devices"),
+    )
+    yield Rule(
+        lambda: (scenario.link.fresh_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.fresh_bandwidth),
+        lambda: error("fresh_bandwidth"),
+    )
+    yield Rule(lambda: sent() > _YEAR_S * scenario.link.bandwidth, lambda: error("bandwidth"))
+
+
+def name_of(device: Any) -> Any:
+    """The name that a device was given, "" for none."""
+    return "" if device.kind == "ram" else device.name
+
+
+def copies(device: Any) -> Any:
+    """How many devices an entry of the list stands for."""
+    return device.count if device.kind == "vfio" else 1
+
+
+def _size(device: Any) -> Any:
+    return device.size if device.kind == "block" else device.initial_bytes + device.dirty_max + device.stop_copy_bytes
+
+
+def placed(devices: Sequence[Any]) -> list[Any]:
+    """The device list with RAM in its place.
+
+    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place therefore
+    stands behind the disks that its list begins with.
+    """
+    found = list(devices)
+    if not any(device.kind == "ram" for device in found):
+        first = next((i for i, device in enumerate(found) if device.kind != "block"), len(found))
+        found.insert(first, Ram())
+    return found
+
+
+def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
+    """Expand the device list: RAM put in its place, one entry for each of several equal devices."""
+    return [device for device in placed(scenario.devices) for _ in range(copies(device))]
+
+
+def device_labels(scenario: Scenario) -> list[str]:
+    """Name the devices, in the order of the records.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, Vfio
+    >>> device_labels(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"),
+    ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
+    ['ram', 'vfio0', 'vfio1', 'gpu']
+    """
+    return list(_labels(tuple((device.kind, name_of(device), copies(device)) for device in scenario.devices)))
+
+
+class _Entry(NamedTuple):
+    kind: str
+    name: str
+    count: int
+
+
+@lru_cache(maxsize=1024)
+def _labels(entries: tuple[tuple[str, str, int], ...]) -> tuple[str, ...]:
+    """Labels of the devices of a list, each entry a kind, a name and how many there are."""
+    disks = sum(kind == "block" and not name for kind, name, _ in entries)
+    seen: dict[str, int] = {}
+    labels: list[str] = []
+    for device in placed([_Entry(*entry) for entry in entries]):
+        if device.kind == "ram":
+            labels.append("ram")
+            continue
+        base = device.name or ("vfio" if device.kind == "vfio" else "disk")
+        numbered = (not device.name or device.count != 1) if device.kind == "vfio" else not device.name and disks > 1
+        for _ in range(device.count):
+            labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
+            seen[base] = seen.get(base, 0) + 1
+    return tuple(labels)
+
+
+class _New(NamedTuple):
+    value: Any
+
+
+def _changed(holder: Any, changes: Mapping[str, Any], done: tuple[str, ...]) -> Any:
+    """Rebuild `holder` with fields changed, a mapping of changes for what lies further in; all else is shared."""
+    new = {}
+    for step, change in changes.items():
+        inner = _child(holder, step, done)
+        new[step] = change.value if isinstance(change, _New) else _changed(inner, change, (*done, step))
+    if isinstance(holder, tuple):
+        return tuple(new.get(str(i), value) for i, value in enumerate(holder))
+    try:
+        return holder.changed(**new)
+    except ScenarioError as error:
+        raise error.within(".".join(done)) from None
+
+
+def _steps(path: Any) -> list[str]:
+    if not isinstance(path, str) or not path:
+        raise ScenarioError('is not a path to a field, such as "migration.max_bandwidth"', value=path)
+    return path.split(".")
+
+
+def _child(holder: Any, step: str, done: tuple[str, ...]) -> Any:
+    """What lies one step further along a path."""
     path = ".".join((*done, step))
     if isinstance(holder, tuple):
-        if not (step.isdecimal() and int(step) < len(holder)):
+        index = int(step) if re.fullmatch("[0-9]{1,9}", step) else len(holder)
+        if index >= len(holder):
             have = f"0 to {len(holder) - 1}" if holder else "none, the list is empty"
             raise ScenarioError(f"does not exist: indices here are {have}", path)
-        i = int(step)
-        new = _replaced(holder[i], rest, value, (*done, step)) if rest else value
-        return (*holder[:i], new, *holder[i + 1 :])
+        if step != str(index):  # a field has one path only
+            raise ScenarioError(f"is not how an index is written: write {index}", path)
+        return holder[index]
     if not isinstance(holder, Part):
         raise ScenarioError(f"does not exist: {'.'.join(done)} has no fields", path)
     fields = type(holder).model_fields
     if step not in fields:
         raise ScenarioError(f"is not a field of {type(holder).__name__}: {did_you_mean(step, fields)}", path)
-    new = _replaced(getattr(holder, step), rest, value, (*done, step)) if rest else value
+    return getattr(holder, step)
+
+
+def field(scenario: Scenario, path: str) -> Any:
+    """The value of a field by its dotted path.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such field.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> field(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
+    1 GB/s
+    """
+    value: Any = scenario
+    done: tuple[str, ...] = ()
+    for step in _steps(path):
+        value = _child(value, step, done)
+        done = (*done, step)
+    return value
+
+
+def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
+    """How a field by its dotted path reads and checks a single value; its errors name the path.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such field, or if it does not hold single numbers or words.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> read = reader(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
+    >>> read("10 Gbit/s")
+    1.25 GB/s
+    """
+    if isinstance(field(scenario, path), Part | tuple):
+        raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
+    inside, _, name = path.rpartition(".")
+    if name == "kind":
+        raise ScenarioError("cannot be an axis: the kinds of the devices are those of the scenario", path)
+    part = type(field(scenario, inside) if inside else scenario)
+
+    def read(value: Any) -> Any:
+        try:
+            return part.read(name, value)
+        except ScenarioError as error:
+            raise error.within(inside) from None
+
+    return read
+
+
+def as_scenario(given: Any) -> Scenario:
+    """Take a scenario, or make one of a mapping of its fields.
+
+    Raises
+    ------
+    ScenarioError
+        If it is neither, or if the fields describe no possible migration.
+
+    Examples
+    --------
+    >>> as_scenario({"guest": {"ram": "1 GiB"}, "link": {"bandwidth": "1 GB/s"}}).guest.ram
+    1 GiB
+    """
+    if isinstance(given, Scenario):
+        return given
+    if isinstance(given, Mapping):
+        return Scenario.model_validate(dict(given))
+    raise ScenarioError("is not a scenario: give a migkit.Scenario, or a mapping of its fields", value=given)
+
+
+def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
+    """Read TOML.
+
+    Parameters
+    ----------
+    source : str or path
+        A file, or TOML text: text is what holds a ``=`` or a line break.
+
+    Returns
+    -------
+    table : dict
+    folder : Path
+        Where paths in it are seen from: the folder of the file, for text the current one.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be read, or is not TOML.
+
+    Examples
+    --------
+    >>> read_toml("seed = 3")[0]
+    {'seed': 3}
+    """
+    if isinstance(source, str) and ("\n" in source or "=" in source):
+        text, where, folder = source, "TOML text", Path()
+    else:
+        where, folder = show(str(source)), Path(source).parent
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ScenarioError("is not a file that exists", value=str(source)) from None
+        except UnicodeDecodeError:
+            raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
+        except OSError as error:
+            raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
     try:
-        return holder.changed(**{step: new})
-    except ScenarioError as error:
-        raise error.within(".".join(done)) from None
+        return tomllib.loads(text), folder
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(f"{where} is not valid TOML: {error}") from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -42,10 +43,6 @@ _KNOWN = {
     "time": "ns, us, ms, s, min or h",
 }
 _PINT_UNITS = {"size": "byte", "rate": "byte / second", "time": "second"}
-# Units that results are written in, the ones preferred at equal length first.
-_SIZE_OUT = ("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "kB", "B")
-_RATE_OUT = ("GiB/s", "MiB/s", "KiB/s", "GB/s", "MB/s", "kB/s", "B/s", "Gbit/s", "Mbit/s", "kbit/s")
-_TIME_OUT = ("h", "min", "s", "ms", "us", "ns")
 
 _TEXT = re.compile(
     r"\s*([+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)\s*([^\W\d_].*?)?\s*", re.DOTALL
@@ -81,7 +78,8 @@ def _parse_text(text: str) -> tuple[str, str, str, Fraction]:
         return "", "", "", Fraction(0)
     number, unit = match.group(1), match.group(2) or ""
     kind, factor = _UNITS.get(unit, ("", Fraction(0)))
-    return number, unit, kind, Fraction(number) * factor
+    above, below = Decimal(number).as_integer_ratio()
+    return number, unit, kind, Fraction(above * factor.numerator, below * factor.denominator)
 
 
 def _from_pint(value: Any, kind: str) -> Fraction:
@@ -211,25 +209,34 @@ def _float(value: Any, kind: str) -> float:
         raise ScenarioError(f"is too large: write a {kind} such as {_EXAMPLES[kind]}", value=value) from None
 
 
-def _decimal(value: Fraction) -> str | None:
-    """Write a fraction as a short plain decimal, or None when it has none."""
-    scaled = value * 10**6
-    if scaled.denominator != 1 or scaled >= 10**14:
-        return None
-    whole, rest = divmod(scaled.numerator, 10**6)
-    return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
+def _out(*units: str) -> tuple[tuple[str, int, int], ...]:
+    """Units with their factors as numerator and denominator."""
+    return tuple((unit, *_UNITS[unit][1].as_integer_ratio()) for unit in units)
 
 
-def _format(exact: Fraction, units: tuple[str, ...], base: str, plain: str) -> str:
-    """Choose the unit with the shortest exact number; fall back to the base unit."""
-    if exact == 0:
+# Units that results are written in, the ones preferred at equal length first.
+_SIZE_OUT = _out("TiB", "GiB", "MiB", "KiB", "TB", "GB", "MB", "kB", "B")
+_RATE_OUT = _out("GiB/s", "MiB/s", "KiB/s", "GB/s", "MB/s", "kB/s", "B/s", "Gbit/s", "Mbit/s", "kbit/s")
+_TIME_OUT = _out("h", "min", "s", "ms", "us", "ns")
+
+
+def _format(above: int, below: int, units: tuple[tuple[str, int, int], ...], base: str, plain: str) -> str:
+    """Choose the unit with the shortest exact decimal number for above / below; fall back to the base unit."""
+    if above == 0:
         return f"0 {base}"
-    found = []
-    for rank, unit in enumerate(units):
-        number = _decimal(exact / _UNITS[unit][1])
-        if number is not None and exact >= _UNITS[unit][1]:
-            found.append((len(number), rank, f"{number} {unit}"))
-    return min(found)[2] if found else f"{plain} {base}"
+    best, shortest = f"{plain} {base}", math.inf
+    for unit, factor_above, factor_below in units:
+        top, bottom = above * factor_below, below * factor_above
+        if top < bottom:
+            continue
+        scaled, rest = divmod(top * 10**6, bottom)
+        if rest or scaled >= 10**14:
+            continue
+        whole, part = divmod(scaled, 10**6)
+        number = f"{whole}.{part:06d}".rstrip("0") if part else str(whole)
+        if len(number) < shortest:
+            best, shortest = f"{number} {unit}", len(number)
+    return best
 
 
 def format_bytes(value: int) -> str:
@@ -240,7 +247,7 @@ def format_bytes(value: int) -> str:
     >>> format_bytes(17179869184), format_bytes(1_500_000_000), format_bytes(4097)
     ('16 GiB', '1.5 GB', '4097 B')
     """
-    return _format(Fraction(int(value)), _SIZE_OUT, "B", str(int(value)))
+    return _format(int(value), 1, _SIZE_OUT, "B", str(int(value)))
 
 
 def format_rate(value: float) -> str:
@@ -252,7 +259,7 @@ def format_rate(value: float) -> str:
     ('10 Gbit/s', '128 MiB/s')
     """
     text = float.__repr__(float(value))
-    return _format(Fraction(text), _RATE_OUT, "B/s", text)
+    return _format(*Decimal(text).as_integer_ratio(), _RATE_OUT, "B/s", text)
 
 
 def format_time(value: float) -> str:
@@ -264,7 +271,7 @@ def format_time(value: float) -> str:
     ('300 ms', '1.8 us', '30 min')
     """
     text = float.__repr__(float(value))
-    return _format(Fraction(text), _TIME_OUT, "s", text)
+    return _format(*Decimal(text).as_integer_ratio(), _TIME_OUT, "s", text)
 
 
 class Bytes(int):
@@ -309,6 +316,8 @@ class Seconds(float):
 
 
 _KINDS: dict[str, type] = {"size": Bytes, "rate": Rate, "time": Seconds}
+SI_UNITS: dict[type, str] = {Bytes: "B", Rate: "B/s", Seconds: "s"}
+"""Unit of a number by the type of its field."""
 FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
 
 

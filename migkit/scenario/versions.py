@@ -1,14 +1,46 @@
-"""What differs between QEMU versions, one profile a version.
+"""What differs between QEMU versions, one profile a version, and the constants of QEMU that a scenario needs.
 
-The meaning of each column is that of ``docs/model.md``, sections 4 to 8.
+Files are relative to the QEMU tree; the meaning of a profile's fields is that of ``docs/model.md``, sections 4 to 8.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from migkit.scenario.constants import FLUSH_PAGES, POLICIES, THROTTLE_TIMER_NS
+from migkit.kernels.state import (
+    SERIALIZED,
+    SYNC_7_2,
+    SYNC_8_2,
+    SYNC_9_0,
+    SYNC_11_1,
+    UNSERIALIZED,
+    WINDOW,
+)
 from migkit.scenario.errors import ScenarioError, choices, did_you_mean
+
+POLICIES = {"serialized": SERIALIZED, "unserialized": UNSERIALIZED}
+"""Scheduling policies by name: whether an iteration stops at the first device that is not finished
+(2009, commit 90697be889) or goes on (9.0, commit 4e1871c450); ``migration/savevm.c:qemu_savevm_state_iterate``."""
+
+SYNC_POLICIES = {"7.2": SYNC_7_2, "8.2": SYNC_8_2, "9.0": SYNC_9_0, "11.1": SYNC_11_1}
+"""When to sync the bitmaps, by the version that brought the rule; ``migration/migration.c:migration_iteration_run``."""
+
+BANDWIDTH_POLICIES = {"window": WINDOW}
+"""Which bandwidth to believe for the threshold: that of the last window;
+``migration/migration.c:migration_update_counters``."""
+
+MAX_DOWNTIME_LIMIT_S = 2000
+"""Largest downtime-limit, seconds; ``migration/options.c``."""
+
+THROTTLE_TIMER_NS = 5_000_000_000
+"""Period of the sync timer of auto-converge, nanoseconds; 9.2 and later, ``migration/cpu-throttle.c``."""
+
+FLUSH_PAGES = 32
+"""Normal pages after which the stream is flushed and its bytes count, pages: 64 vectors, two a page;
+8.2 and later, ``migration/qemu-file.c``."""
+
+LOOP_SIZES = ("estimate", "exact", "threshold", "pending")
+"""Sizes of the loop itself in a timeline, where they have ``_bytes`` behind; no device may be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +52,10 @@ class Profile:
     name : str
         The version.
     exact_rule : int
-        When the exact pending query runs, ``migration/migration.c:migration_iteration_run``. 0: RAM syncs when its own
-        remaining is below the threshold (7.2, one query ``save_live_pending``). 1: estimate <= threshold (8.0 to
-        9.0-rc0). 2: estimate < threshold (9.0, commit 910c164736). 3: estimate <= threshold, or nothing
-        left that pre-copy can send (11.1).
+        When the exact pending query runs, ``migration/migration.c:migration_iteration_run``. SYNC_7_2 (0): RAM syncs
+        when its own remaining is below the threshold (7.2, one query ``save_live_pending``). SYNC_8_2 (1): estimate <=
+        threshold (8.0 to 9.0-rc0). SYNC_9_0 (2): estimate < threshold (9.0, commit 910c164736). SYNC_11_1 (3):
+        estimate <= threshold, or nothing left that pre-copy can send (11.1).
     complete_rule : int
         0: pending < threshold. 1: pending <= threshold (10.1 and later, commit 7aaa1fc072), decided on the
         exact values when they were asked for.
@@ -83,20 +115,20 @@ class Profile:
 _ALL = (
     Profile(
         name="7.2",
-        exact_rule=0,
+        exact_rule=SYNC_7_2,
         flush_pages=1,
         default_policy="serialized",
         supports_vfio=False,
         supports_switchover_ack=False,
         supports_avail_switchover_bandwidth=False,
     ),
-    Profile(name="8.2", exact_rule=1, ram_exact_always=0, vfio_always_done=1, default_policy="serialized"),
-    Profile(name="9.0-rc0", exact_rule=1),
-    Profile(name="9.0", exact_rule=2),
-    Profile(name="10.0", exact_rule=2, vfio_counts=1, throttle_timer_ns=THROTTLE_TIMER_NS, supports_block=False),
+    Profile(name="8.2", exact_rule=SYNC_8_2, ram_exact_always=0, vfio_always_done=1, default_policy="serialized"),
+    Profile(name="9.0-rc0", exact_rule=SYNC_8_2),
+    Profile(name="9.0", exact_rule=SYNC_9_0),
+    Profile(name="10.0", exact_rule=SYNC_9_0, vfio_counts=1, throttle_timer_ns=THROTTLE_TIMER_NS, supports_block=False),
     Profile(
         name="11.1",
-        exact_rule=3,
+        exact_rule=SYNC_11_1,
         complete_rule=1,
         vfio_counts=2,
         counts_all_syncs=0,
@@ -129,19 +161,40 @@ def profile(name: object) -> Profile:
     return PROFILES[name]
 
 
-def policy_id(name: object) -> int:
-    """Look up the number of a scheduling policy.
+POLICY_FIELDS = {
+    "policy": ("a scheduling policy", POLICIES),
+    "sync_policy": ("a sync policy", SYNC_POLICIES),
+    "bandwidth_policy": ("a bandwidth policy", BANDWIDTH_POLICIES),
+}
+"""Fields of a scenario that name a policy, None for that of the version: what an error calls it, and codes by name."""
+
+
+def policy_code(field: str, name: object, version: Profile) -> int:
+    """Look up the number that stands for a policy in the records of the kernels.
+
+    Parameters
+    ----------
+    field : {"policy", "sync_policy", "bandwidth_policy"}
+        The field of the scenario.
+    name : str or None
+        Its value; None stands for what the version does.
+    version : Profile
+        The version.
 
     Raises
     ------
     ScenarioError
-        If there is none of that name.
+        If there is no policy of that name.
 
     Examples
     --------
-    >>> policy_id("unserialized")
-    1
+    >>> policy_code("policy", "serialized", profile("9.0")), policy_code("sync_policy", None, profile("9.0"))
+    (0, 2)
     """
-    if not isinstance(name, str) or name not in POLICIES:
-        raise ScenarioError(f"is not a scheduling policy: {did_you_mean(name, POLICIES)}", value=name)
-    return POLICIES[name]
+    what, codes = POLICY_FIELDS[field]
+    if name is None:
+        own = {"policy": POLICIES[version.default_policy], "sync_policy": version.exact_rule}
+        return own.get(field, WINDOW)
+    if not isinstance(name, str) or name not in codes:
+        raise ScenarioError(f"is not {what}: {did_you_mean(name, codes)}", value=name)
+    return codes[name]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,18 +37,20 @@ class Experiment:
     question : str
         What it answers.
     scenario : Scenario
-    axes : mapping of str to sequence
-        As :func:`migkit.sweep` takes them; the policy is one of them, the plane's two are the last.
+    axes : mapping
+        As :func:`migkit.sweep` takes them, with a short name for each field but the policy:
+        ``"bandwidth": {"link.bandwidth": values}``. The policy is one of them, the plane's two are the last.
     """
 
     name: str
     question: str
     scenario: Scenario
-    axes: Mapping[str, Sequence[Any]]
+    axes: Mapping[str, Any]
 
     def axes_text(self) -> str:
-        """The axes as JSON, by which a stored result is recognised."""
-        return json.dumps({path: list(values) for path, values in self.axes.items()})
+        """The axes as JSON, by path: what a stored result is compared with."""
+        groups = [given if isinstance(given, Mapping) else {key: given} for key, given in self.axes.items()]
+        return json.dumps({path: list(values) for group in groups for path, values in group.items()})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
         """Sweep with the expected engine; the Dataset has the simulated and the derived categories."""
@@ -165,10 +167,10 @@ def experiments(points: int = 110) -> dict[str, Experiment]:
             "Where do serialized and unserialized iteration converge?",
             _scenario("320 MiB", "1 GB/s", "16 MiB", 0),
             {
-                "devices.0.count": tuple(range(9)),
+                "count": {"devices.0.count": tuple(range(9))},
                 "policy": POLICIES,
-                "guest.regions.0.write_rate": geomspace("10 MB/s", "20 GB/s", points),
-                "link.bandwidth": geomspace("1 Gbit/s", "100 Gbit/s", points),
+                "write_rate": {"guest.regions.0.write_rate": geomspace("10 MB/s", "20 GB/s", points)},
+                "bandwidth": {"link.bandwidth": geomspace("1 Gbit/s", "100 Gbit/s", points)},
             },
         ),
         Experiment(
@@ -177,8 +179,8 @@ def experiments(points: int = 110) -> dict[str, Experiment]:
             _scenario("32 MiB", "40 GB/s", "8 MiB", "128 MiB/s", "4 GiB"),
             {
                 "policy": POLICIES,
-                "migration.max_bandwidth": geomspace("16 MiB/s", "4 GiB/s", points),
-                "link.bandwidth": geomspace("200 Mbit/s", "40 Gbit/s", points),
+                "max_bandwidth": {"migration.max_bandwidth": geomspace("16 MiB/s", "4 GiB/s", points)},
+                "bandwidth": {"link.bandwidth": geomspace("200 Mbit/s", "40 Gbit/s", points)},
             },
         ),
         Experiment(
@@ -187,8 +189,8 @@ def experiments(points: int = 110) -> dict[str, Experiment]:
             _scenario("320 MiB", "400 GB/s", "16 MiB", 0),
             {
                 "policy": POLICIES,
-                "guest.regions.0.size": geomspace("4 MiB", "8 GiB", points, multiple="4 KiB"),
-                "link.bandwidth": geomspace("1 Gbit/s", "100 Gbit/s", points),
+                "size": {"guest.regions.0.size": geomspace("4 MiB", "8 GiB", points, multiple="4 KiB")},
+                "bandwidth": {"link.bandwidth": geomspace("1 Gbit/s", "100 Gbit/s", points)},
             },
         ),
     )
@@ -222,13 +224,14 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
     serialized = small.replace("policy", "serialized")
     rate, links = "guest.regions.0.write_rate", "link.bandwidth"
     question = "How far is the bitmap engine's critical dirty rate from the expected engine's?"
-    few = {links: geomspace("1 Gbit/s", "8 Gbit/s", 7)}
+    few = {"bandwidth": {links: geomspace("1 Gbit/s", "8 Gbit/s", 7)}}
+    many = {"bandwidth": {links: geomspace("1 Gbit/s", "100 Gbit/s", points)}}
     every = (
         Flip(
             "frontier",
             "Up to which dirty rate does a migration complete?",
             large,
-            {"devices.0.count": (0, 1, 8), links: geomspace("1 Gbit/s", "100 Gbit/s", points)},
+            {"count": {"devices.0.count": (0, 1, 8)}, **many},
             rate,
             ("10 MB/s", "20 GB/s"),
             {"policy": list(POLICIES)},
@@ -237,7 +240,7 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
             "hot_set_band",
             "Between which hot sets does the serialized walk starve a device?",
             large.replace("guest.regions.0.write_rate", "400 GB/s").replace("policy", "serialized"),
-            {links: geomspace("1 Gbit/s", "100 Gbit/s", points)},
+            many,
             "guest.regions.0.size",
             ("4 MiB", "8 GiB"),
             {"outcome": "initial_data_starved"},
@@ -256,7 +259,11 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
             "edge",
             "How sharp is the edge of convergence?",
             small.replace("link.bandwidth", "2 Gbit/s"),
-            {"policy": POLICIES, rate: linspace("272 MB/s", "284 MB/s", 25), "replicate": tuple(range(replicates))},
+            {
+                "policy": POLICIES,
+                "write_rate": {rate: linspace("272 MB/s", "284 MB/s", 25)},
+                "replicate": tuple(range(replicates)),
+            },
         ),
         Sensitive(
             "sensitivity",

@@ -18,8 +18,8 @@ PIECE = 64  # neighbours on the grid that are timed together
 @pytest.fixture(scope="module")
 def rows():
     experiment = study.experiments(POINTS)["convergence"]
-    grid = Grid(experiment.scenario, experiment.axes, {})
-    return grid.columns(np.arange(np.prod(grid.shape)))
+    grid = Grid(experiment.scenario, experiment.axes)
+    return grid.records_at(grid.places(np.arange(grid.points)))
 
 
 def seconds(rows, parallel=False):
@@ -34,14 +34,14 @@ def quantiles(values):
 
 @pytest.mark.benchmark(timer=time.process_time)
 def test_one_thread(benchmark, rows):
-    count = rows.ram_pages.size
+    count = len(rows.cases)
     outputs = kernels.run(rows, parallel=False)
     benchmark(kernels.run, rows, "expected", 0, 0, False)
-    pieces = [type(rows)(*(column[first : first + PIECE] for column in rows)) for first in range(0, count, PIECE)]
+    pieces = [type(rows)(*(part[first : first + PIECE] for part in rows)) for first in range(0, count, PIECE)]
     benchmark.extra_info["migrations"] = count
     benchmark.extra_info["us_a_migration"] = benchmark.stats.stats.min / count * 1e6
     benchmark.extra_info["us_a_migration_of_a_piece"] = quantiles(
-        [min(seconds(piece) for _ in range(3)) / piece.ram_pages.size * 1e6 for piece in pieces]
+        [min(seconds(piece) for _ in range(3)) / len(piece.cases) * 1e6 for piece in pieces]
     )
     for name in ("steps", "turns", "sync_count"):
         benchmark.extra_info[name] = quantiles(getattr(outputs, name))

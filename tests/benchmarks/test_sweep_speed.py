@@ -12,7 +12,7 @@ import pytest
 
 from migkit import kernels
 from migkit.run.design import Sweep
-from migkit.run.layout import Layout
+from migkit.run.grid import Layout
 from migkit.run.many import sweep
 from migkit.run.store import Store
 from migkit.run.threads import PIECE_ROWS
