@@ -1,7 +1,7 @@
 """The results: outcomes and their sentences, the registry of variables, labelled tables.
 
-A kernel leaves integers (:class:`migkit.kernels.state.Reports`): nanoseconds, bytes, pages, and -1 where something never
-happened. Users get SI units, ``NaN`` for *never*, names that carry their unit, and attributes that say
+A kernel leaves integers (:class:`migkit.kernels.state.Reports`): nanoseconds, bytes, pages, and -1 where something
+never happened. Users get SI units, ``NaN`` for *never*, names that carry their unit, and attributes that say
 how the numbers were made. That conversion is done here and nowhere else.
 
 :data:`VARIABLES` declares every variable of every Dataset that migkit returns; :func:`validated` holds a Dataset

@@ -9,7 +9,7 @@ from scipy import stats
 from migkit.kernels import random as kernels
 from migkit.kernels.options import open_kernel
 from migkit.kernels.random import (
-    BLOCK_WORDS,
+    DRAW_WORDS,
     FEW,
     MOST_HITS,
     Writes,
@@ -85,7 +85,7 @@ def known(name, mean, late, pages, log, levels, early, out):
 def words_known(name, mean, count, late=0.0, pages=4096, log=EMPTY):
     """Words 0 to ``count``, whole blocks: pages known written; ``log`` is the log of each word."""
     out = np.zeros(count, np.uint64)
-    levels, early = np.zeros((2, MOST_HITS), np.uint64), np.zeros(BLOCK_WORDS, np.uint64)
+    levels, early = np.zeros((2, MOST_HITS), np.uint64), np.zeros(DRAW_WORDS, np.uint64)
     known(name, mean, late, pages, np.full(count, log, np.uint64), levels, early, out)
     return out
 

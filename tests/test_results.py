@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from migkit.kernels.parameters import Outputs
 
 import migkit
 from migkit import Guest, Link, Region, Scenario, Vfio, frontier, open_sweep, results, sweep
 from migkit.analysis.closed_form import categories
 from migkit.kernels import state
-from migkit.kernels.parameters import Outputs
 from migkit.results import (
     SWEEP_VARIABLES,
     VARIABLES,

@@ -18,7 +18,17 @@ from migkit.kernels.ram_bitmap import BitmapRam
 from migkit.kernels.ram_expected import ExpectedRam, widest
 from migkit.kernels.random import DRAW_WORDS, MOST_HITS
 from migkit.kernels.savevm import qemu_savevm_state_setup
-from migkit.kernels.state import NO_DEVICE_REPORT, NO_REPORT, Mark, Marks, Migration, Records, Reports, Timeline, dtype_of
+from migkit.kernels.state import (
+    NO_DEVICE_REPORT,
+    NO_REPORT,
+    Mark,
+    Marks,
+    Migration,
+    Records,
+    Reports,
+    Timeline,
+    dtype_of,
+)
 from migkit.kernels.verdict import begin_first_lap
 
 CASE, LINK, REGION, DEVICE, STATE, LIVE, ITERATION, LAP = (

@@ -200,8 +200,7 @@ def repeats(s, mark):
 
 @kernel
 def repeats_without_sync(s, old, estimate, falls, most):
-    """How often the last window can repeat before the user's own rule syncs; sizes fall, and it answers yes but once.
-    """
+    """How often the last window can repeat before the user's own rule syncs: sizes fall, and it says yes but once."""
     state = s.state
     ram_bytes, precopy_bytes, before = state.ram_bytes, state.precopy_bytes, state.estimate
     ram_falls = (state.ram_pages_sent - old.ram_pages_sent) * s.case.page_size

@@ -30,7 +30,7 @@ remaining = _by_engine(ram_bitmap.bitmap_remaining, ram_expected.expected_remain
 fraction = _by_engine(ram_bitmap.bitmap_fraction, ram_expected.expected_fraction)
 """``fraction(ram)``: fraction of a page beyond the whole dirty pages; bitmaps have none."""
 stretch = _by_engine(ram_bitmap.bitmap_stretch, ram_expected.expected_stretch)
-"""``stretch(ram, case, regions, tau)``: dirty pages from the cursor on that cost the same, their share of zero pages."""
+"""``stretch(ram, case, regions, tau)``: dirty pages from the cursor on that cost the same, and their zero share."""
 alike = _by_engine(ram_bitmap.bitmap_alike, ram_expected.expected_alike)
 """``alike(ram, case, regions)``: the same with nothing in between; 0 pages if something comes first."""
 take = _by_engine(ram_bitmap.bitmap_take, ram_expected.expected_take)

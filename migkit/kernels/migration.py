@@ -12,7 +12,6 @@ from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
     qemu_savevm_state_pending_exact,
-    qemu_savevm_state_setup,
 )
 from migkit.kernels.state import COMPLETED, RAM, VFIO
 from migkit.kernels.verdict import account_starvation, time_is_up, verdict

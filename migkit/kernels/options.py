@@ -59,8 +59,8 @@ def compiled_for(function, types):
     """Compile a kernel for these argument types, now or from the disk cache.
 
     What is returned takes arguments of exactly these types and does not look at them: a dispatcher would search for
-    conversions at each call, for a millisecond. A function of the type ``numba.types.FunctionType`` among them is called
-    through its address, so that the kernel is not compiled again for another function.
+    conversions at each call, for a millisecond. A function of the type ``numba.types.FunctionType`` among them is
+    called through its address, so that the kernel is not compiled again for another function.
     """
     if numba.config.DISABLE_JIT:
         return function

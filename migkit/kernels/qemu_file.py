@@ -1,4 +1,4 @@
-"""The stream: putting bytes on the link, counting them for the rate limit (migration/qemu-file.c, migration-stats.c)."""
+"""The stream: bytes put on the link, bytes counted for the rate limit (migration/qemu-file.c, migration-stats.c)."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def ram_save_iterate(s, most_bytes):
         zero += zeros
         if case.flush_pages == 1:
             flushed = page_bytes(case, normal, zero)
-        if count == stop or count == taken:
+        if count == stop or count == taken:  # noqa: SIM109 (a tuple is compiled to a loop)
             returned = 0
             break
     size = put_pages(case, state, normal, zero)
@@ -269,8 +269,7 @@ def ram_save_complete(s, stop_t):
 
 @kernel
 def migration_bitmap_sync(s):
-    """A sync of the loop (migration/ram.c:migration_bitmap_sync): the log into the bitmap; the throttle, once a second.
-    """
+    """A sync of the loop (migration/ram.c:migration_bitmap_sync): log into bitmap, and once a second the throttle."""
     case, state = s.case, s.state
     state.syncs += 1
     state.window_syncs += 1

@@ -72,8 +72,7 @@ def qemu_savevm_state_pending_estimate(s):
 
 @spliced_kernel
 def qemu_savevm_state_pending_exact(s):
-    """Pending bytes after a sync, with fresh sizes of the devices (migration/savevm.c:qemu_savevm_state_pending_exact).
-    """
+    """Pending bytes after a sync, with fresh device sizes (migration/savevm.c:qemu_savevm_state_pending_exact)."""
     case, state = s.case, s.state
     ram_syncs = case.ram_exact_always == 1 or state.ram_bytes < state.threshold
     if ram_syncs:

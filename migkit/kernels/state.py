@@ -1,7 +1,7 @@
 """The state of a migration: every field once, with type, unit and meaning.
 
-Record dtypes, the translation from scenarios (:mod:`migkit.scenario.rows`) and the page ``docs/state.md`` come from these
-tables. Kernels take records of these dtypes and nothing else.
+Record dtypes, the translation from scenarios (:mod:`migkit.scenario.rows`) and the page ``docs/state.md`` come from
+these tables. Kernels take records of these dtypes and nothing else.
 
 ``when`` tells what a scheduling policy may rely on while windows repeat and are jumped over
 (:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in equal iterations and windows, one of
@@ -82,7 +82,7 @@ CASE = (
     Field("policy", INT, "code", "which device comes next: SERIALIZED, UNSERIALIZED or OWN"),
     Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
     Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
-    Field("policies_repeat", INT, "code", "the policies repeat: 0 never, 1 in equal windows, 2 in equal iterations too"),
+    Field("policies_repeat", INT, "code", "policies repeat: 0 never, 1 in equal windows, 2 in equal iterations"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),

@@ -188,7 +188,7 @@ def policies_remember(state):
 
 @kernel
 def end_lap(s, lap):
-    """Close a lap and compare it with the three before: is it stuck, so that nothing can change any more?"""
+    """Close a lap and compare it with the three before: set ``stuck`` if nothing can change any more."""
     case, state = s.case, s.state
     if (
         initial_left(s) != lap.began_initial

@@ -4,75 +4,90 @@ from __future__ import annotations
 
 import ast
 import dis
-import functools
 import hashlib
 import inspect
 import math
 import textwrap
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from migkit.kernels.state import DEVICE, LIVE, STATE
-from migkit.scenario.errors import ScenarioError, choices, did_you_mean
+from migkit.kernels.state import (
+    BANDWIDTH_OWN,
+    DEVICE,
+    LIVE,
+    OWN,
+    SERIALIZED,
+    STATE,
+    SYNC_7_2,
+    SYNC_8_2,
+    SYNC_9_0,
+    SYNC_11_1,
+    SYNC_OWN,
+    UNSERIALIZED,
+    WINDOW,
+)
+from migkit.scenario.errors import ScenarioError, did_you_mean
 
-__all__ = ["QUESTIONS", "Policy", "policy", "registered"]
+__all__ = [
+    "BANDWIDTH_POLICIES",
+    "POLICIES",
+    "POLICY_FIELDS",
+    "SYNC_POLICIES",
+    "Policy",
+    "policy",
+    "policy_code",
+    "policy_level",
+    "read_policy",
+]
 
-QUESTIONS = {"next_device": "policy", "syncs": "sync_policy", "bandwidth": "bandwidth_policy"}
-"""Questions of the loop, and the field of a scenario that names the answer."""
+POLICIES = {"serialized": SERIALIZED, "unserialized": UNSERIALIZED}
+"""Which device comes next: whether an iteration ends at the first device that is not finished (2009, commit
+90697be889) or goes on (9.0, commit 4e1871c450); ``migration/savevm.c:qemu_savevm_state_iterate``."""
 
+SYNC_POLICIES = {"7.2": SYNC_7_2, "8.2": SYNC_8_2, "9.0": SYNC_9_0, "11.1": SYNC_11_1}
+"""When to sync the bitmaps, by the version that brought the rule; ``migration/migration.c:migration_iteration_run``."""
+
+BANDWIDTH_POLICIES = {"window": WINDOW}
+"""Which bandwidth to believe for the threshold: that of the last window;
+``migration/migration.c:migration_update_counters``."""
+
+POLICY_FIELDS = {"policy": "next_device", "sync_policy": "syncs", "bandwidth_policy": "bandwidth"}
+"""Fields of a scenario that name a policy, and the question of the loop that it answers."""
+
+_BUILT_IN = {"next_device": POLICIES, "syncs": SYNC_POLICIES, "bandwidth": BANDWIDTH_POLICIES}
+_OWN_CODES = {"next_device": OWN, "syncs": SYNC_OWN, "bandwidth": BANDWIDTH_OWN}
+_CALLED = {"next_device": "a scheduling policy", "syncs": "a sync policy", "bandwidth": "a bandwidth policy"}
 PARAMETERS = ("state", "devices", "live", "own")
 _ALLOWED = {"next_device": {"repeats"}, "syncs": {"repeats", "falls"}, "bandwidth": {"repeats", "windows"}}
 """Fields that a policy may read and still give the same answers in iterations that repeat."""
-
-_registry: dict[str, dict[str, Policy]] = {question: {} for question in QUESTIONS}
-
-
-def _worst() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for table in (STATE, DEVICE, LIVE):
-        for each in table:
-            if each.when:
-                found.setdefault(each.name, set()).add(each.when)
-    return found
+BUILT_IN_LEVEL = 2
 
 
-_WHEN = _worst()
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A function that answers one question of the loop, as :func:`migkit.policy` makes it.
+class Policy(str):
+    """A function that answers one question of the loop, as :func:`migkit.policy` makes it; a text: its name.
 
     Attributes
     ----------
-    name : str
-        Name of the function, which stands for it in TOML, on axes and in results.
     question : str
-        One of :data:`QUESTIONS`.
+        ``"next_device"``, ``"syncs"`` or ``"bandwidth"``.
     function : function
     digest : str
-        SHA-256 of its source without comments, and of all it uses; part of a store's identity.
-    repeats : int
+        SHA-256 of its source without comments, and of all that it uses; part of the identity of a store.
+    level : int
         Whether its answers are the same in iterations (2) or windows (1) that repeat, so that they can be jumped over:
         it reads no clock, no counter and, but for the rule when to sync, no sizes. 0: it reads them.
     """
 
-    name: str
     question: str
-    function: Callable[..., Any] = field(compare=False)
+    function: Callable[..., Any]
     digest: str
-    repeats: int = field(compare=False)
+    level: int
 
-    def __str__(self) -> str:
-        return self.name
-
-    @functools.cached_property
     def compiled(self) -> Any:
-        """The function as the kernels call it.
+        """Compile the function as the kernels call it, once a process.
 
         Raises
         ------
@@ -88,15 +103,22 @@ class Policy:
         except (NumbaError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             said = next((line for line in lines if not line.startswith(("Failed in", "During", "File"))), "no reason")
-            raise ScenarioError(f"cannot be compiled by Numba: {said[:160]}", QUESTIONS[self.question],
-                                self.name) from None  # fmt: skip
+            raise ScenarioError(f"cannot be compiled by Numba: {said[:160]}", "policy", str(self)) from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "compiled"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        _registry[self.question].setdefault(self.name, self)
+_registry: dict[str, dict[str, Policy]] = {question: {} for question in _BUILT_IN}
+
+
+def _fields() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for table in (STATE, DEVICE, LIVE):
+        for each in table:
+            if each.when:
+                found.setdefault(each.name, set()).add(each.when)
+    return found
+
+
+_WHEN = _fields()
 
 
 def policy(function: Callable[..., Any] | None = None, *, question: str = "next_device") -> Any:
@@ -123,8 +145,9 @@ def policy(function: Callable[..., Any] | None = None, *, question: str = "next_
         What it answers:
 
         ``next_device``
-            Which device comes next, and how many bytes it may take: returns ``(device, bytes)``. Asked when an iteration
-            begins (``state.previous`` is -1) and after every device. A number that is no device ends the iteration.
+            Which device comes next, and how many bytes it may take: returns ``(device, bytes)``. Asked when an
+            iteration begins (``state.previous`` is -1) and after every device. A number that is no device ends the
+            iteration.
         ``syncs``
             Whether this iteration runs the exact query, and so syncs: returns a bool. Where it reads sizes, it
             must answer yes at all smaller ones once it has at one.
@@ -140,8 +163,8 @@ def policy(function: Callable[..., Any] | None = None, *, question: str = "next_
     Raises
     ------
     ScenarioError
-        If it is no function of four parameters, has the name of a built-in policy, changes the state, or uses what Numba
-        cannot compile in a policy.
+        If it is no function of four parameters, has the name of a built-in policy, changes the state, or uses
+        what a policy cannot have.
 
     Examples
     --------
@@ -155,39 +178,87 @@ def policy(function: Callable[..., Any] | None = None, *, question: str = "next_
     >>> migkit.simulate(scenario).converged
     True
     """
-    if question not in QUESTIONS:
-        raise ScenarioError(f"is not a question of the loop: {did_you_mean(question, QUESTIONS)}", "question", question)
+    if question not in _BUILT_IN:
+        raise ScenarioError(f"is not a question of the loop: {did_you_mean(question, _BUILT_IN)}", "question", question)
     if function is None:
-        return functools.partial(policy, question=question)
+        return lambda function: policy(function, question=question)
     plain = getattr(function, "py_func", function)
     if not isinstance(plain, types.FunctionType):
         raise ScenarioError("is not a function: give one of (state, devices, live, own)", "policy", function)
+    name = plain.__name__
     parameters = inspect.signature(plain).parameters.values()
     if len(parameters) != 4 or any(each.kind is not each.POSITIONAL_OR_KEYWORD for each in parameters):
-        raise ScenarioError(f"must take four parameters, ({', '.join(PARAMETERS)})", "policy", plain.__name__)
-    name = plain.__name__
+        raise ScenarioError(f"must take four parameters, ({', '.join(PARAMETERS)})", "policy", name)
     if not name.isidentifier():
         raise ScenarioError("has no name: give a function made with def", "policy", name)
-    from migkit.scenario.versions import BANDWIDTH_POLICIES, POLICIES, SYNC_POLICIES
-
-    built_in = {"next_device": POLICIES, "syncs": SYNC_POLICIES, "bandwidth": BANDWIDTH_POLICIES}[question]
-    if name in (*built_in, "default"):
+    if name in (*_BUILT_IN[question], "default"):
         raise ScenarioError("is the name of a built-in policy: give the function another name", "policy", name)
     used = list(_functions(plain))
     for each in used:
         _refuse_changes(each)
-    reads = {name for each in used for name in _reads(each.__code__)}
-    read = set().union(*(_WHEN.get(name, set()) for name in reads))
-    repeats = 2 if read <= _ALLOWED[question] else 1 if read <= _ALLOWED[question] | {"windows"} else 0
-    text = "\n".join(_identity(each) for each in used)
-    made = Policy(name, question, plain, hashlib.sha256(text.encode()).hexdigest(), repeats)
+    reads = {read for each in used for read in _reads(each.__code__)}
+    when = set().union(*(_WHEN.get(read, set()) for read in reads))
+    made = Policy(name)
+    made.question, made.function = question, plain
+    made.digest = hashlib.sha256("\n".join(map(_identity, used)).encode()).hexdigest()
+    made.level = 2 if when <= _ALLOWED[question] else 1 if when <= _ALLOWED[question] | {"windows"} else 0
     _registry[question][name] = made
     return made
 
 
-def registered(question: str) -> dict[str, Policy]:
-    """Policies of one's own that were made so far, by name."""
-    return _registry[question]
+def read_policy(field: str, given: object) -> str | None:
+    """Read a policy of a scenario: the name of a built-in one, or one of one's own, by itself or by its name.
+
+    Parameters
+    ----------
+    field : {"policy", "sync_policy", "bandwidth_policy"}
+        The field of the scenario.
+    given : str, Policy or None
+        None stands for what the version does.
+
+    Raises
+    ------
+    ScenarioError
+        If there is none of that name, or it answers another question.
+
+    Examples
+    --------
+    >>> read_policy("policy", "serialized")
+    'serialized'
+    """
+    question = POLICY_FIELDS[field]
+    if given is None or isinstance(given, Policy):
+        if isinstance(given, Policy) and given.question != question:
+            use = next(name for name, answers in POLICY_FIELDS.items() if answers == given.question)
+            raise ScenarioError(f'answers the question "{given.question}": use it as {use}', value=str(given))
+        return given
+    known = _BUILT_IN[question] | _registry[question]
+    if not isinstance(given, str) or given not in known:
+        raise ScenarioError(f"is not {_CALLED[question]}: {did_you_mean(given, known)}", value=given)
+    return _registry[question].get(given, given)
+
+
+def policy_code(field: str, given: str | None, version: Any) -> int:
+    """Look up the number that stands for a policy in the records of the kernels.
+
+    Parameters
+    ----------
+    field : {"policy", "sync_policy", "bandwidth_policy"}
+        The field of the scenario.
+    given : str, Policy or None
+        Its value.
+    version : Profile
+        What None stands for.
+    """
+    question = POLICY_FIELDS[field]
+    if given is None:
+        return {"policy": POLICIES[version.default_policy], "sync_policy": version.exact_rule}.get(field, WINDOW)
+    return _OWN_CODES[question] if isinstance(given, Policy) else _BUILT_IN[question][given]
+
+
+def policy_level(given: str | None) -> int:
+    """Whether the answers of a policy repeat (:attr:`Policy.level`); those of a built-in one do."""
+    return given.level if isinstance(given, Policy) else BUILT_IN_LEVEL
 
 
 # --- what a function uses ------------------------------------------------------------------------
@@ -267,25 +338,3 @@ def _refuse_changes(function: types.FunctionType) -> None:
             if base is not target and isinstance(base, ast.Name) and base.id in names[:3]:
                 raise ScenarioError(f"changes {base.id}: a policy changes nothing but its own numbers", "policy",
                                     function.__name__)  # fmt: skip
-
-
-def look_up(question: str, given: object, built_in: dict[str, int]) -> str | Policy:
-    """The policy of this name, or this one.
-
-    Raises
-    ------
-    ScenarioError
-        If there is none of that name, or it answers another question.
-    """
-    if isinstance(given, Policy):
-        if given.question != question:
-            raise ScenarioError(f'answers "{given.question}": use it as {QUESTIONS[given.question]}', value=given.name)
-        return given
-    if isinstance(given, str) and given in built_in:
-        return given
-    if isinstance(given, str) and given in _registry[question]:
-        return _registry[question][given]
-    known = [*built_in, *_registry[question]]
-    kind = {"next_device": "a scheduling policy", "syncs": "a rule when to sync", "bandwidth": "a bandwidth policy"}
-    otherwise = did_you_mean(given, known) if isinstance(given, str) else f"use {choices(known)}"
-    raise ScenarioError(f"is not {kind[question]}: {otherwise}", value=given)
