@@ -138,7 +138,12 @@ class Sweep(Part):
     @property
     def sha256(self) -> str:
         """Digest of what is computed: equal for equal descriptions, on any machine."""
-        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+        table = self.model_dump(mode="json")
+        # Fields that came later are left out where they have no value: older descriptions keep their digests.
+        for name in ("sync_policy", "bandwidth_policy"):
+            if table["scenario"][name] is None:
+                del table["scenario"][name]
+        text = json.dumps(table, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_toml(self) -> str:
