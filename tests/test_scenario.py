@@ -37,7 +37,7 @@ REFUSED = [
     (lambda: Link(bandwidth="1 GB/s", fresh_after="1 GiB"), "needs fresh_bandwidth above 0"),
     (lambda: Migration(downtime_limit="2001 s"), "must be from 0 s to 2000 s"),
     (lambda: Migration(max_bandwidth="1 B/s"), "must be 0, or from 1 kB/s"),
-    (lambda: HostCosts(turn=0), "must be from 1 us to 1 h"),
+    (lambda: HostCosts(iteration=0), "must be from 1 us to 1 h"),
     (lambda: Vfio(initial_bytes=0, count=65), "count = 65 is outside the allowed range: it must be from 0 to 64."),
     (lambda: Vfio(initial_bytes=0, count=1.5), "is not a whole number"),
     (lambda: Vfio(initial_bytes=0, count=True), "is not a whole number"),
@@ -310,7 +310,7 @@ SCENARIOS = st.builds(
     migration=st.builds(
         Migration, max_bandwidth=RATES, downtime_limit=TIMES, return_path=st.just(True), switchover_ack=st.booleans()
     ),
-    costs=st.builds(HostCosts, turn=TIMES, page=TIMES, bitmap_sync_per_gib=TIMES),
+    costs=st.builds(HostCosts, iteration=TIMES, page=TIMES, bitmap_sync_per_gib=TIMES),
     qemu=st.sampled_from(["8.2", "9.0", "11.1"]),
     policy=st.none() | st.sampled_from(["serialized", "unserialized"]),
 )

@@ -36,6 +36,7 @@ REPLICATE = "replicate"
 """The one axis that is no field of a scenario: repetitions with their own random draws."""
 SCENARIO = "scenario"
 """The dimension along which the points of a design lie."""
+_FIRST_NAMES = {"iteration": "turn"}  # costs that were renamed
 DEFAULT = "default"
 """How a list of words writes a field that is not set, such as a policy that follows the QEMU version."""
 
@@ -139,10 +140,13 @@ class Sweep(Part):
     def sha256(self) -> str:
         """Digest of what is computed: equal for equal descriptions, on any machine."""
         table = self.model_dump(mode="json")
-        # Fields that came later are left out where they have no value: older descriptions keep their digests.
+        # Older descriptions keep their digests: fields that came later are left out where they have no value, and one
+        # that was renamed counts under its first name.
         for name in ("sync_policy", "bandwidth_policy"):
             if table["scenario"][name] is None:
                 del table["scenario"][name]
+        costs = table["scenario"]["costs"]
+        table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
         text = json.dumps(table, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

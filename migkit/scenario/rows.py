@@ -93,7 +93,7 @@ CASES: Mapping[str, Expression] = {
     "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
     "throttle_timer_ns": _of_profile("throttle_timer_ns"),
     "setup_ns": lambda s: _ns(s.costs.setup),
-    "iteration_ns": lambda s: _ns(s.costs.turn),
+    "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
     "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
     "page_cost_ns": lambda s: _cost_ns(s.costs.page),
