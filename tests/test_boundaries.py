@@ -24,7 +24,7 @@ MIB = 2**20
 GIB = 2**30
 GRAIN = 64 * WIRE  # the clock is looked at every 64 pages
 IDEAL = HostCosts(
-    turn=Seconds(20e-6), wakeup=Seconds(0), bitmap_sync_per_gib=Seconds(0), page=Seconds(0), zero_page=Seconds(0)
+    iteration=Seconds(20e-6), wakeup=Seconds(0), bitmap_sync_per_gib=Seconds(0), page=Seconds(0), zero_page=Seconds(0)
 )  # fmt: skip
 
 

@@ -154,6 +154,15 @@ def test_profiles():
     assert found.policy.tolist() == [0, 0, 1, 1, 1, 1]
 
 
+def test_policies_that_are_given_replace_those_of_the_version():
+    versions = [PLAIN.replace("qemu", name) for name in PROFILES]
+    for code, name in enumerate(["7.2", "8.2", "9.0", "11.1"]):
+        found = records([one.replace("sync_policy", name) for one in versions]).cases
+        assert set(found.sync_policy.tolist()) == {code}
+        assert found.complete_rule.tolist() == [each.complete_rule for each in PROFILES.values()]
+    assert records([PLAIN.replace("bandwidth_policy", "window")]).cases.bandwidth_policy.tolist() == [state.WINDOW]
+
+
 def test_the_largest_numbers_fit():
     big = Scenario(
         guest=Guest(ram="1024 TiB", regions=[Region(size="512 TiB", write_rate="1 TB/s")]),

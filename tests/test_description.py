@@ -1,5 +1,7 @@
 """A sweep is a description: axes, rules, designs; in Python and TOML; refused in one sentence."""
 
+import re
+
 import numpy as np
 import pytest
 from killed_sweep import DESCRIPTION
@@ -40,15 +42,27 @@ def test_a_digest_does_not_depend_on_the_spelling():
     assert one.sha256 != Sweep(scenario=BASE, axes={COUNT: [1, 2], LINK: ["10 Gbit/s", "1 Gbit/s"]}).sha256
 
 
+def test_the_digest_of_a_description_stays_from_one_version_of_migkit_to_the_next():
+    """Stores know their sweep by it."""
+    described = Sweep.from_toml(DESCRIPTION)
+    assert described.sha256 == "304e2593f73d96c30e6603264896e5280b2c8d1b8697889c5c707a33382fdb15"
+    given = described.changed(scenario=described.scenario.replace("sync_policy", "11.1"))
+    assert given.sha256 != described.sha256
+    assert Sweep.from_toml(given.to_toml()) == given
+
+
 def test_rules_and_lists_are_the_same_axes():
     rules = {LINK: {"linspace": ["1 Gbit/s", "3 Gbit/s", 3]}, COUNT: {"linspace": [1, 3, 3]}}
     lists = {LINK: ["1 Gbit/s", "2 Gbit/s", "3 Gbit/s"], COUNT: [1, 2, 3]}
     assert Sweep(scenario=BASE, axes=rules) == Sweep(scenario=BASE, axes=lists)
 
 
-def test_the_policy_of_the_profile_can_be_written():
-    described = Sweep(scenario=BASE, axes={"policy": [None, "serialized"]})
-    assert 'policy = [\n    "default",' in described.to_toml()
+@pytest.mark.parametrize(
+    ("field", "name"), [("policy", "serialized"), ("sync_policy", "8.2"), ("bandwidth_policy", "window")]
+)
+def test_the_policy_of_the_profile_can_be_written(field, name):
+    described = Sweep(scenario=BASE, axes={field: [None, name]})
+    assert f'{field} = [\n    "default",' in described.to_toml()
     assert Sweep.from_toml(described.to_toml()) == described
 
 
@@ -128,6 +142,17 @@ REFUSED = {
     "engine": ({"engine": "bitmp"}, 'did you mean "bitmap"?'),
     "seed": ({"seed": -1}, "seed = -1 is outside the allowed range"),
     "replicates": ({"replicates": 0}, "replicates = 0 is outside the allowed range"),
+    "replicates, too many": ({"replicates": 10**9}, "must be from 1 to 1000000"),
+    "a name of its own": ({"axes": {"scenario": {LINK: ["1 Gbit/s"]}}}, "is the dimension of a design"),
+    "endless": ({"axes": {COUNT: range(10**12)}}, "devices.0.count has more than 1000000 values"),
+    "endless replicates": ({"axes": {"replicate": range(10**12)}}, "replicate has more than 1000000 values"),
+    "rule of too many": ({"axes": {COUNT: {"linspace": [0, 4, 10**12]}}}, "give a whole number of 2 or more, up to"),
+    "rule of quantities, too many": (
+        {"axes": {LINK: {"geomspace": ["1 GB/s", "2 GB/s", 10**12]}}}, "give a whole number of 2 or more, up to"
+    ),
+    "rule to infinity": ({"axes": {COUNT: {"linspace": [0, float("inf"), 3]}}}, "inf is not a finite number"),
+    "rule from nan": ({"axes": {COUNT: {"geomspace": [float("nan"), 2, 3]}}}, "nan is not a finite number"),
+    "rule to what no float holds": ({"axes": {COUNT: {"linspace": [0, 10**400, 3]}}}, "is not a finite number"),
     "replicates twice": ({"replicates": 2, "axes": {"replicate": [0]}}, "is given twice"),
     "two rules": ({"axes": {LINK: {"linspace": ["1 GB/s", "2 GB/s", 2], "geomspace": [1, 2, 3]}}}, "needs one rule"),
     "rule typo": (
@@ -182,6 +207,26 @@ def test_a_product_too_large_to_count_is_refused():
     } | {COUNT: {"linspace": [0, 60, 61]}}  # fmt: skip
     with pytest.raises(ScenarioError, match=f"at most {MOST_MIGRATIONS} can be laid out"):
         Layout(Sweep(scenario=BASE, axes=axes, replicates=1000))
+
+
+def test_a_sweep_whose_results_do_not_fit_into_memory_is_refused():
+    rates, counts = ({"linspace": [low, high, 1000]} for low, high in (("1 MB/s", "1 GB/s"), ("1 GB/s", "9 GB/s")))
+    axes = {RATE: rates, LINK: counts, "migration.max_bandwidth": rates, COUNT: range(10)}
+    with pytest.raises(ScenarioError) as caught:
+        sweep(BASE, axes)
+    assert "has 10000000000 migrations (1000 guest.regions.0.write_rate x 1000 link.bandwidth x" in str(caught.value)
+    assert 'give a store=, such as store="result.zarr"' in str(caught.value)
+
+
+def test_ranges_are_refused_in_one_sentence():
+    for given, words in (
+        ({"linspace": [float("nan"), 1]}, "nan is not a finite number"),
+        ({"linspace": [0, 10**400]}, "is not a finite number"),
+        ({"linspace": [0, 4], "multiple": "x"}, 'multiple = "x" is not'),
+        ({"geomspace": ["1e-300 s", "1e300 s"]}, "has ends that are too far apart"),
+    ):
+        with pytest.raises(ScenarioError, match=re.escape(words)):
+            Range(**given)
 
 
 def test_differences_are_named():

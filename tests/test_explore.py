@@ -163,7 +163,7 @@ def test_python_source_of_every_kind_of_field():
         ],
         link=migkit.Link(bandwidth="10 Gbit/s", rtt="1 ms"),
         migration=migkit.Migration(auto_converge=True, cpu_throttle_initial=30),
-        costs=migkit.HostCosts(turn="20 us"),
+        costs=migkit.HostCosts(iteration="20 us"),
         qemu="8.2",
         policy="unserialized",
         time_limit="1 h",

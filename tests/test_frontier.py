@@ -24,7 +24,7 @@ GRAIN = 64 * WIRE  # the clock is looked at every 64 pages
 RATE = "guest.regions.0.write_rate"
 SIZE = "guest.regions.0.size"
 IDEAL = HostCosts(
-    turn=Seconds(20e-6), wakeup=Seconds(0), bitmap_sync_per_gib=Seconds(0), page=Seconds(0), zero_page=Seconds(0)
+    iteration=Seconds(20e-6), wakeup=Seconds(0), bitmap_sync_per_gib=Seconds(0), page=Seconds(0), zero_page=Seconds(0)
 )  # fmt: skip
 BASE = Scenario(
     guest=Guest(ram="256 MiB", regions=[Region(size="96 MiB", write_rate="1 GB/s")]),

@@ -174,6 +174,8 @@ VALUES = {
     "costs.bitmap_sync_per_gib": ["0 s", "0.14 ms"],
     "qemu": ["9.0", "7.2", "8.2", "11.1"],
     "policy": [None, "serialized", "unserialized"],
+    "sync_policy": ["7.2", None, "11.1"],
+    "bandwidth_policy": ["window", None],
     "time_limit": ["1 ms", "100 s"],
 }
 MIXED = Scenario(

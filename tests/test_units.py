@@ -86,6 +86,10 @@ def test_times(text, time):
         (units.parse_bytes, None, "is not a size"),
         (units.parse_bytes, True, "is not a size"),
         (units.parse_bytes, math.nan, "has no unit"),
+        (units.parse_rate, Rate(math.inf), "is not finite"),
+        (units.parse_time, Seconds(math.nan), "is not finite"),
+        (units.parse_bytes, "9" * 100_000 + " B", "is not a number with a unit"),
+        (units.parse_bytes, "1e999 B", "is too large"),
     ],
 )
 def test_refused_in_one_sentence(read, value, says):
@@ -175,6 +179,8 @@ def test_geomspace():
         (units.linspace, ("0 B", "2 B", 9), "more than once"),
         (units.linspace, ("0 B", "2 B", 3, "0 B"), "multiple"),
         (units.geomspace, ("0 B", "1 MiB", 3), "use linspace"),
+        (units.linspace, ("0 B", "1 GiB", 10**9), "up to 1000000"),
+        (units.geomspace, ("1e-300 s", "1e300 s", 9), "ends too far apart"),
     ],
 )
 def test_axes_refused(space, arguments, says):

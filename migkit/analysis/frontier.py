@@ -20,7 +20,7 @@ from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import spaced
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.scenario import Scenario
+from migkit.scenario.scenario import Scenario, as_scenario
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -212,8 +212,7 @@ def _other_axes(
     scenario: Scenario, axis: str, over: Mapping[str, Any] | None, policy: str | Sequence[str] | None
 ) -> tuple[dict[str, Any], Scenario]:
     """The axes beside the one that is bisected, and the scenario with the policy if there is only one."""
-    if not isinstance(scenario, Scenario):
-        raise ScenarioError("is not a Scenario", "scenario")
+    scenario = as_scenario(scenario)
     if not isinstance(axis, str) or not axis:
         raise ScenarioError('is not a path to a field, such as "migration.max_bandwidth"', "axis", axis)
     if over is not None and not isinstance(over, Mapping):

@@ -14,7 +14,7 @@ from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_POINTS, Range
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.rows import columns
-from migkit.scenario.scenario import Scenario
+from migkit.scenario.scenario import Scenario, as_scenario
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -106,6 +106,7 @@ def sensitivity(
     >>> bool(ds["total"].sel(output="total_time_s")[0] > ds["total"].sel(output="total_time_s")[1])
     True
     """
+    scenario = as_scenario(scenario)
     rules = _ranges(scenario, ranges)
     outputs = _outputs(outputs)
     points = check_whole_number("points", points, least=2)
@@ -158,8 +159,6 @@ def _salib() -> tuple[Any, Any]:
 
 def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
     """The rules by path; both ends of each are checked."""
-    if not isinstance(scenario, Scenario):
-        raise ScenarioError("is not a Scenario", "scenario")
     if not isinstance(ranges, Mapping) or len(ranges) < 2:
         raise ScenarioError('must be a mapping of two or more fields, such as {"link.bandwidth": {"geomspace": '
                             '["1 Gbit/s", "100 Gbit/s"]}, ...}', "ranges")  # fmt: skip

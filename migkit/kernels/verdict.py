@@ -20,6 +20,7 @@ from migkit.kernels.state import (
     RAM_ABOVE_LINK,
     RUNNING,
     STOP_COPY_ABOVE_THRESHOLD,
+    SYNC_OWN,
     TIME_LIMIT,
     VFIO,
 )
@@ -130,6 +131,26 @@ def note_iteration(s, lap):
         if gap < lap.gap:
             lap.gap = gap
             lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
+    elif s.case.sync_policy == SYNC_OWN and not syncs_below_threshold(s):
+        # the migration may complete on the estimate
+        lap.gap = min(lap.gap, float(state.pending - state.threshold))
+
+
+@kernel
+def syncs_below_threshold(s):
+    """Whether the user's own rule would have synced in this iteration, had the estimate been below the threshold."""
+    state = s.state
+    for k in range(POLICY_NUMBERS):
+        if state.sync_own[k] != 0.0:
+            return True  # a rule that keeps numbers is not stopped early at all
+    estimate, ram_bytes, precopy_bytes = state.estimate, state.ram_bytes, state.precopy_bytes
+    below = max(0, state.threshold - 1)
+    state.estimate, state.ram_bytes, state.precopy_bytes = below, below, below
+    answer = s.policies.syncs(state, s.devices, s.live, state.sync_own)
+    state.estimate, state.ram_bytes, state.precopy_bytes = estimate, ram_bytes, precopy_bytes
+    for k in range(POLICY_NUMBERS):
+        state.sync_own[k] = 0.0
+    return answer
 
 
 @spliced_kernel

@@ -99,7 +99,7 @@ def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Ho
     wanted = f"{host}, {'devices' if run['ndev'] else 'no device'}"
     return HostCosts(
         setup=Seconds(median["setup", wanted if wanted in setups else setups[0]] * 1e-3),
-        turn=Seconds(median["iteration", f"after longer handlers, {load}"] * 1e-6),
+        iteration=Seconds(median["iteration", f"after longer handlers, {load}"] * 1e-6),
         wakeup=Seconds((median["window, mean of each run", "all"] - 100) * 1e-3),
         bitmap_sync_per_gib=Seconds(median["sync per GiB", host] * 1e-6),
         page=Seconds(median["page", f"tcp {load}, later passes"] * 1e-6),

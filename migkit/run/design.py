@@ -17,9 +17,9 @@ from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import READ, Part, Text, number, plain
+from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, read_toml, reader
 from migkit.scenario.units import SI_UNITS
-from migkit.scenario.versions import POLICY_FIELDS
 from migkit.scenario.views import stacked
 
 __all__ = [
@@ -36,6 +36,7 @@ REPLICATE = "replicate"
 """The one axis that is no field of a scenario: repetitions with their own random draws."""
 SCENARIO = "scenario"
 """The dimension along which the points of a design lie."""
+_FIRST_NAMES = {"iteration": "turn"}  # costs that were renamed
 DEFAULT = "default"
 """How a list of words writes a field that is not set, such as a policy that follows the QEMU version."""
 
@@ -138,8 +139,34 @@ class Sweep(Part):
     @property
     def sha256(self) -> str:
         """Digest of what is computed: equal for equal descriptions, on any machine."""
-        text = json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+        table = self.model_dump(mode="json")
+        # Older descriptions keep their digests: fields that came later are left out where they have no value, and one
+        # that was renamed counts under its first name.
+        for name in ("sync_policy", "bandwidth_policy"):
+            if table["scenario"][name] is None:
+                del table["scenario"][name]
+        costs = table["scenario"]["costs"]
+        table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
+        if self.policies:
+            table["policies"] = self.policies
+        text = json.dumps(table, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """Digest of the source of every policy of one's own in the scenario and on the axes, by name."""
+        found = {}
+        for path in POLICY_FIELDS:
+            for value in (getattr(self.scenario, path), *self._values_of(path)):
+                if isinstance(value, Policy):
+                    found[str(value)] = value.digest
+        return dict(sorted(found.items()))
+
+    def _values_of(self, path: str) -> Iterator[Any]:
+        for key, given in self.axes.items():
+            group = given if isinstance(given, Mapping) else {key: given}
+            for each in group.get(path, ()):
+                yield read_policy(path, each)
 
     def to_toml(self) -> str:
         """Write the description as TOML that `from_toml` reads back to an equal one."""
@@ -198,7 +225,7 @@ def _writable(values: Any) -> Any:
     """The values of an axis as TOML can hold them."""
     if isinstance(values, Mapping):
         return {path: _writable(each) for path, each in values.items()}
-    return [DEFAULT if value is None else value for value in values]
+    return [DEFAULT if value is None else str(value) if isinstance(value, Policy) else value for value in values]
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -272,7 +299,7 @@ class Axis(NamedTuple):
         """The values as numbers in SI units, or as words."""
         if self.is_number:
             return stacked(self.values)
-        return np.array([DEFAULT if value is None else value for value in self.values], dtype=object)
+        return np.array([DEFAULT if value is None else str(value) for value in self.values], dtype=object)
 
     def notes(self) -> dict[str, str]:
         """Attributes of the coordinate."""

@@ -9,6 +9,7 @@ read; it is then computed over the combinations of those.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimen
 from migkit.scenario import rows
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Rule
+from migkit.scenario.policy import POLICY_FIELDS, Policy
 from migkit.scenario.scenario import Scenario, device_labels
 from migkit.scenario.views import View, Words, stacked
 
@@ -98,6 +100,28 @@ class Grid:
     def records_at(self, places: np.ndarray) -> Records:
         """The kernel records of points by their place along every dimension (dimensions, points)."""
         return Records(*(part.at(places).view(np.recarray) for part in self._parts))
+
+    def own_policies(self, places: np.ndarray) -> Iterator[tuple[slice | np.ndarray, tuple[Any, Any, Any] | None]]:
+        """Points that share the functions of policies of the user's own, with these functions."""
+        choices, codes = zip(*(self._own_along(field, places) for field in POLICY_FIELDS), strict=True)
+        if not any(isinstance(choice, Policy) for field in choices for choice in field):
+            yield slice(None), None
+            return
+        combinations, number = np.unique(np.array(codes), axis=1, return_inverse=True)
+        for each, combination in enumerate(combinations.T):
+            chosen = [field[code] for field, code in zip(choices, combination, strict=True)]
+            own = tuple(choice.compiled() if isinstance(choice, Policy) else None for choice in chosen)
+            here = slice(None) if combinations.shape[1] == 1 else np.flatnonzero(number.ravel() == each)
+            yield here, own  # type: ignore[misc]
+
+    def _own_along(self, field: str, places: np.ndarray) -> tuple[list[Any], np.ndarray]:
+        """The policies that a field takes, and which of them every point has; all built-in ones count as one."""
+        number, column = self._columns.get(field, (0, Words((getattr(self._scenario, field),), np.zeros(1, np.int64))))
+        chosen = column.codes[places[number]] if field in self._columns else np.zeros(places.shape[1], np.int64)
+        own = [isinstance(choice, Policy) for choice in column.choices]
+        built_in = own.index(False) if False in own else 0
+        codes = np.array([code if mine else built_in for code, mine in enumerate(own)])
+        return list(column.choices), codes[chosen]
 
     # --- the scenarios of points, seen as one
 
@@ -425,9 +449,19 @@ class Layout:
         if self._repeated:
             replicates = self._replicates[places[self.dims.index(REPLICATE)]]
         records = self._grid.records_at(grid_places)
-        if self._grid.in_place and records.devices.shape == into.devices.shape:
-            return drivers.run(records, self.sweep.engine, self.sweep.seed, replicates, into=into)
-        self._grid.align(drivers.run(records, self.sweep.engine, self.sweep.seed, replicates), grid_places, into)
+        direct = self._grid.in_place and records.devices.shape == into.devices.shape
+        found = into if direct else Reports.empty(*records.devices.shape)
+        for rows_here, own in self._grid.own_policies(grid_places):
+            drivers.run(
+                Records(*(part[rows_here] for part in records)), self.sweep.engine, self.sweep.seed,
+                replicates if np.ndim(replicates) == 0 else replicates[rows_here], own=own,
+                into=(target := Reports(*(part[rows_here] for part in found))),
+            )  # fmt: skip
+            if not isinstance(rows_here, slice):  # a copy
+                for part, values in zip(found, target, strict=True):
+                    part[rows_here] = values
+        if not direct:
+            self._grid.align(found, grid_places, into)
         return into
 
     def empty(self, rows: int) -> Reports:
@@ -449,7 +483,8 @@ class Layout:
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""
         notes = results.provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
-        return notes | {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
+        notes |= {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
+        return notes | ({"policies": json.dumps(self.sweep.policies)} if self.sweep.policies else {})
 
 
 def _memory() -> float:

@@ -16,7 +16,7 @@ from migkit.kernels.state import ENGINES
 from migkit.results import Outcome, bytes_text, seconds_text
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.rows import columns
-from migkit.scenario.scenario import Scenario, device_labels
+from migkit.scenario.scenario import Scenario, as_scenario, device_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,13 +261,15 @@ def _never_is_nan(column: np.ndarray) -> np.ndarray:
     return np.where(column < 0, np.nan, column)
 
 
-def simulate(scenario: Scenario, engine: str = "expected", seed: int = 0, replicate: int = 0) -> SimulatedMigration:
+def simulate(
+    scenario: Scenario | Mapping[str, Any], engine: str = "expected", seed: int = 0, replicate: int = 0
+) -> SimulatedMigration:
     """Simulate one migration.
 
     Parameters
     ----------
-    scenario : Scenario
-        What migrates, over which link, with which settings.
+    scenario : Scenario or mapping
+        What migrates, over which link, with which settings; or a mapping of the fields of a scenario.
     engine : {"expected", "bitmap"}, optional
         RAM as expected values (deterministic, microseconds) or as a page-exact bitmap.
     seed : int, optional
@@ -282,7 +284,7 @@ def simulate(scenario: Scenario, engine: str = "expected", seed: int = 0, replic
     Raises
     ------
     ScenarioError
-        If `engine`, `seed` or `replicate` is not one of those.
+        If the fields describe no possible migration, or if `engine`, `seed` or `replicate` is not one of those.
 
     Examples
     --------
@@ -291,6 +293,7 @@ def simulate(scenario: Scenario, engine: str = "expected", seed: int = 0, replic
     >>> simulate(scenario).converged
     True
     """
+    scenario = as_scenario(scenario)
     check_engine(engine)
     seed = check_whole_number("seed", seed)
     replicate = check_whole_number("replicate", replicate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple
@@ -13,7 +14,16 @@ from pydantic import model_validator
 
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Part, number
-from migkit.scenario.units import FORMATS, SI_UNITS, exact_value, geomspace, kind_name, linspace
+from migkit.scenario.units import (
+    FORMATS,
+    MOST_VALUES,
+    SI_UNITS,
+    check_number_of_values,
+    exact_value,
+    geomspace,
+    kind_name,
+    linspace,
+)
 
 __all__ = [
     "MOST_NODES",
@@ -27,10 +37,16 @@ __all__ = [
     "spaced",
 ]
 
-MOST_VALUES = 1_000_000
-"""Values of an axis."""
 MOST_POINTS = 1 << 17
 """Points of a design."""
+
+
+def _check_number(end: Any, field: str = "") -> None:
+    """Refuse what is no number, or none that fits a float."""
+    if isinstance(end, bool) or not isinstance(end, int | float):
+        raise ScenarioError("is not the end of a range: give two numbers or two quantities", field, end)
+    if not abs(end) <= sys.float_info.max:
+        raise ScenarioError("is not a finite number", field, end)
 
 
 class Spacing(Part):
@@ -70,10 +86,8 @@ class Spacing(Part):
 
     def _numbers(self, start: Any, stop: Any, num: Any) -> tuple[int | float, ...]:
         for end in (start, stop):
-            if isinstance(end, bool) or not isinstance(end, int | float):
-                raise ScenarioError("is not the end of a range: give two numbers or two quantities", value=end)
-        if isinstance(num, bool) or not isinstance(num, int) or num < 2:
-            raise ScenarioError("is not a number of values: give a whole number of 2 or more", "num", num)
+            _check_number(end)
+        check_number_of_values(num)
         if self.geomspace and min(start, stop) <= 0:
             raise ScenarioError("cannot start or end at 0: give numbers above 0, or use linspace", "geomspace")
         if self.multiple is not None:
@@ -110,6 +124,8 @@ class Range(Part):
             raise ScenarioError("has its ends the wrong way round, or twice the same one", value=list(self.ends))
         if self.geomspace and low <= 0:
             raise ScenarioError("cannot start at 0: give ends above 0, or use linspace", "geomspace")
+        if self.geomspace and not high / low <= Fraction(sys.float_info.max):
+            raise ScenarioError("has ends that are too far apart", value=list(self.ends))
         if self.multiple is not None and self._step() <= 0:
             raise ScenarioError("cannot be rounded to: it must be above 0", "multiple", self.multiple)
         return self
@@ -125,8 +141,7 @@ class Range(Part):
         if isinstance(low, str) or isinstance(high, str):
             return kind_name(high)
         for end in (low, high):
-            if isinstance(end, bool) or not isinstance(end, int | float):
-                raise ScenarioError("is not the end of a range: give two numbers or two quantities", value=end)
+            _check_number(end)
         return None
 
     def _ends(self) -> tuple[Fraction, Fraction]:
@@ -137,7 +152,10 @@ class Range(Part):
     def _step(self) -> Fraction:
         kind = self._kind()
         if self.multiple is not None:
-            return exact_value(self.multiple, kind) if kind else Fraction(self.multiple)
+            if kind:
+                return exact_value(self.multiple, kind)
+            _check_number(self.multiple, "multiple")
+            return Fraction(self.multiple)
         whole = kind == "size" or (kind is None and all(isinstance(end, int) for end in self.ends))
         return Fraction(int(whole))
 
@@ -294,7 +312,10 @@ def spaced(
         raise ScenarioError(f"must begin and end at multiples of {multiple}, to which it is rounded", path)
     counts = unit == "1" and ends.dtype.kind == "i"
     geometric = low > 0 and not counts
-    steps = high - low if counts else math.log(high / low) / math.log1p(tolerance) if geometric else 1 / tolerance
+    if geometric:
+        steps = (math.log(high) - math.log(low)) / math.log1p(tolerance)
+    else:
+        steps = high - low if counts else 1 / tolerance
     number = max(math.ceil(steps * (1 - 1e-12)), 1) + 1
     if number > MOST_NODES:
         instead = "a narrower range" if counts else "a larger tolerance or a narrower range"

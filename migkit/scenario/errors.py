@@ -34,8 +34,8 @@ class ScenarioError(ValueError):
 
     def _sentence(self) -> str:
         shown = "" if self.value is _NOT_GIVEN else show(self.value)
-        subject = " = ".join(part for part in (self.field, shown) if part)
-        text = f"{subject} {self.problem}".strip()
+        subject = " = ".join(part for part in (_line(self.field, 120), shown) if part)
+        text = f"{subject} {_line(self.problem, 400)}".strip()
         return text if text.endswith(("?", ".")) else f"{text}."
 
     def within(self, parent: str) -> ScenarioError:
@@ -79,9 +79,21 @@ def show(value: object) -> str:
     >>> show("16 GiB"), show(128)
     ('"16 GiB"', '128')
     """
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    if isinstance(value, str | list | tuple):
+        value = value[:200]  # the rest would be cut off
+    try:
+        text = f'"{value}"' if isinstance(value, str) else repr(value)
+    except Exception:  # an int of thousands of digits, or whatever the object of another library raises
+        text = f"<{type(value).__name__}>"
+    return _line(text, 80)
+
+
+def _line(text: str, most: int) -> str:
+    """Text on one line, of at most so many characters, with escapes for those that cannot be printed."""
+    text = " ".join(text[: 4 * most].split())
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def choices(names: Iterable[str]) -> str:
@@ -107,5 +119,6 @@ def did_you_mean(word: object, names: Iterable[str], otherwise: str = "use") -> 
     'use "bandwidth" or "rtt"'
     """
     known = list(names)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.7)
+    written = word[:100] if isinstance(word, str) else show(word)
+    near = difflib.get_close_matches(written, known, n=1, cutoff=0.7)
     return f'did you mean "{near[0]}"?' if near else f"{otherwise} {choices(known)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Annotated, Any, NamedTuple, Self
@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic import ValidationError as PydanticError
 
-from migkit.scenario.errors import ScenarioError, choices, did_you_mean
+from migkit.scenario.errors import ScenarioError, choices, did_you_mean, show
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
 READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
@@ -58,22 +58,29 @@ def number(kind: type, low: float, high: float) -> Any:
     """Declare a field that is a plain number between two bounds, both included."""
     what = "a whole number" if kind is int else "a number"
 
-    def check_type(value: Any) -> Any:
+    def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
             raise ScenarioError(f"is not {what}: it must be from {low} to {high}", value=value)
-        return value
-
-    def check_range(value: Any) -> Any:
         if not low <= value <= high:
             raise ScenarioError(f"is outside the allowed range: it must be from {low} to {high}", value=value)
         return value
 
-    return Annotated[kind, BeforeValidator(check_type), AfterValidator(check_range)]
+    return Annotated[kind, BeforeValidator(check)]
+
+
+def _writable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ScenarioError("holds half a character, which no file can hold: leave it out", value=text) from None
+    if "\0" in text:
+        raise ScenarioError("holds a NUL character, which no file can hold: leave it out", value=text)
+    return text
 
 
 Flag = Annotated[bool, Strict()]
 Share = number(float, 0, 1)
-Text = Annotated[str, Strict()]
+Text = Annotated[str, Strict(), AfterValidator(_writable)]
 
 
 class Rule(NamedTuple):
@@ -100,7 +107,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:  # a table may hold the key "self"
         try:
             super().__init__(**data)
         except PydanticError as error:
@@ -151,6 +158,9 @@ class Part(BaseModel):
         # Axis values arrive as NumPy scalars or 0-d arrays; a pint quantity is not one of them.
         if not isinstance(data, dict):
             return data
+        for name, value in data.items():
+            for table in value if isinstance(value, list | tuple) else (value,):
+                check_keys(table, name)
         return {name: plain(value) for name, value in data.items()}
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -187,6 +197,14 @@ def _adapter(part: type[Part], name: str) -> TypeAdapter[Any]:
     for note in field.metadata:
         annotation = Annotated[annotation, note]
     return TypeAdapter(annotation)
+
+
+def check_keys(table: Any, field: str = "") -> None:
+    """Refuse a mapping whose keys are not text, and so no names of fields."""
+    if isinstance(table, Mapping):
+        for key in table:
+            if not isinstance(key, str):
+                raise ScenarioError(f"has the key {show(key)}, which is not the name of a field", field)
 
 
 _PLAIN = {str, int, float, bool, tuple, list, dict, type(None), Bytes, Rate, Seconds}

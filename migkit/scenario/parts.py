@@ -372,8 +372,8 @@ class HostCosts(Part):
     ----------
     setup : seconds, default 2 ms
         From the ``migrate`` command to the first iteration (``migration/savevm.c:qemu_savevm_state_setup``).
-    turn : seconds, default 50 us
-        One turn of the migration loop, apart from what the devices do; from 1 us.
+    iteration : seconds, default 50 us
+        One iteration of the migration thread, apart from what the devices do; from 1 us.
     wakeup : seconds, default 66 us
         How late the sleep of the rate limit ends: windows of 100.066 ms in the mean.
     bitmap_sync : seconds, default 0 s
@@ -393,12 +393,12 @@ class HostCosts(Part):
 
     Examples
     --------
-    >>> HostCosts(turn="20 us").page
+    >>> HostCosts(iteration="20 us").page
     2.1 us
     """
 
     setup: Cost = Seconds(2e-3)
-    turn: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
+    iteration: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
     wakeup: Cost = Seconds(66e-6)
     bitmap_sync: quantity(Seconds, "0 s", "1 min") = Seconds(0)
     bitmap_sync_per_gib: quantity(Seconds, "0 s", "1 s") = Seconds(0.14e-3)

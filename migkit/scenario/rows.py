@@ -15,8 +15,9 @@ import numpy as np
 from migkit.kernels import state
 from migkit.kernels.state import Records
 from migkit.scenario.errors import ScenarioError
+from migkit.scenario.policy import POLICY_FIELDS, policy_code, policy_level
 from migkit.scenario.scenario import copies, placed
-from migkit.scenario.versions import PROFILES, policy_code
+from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View, columns_of, each
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ CASES: Mapping[str, Expression] = {
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
     "max_cpu_throttle": lambda s: s.migration.max_cpu_throttle,
     "policy": _policy("policy"),
-    "sync_policy": _of_profile("exact_rule"),
-    "bandwidth_policy": lambda s: state.WINDOW,
-    "policies_repeat": lambda s: 2,
+    "sync_policy": _policy("sync_policy"),
+    "bandwidth_policy": _policy("bandwidth_policy"),
+    "policies_repeat": lambda s: each(min, *(each(policy_level, getattr(s, name)) for name in POLICY_FIELDS)),
     "complete_rule": _of_profile("complete_rule"),
     "ram_exact_always": _of_profile("ram_exact_always"),
     "vfio_counts": _of_profile("vfio_counts"),
@@ -94,7 +95,7 @@ CASES: Mapping[str, Expression] = {
     "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
     "throttle_timer_ns": _of_profile("throttle_timer_ns"),
     "setup_ns": lambda s: _ns(s.costs.setup),
-    "iteration_ns": lambda s: _ns(s.costs.turn),
+    "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
     "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
     "page_cost_ns": lambda s: _cost_ns(s.costs.page),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,13 +10,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, PlainSerializer, PlainValidator
 
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import Part, Rule, Text, quantity
+from migkit.scenario.fields import Part, Rule, Text, check_keys, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
+from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.units import Seconds
-from migkit.scenario.versions import LOOP_SIZES, POLICIES, PROFILES, Profile, policy_code, profile
+from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, profile
 from migkit.scenario.views import each
 
 __all__ = [
@@ -46,9 +48,13 @@ def _known_profile(name: str) -> str:
     return profile(name).name
 
 
-def _known_policy(name: str | None) -> str | None:
-    policy_code("policy", name, PROFILES["9.0"])
-    return name
+def _policy(field: str) -> Any:
+    """Declare a field that names a policy, None for that of the version."""
+    return Annotated[Any, PlainValidator(lambda given: read_policy(field, given)), PlainSerializer(_text)]
+
+
+def _text(policy: str | None) -> str | None:
+    return None if policy is None else str(policy)
 
 
 class Scenario(Part):
@@ -73,8 +79,12 @@ class Scenario(Part):
         What the hosts need time for.
     qemu : str, default "9.0"
         Profile: ``"7.2"``, ``"8.2"``, ``"9.0-rc0"``, ``"9.0"``, ``"10.0"`` or ``"11.1"``.
-    policy : {"serialized", "unserialized"}, optional
-        How the walk of the device list is scheduled; None is the profile's own way.
+    policy : {"serialized", "unserialized"} or Policy, optional
+        Whether an iteration goes on to the next device when one is not finished; None is the profile's own rule.
+    sync_policy : {"7.2", "8.2", "9.0", "11.1"} or Policy, optional
+        When the loop syncs the bitmaps: the rule of a version, whatever the profile; None is the profile's own.
+    bandwidth_policy : {"window"} or Policy, optional
+        Which bandwidth the threshold is computed from: that of the last window, as None.
     time_limit : seconds, default 30 min
         When to give up, 1 ms to 168 h.
 
@@ -98,7 +108,9 @@ class Scenario(Part):
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
     qemu: Annotated[Text, AfterValidator(_known_profile)] = "9.0"
-    policy: Annotated[Text | None, AfterValidator(_known_policy)] = None
+    policy: _policy("policy") = None
+    sync_policy: _policy("sync_policy") = None
+    bandwidth_policy: _policy("bandwidth_policy") = None
     time_limit: quantity(Seconds, "1 ms", "168 h") = Seconds(1800)
 
     @property
@@ -161,6 +173,7 @@ class Scenario(Part):
         ...
         migkit.ScenarioError: policy = "serialised" is not a scheduling policy: did you mean "serialized"?
         """
+        _steps(path)
         return self.replace_all({path: value})
 
     def replace_all(self, values: Mapping[str, Any]) -> Scenario:
@@ -485,7 +498,8 @@ def as_scenario(given: Any) -> Scenario:
     if isinstance(given, Scenario):
         return given
     if isinstance(given, Mapping):
-        return Scenario.model_validate(dict(given))
+        check_keys(given, "scenario")
+        return Scenario(**given)
     raise ScenarioError("is not a scenario: give a migkit.Scenario, or a mapping of its fields", value=given)
 
 
@@ -513,6 +527,8 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
     >>> read_toml("seed = 3")[0]
     {'seed': 3}
     """
+    if not isinstance(source, str | os.PathLike):
+        raise ScenarioError("is not TOML: give the path of a file, or the text", value=source)
     if isinstance(source, str) and ("\n" in source or "=" in source):
         text, where, folder = source, "TOML text", Path()
     else:
@@ -525,7 +541,13 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
             raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
         except OSError as error:
             raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
+        except ValueError:  # a NUL, or half a character
+            raise ScenarioError("cannot be the name of a file", value=str(source)) from None
     try:
         return tomllib.loads(text), folder
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{where} is not valid TOML: {error}") from None
+    except ValueError:
+        raise ScenarioError(f"{where} holds a number of too many digits") from None
+    except RecursionError:
+        raise ScenarioError(f"{where} has too many brackets within brackets") from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -71,9 +72,17 @@ def _unit_problem(number: str, unit: str, kind: str) -> str:
     return f'has the unit "{unit}", which is not understood: use {_KNOWN[kind]}'
 
 
-@lru_cache(maxsize=4096)
+_LONGEST = 100
+"""Characters of a quantity: what is longer is no number that a person writes, and would take long to read."""
+
+
 def _parse_text(text: str) -> tuple[str, str, str, Fraction]:
-    """Split a quantity into number, unit, kind ("" if unknown) and exact SI value."""
+    """Split a quantity into number, unit, kind ("" if unknown) and exact SI value; all empty for any other text."""
+    return _parse_short(text) if len(text) <= _LONGEST else ("", "", "", Fraction(0))
+
+
+@lru_cache(maxsize=4096)
+def _parse_short(text: str) -> tuple[str, str, str, Fraction]:
     if not (match := _TEXT.fullmatch(text)):
         return "", "", "", Fraction(0)
     number, unit = match.group(1), match.group(2) or ""
@@ -98,9 +107,14 @@ def _from_pint(value: Any, kind: str) -> Fraction:
     return Fraction(amount)
 
 
+_LARGEST = int(sys.float_info.max)
+
+
 def exact_value(value: Any, kind: str) -> Fraction:
     """Read a quantity of one kind as an exact SI value."""
     wanted = f"write a {kind} such as {_EXAMPLES[kind]}"
+    if isinstance(value, (Rate, Seconds)) and not math.isfinite(value):
+        raise ScenarioError(f"is not finite: {wanted}", value=float(value))
     if isinstance(value, _KINDS[kind]):
         return Fraction(value)
     if hasattr(value, "m_as") and hasattr(value, "units"):
@@ -125,6 +139,8 @@ def exact_value(value: Any, kind: str) -> Fraction:
         raise ScenarioError(f"is not a {kind}: {wanted}", value=value)
     if exact < 0:
         raise ScenarioError(f"is negative: a {kind} must be 0 or more", value=value)
+    if exact > _LARGEST:
+        raise ScenarioError(f"is too large: {wanted}", value=value)
     return exact
 
 
@@ -178,7 +194,7 @@ def parse_rate(value: Any) -> float:
     >>> parse_rate("10 Gbit/s"), parse_rate("128 MiB/s")
     (1250000000.0, 134217728.0)
     """
-    return _float(value, "rate")
+    return float(exact_value(value, "rate"))
 
 
 def parse_time(value: Any) -> float:
@@ -199,14 +215,7 @@ def parse_time(value: Any) -> float:
     >>> parse_time("300 ms"), parse_time("30 min")
     (0.3, 1800.0)
     """
-    return _float(value, "time")
-
-
-def _float(value: Any, kind: str) -> float:
-    try:
-        return float(exact_value(value, kind))
-    except OverflowError:
-        raise ScenarioError(f"is too large: write a {kind} such as {_EXAMPLES[kind]}", value=value) from None
+    return float(exact_value(value, "time"))
 
 
 def _out(*units: str) -> tuple[tuple[str, int, int], ...]:
@@ -239,6 +248,13 @@ def _format(above: int, below: int, units: tuple[tuple[str, int, int], ...], bas
     return best
 
 
+def _format_float(value: float, units: tuple[tuple[str, int, int], ...], base: str) -> str:
+    text = float.__repr__(float(value))
+    if not math.isfinite(value):
+        return f"{text} {base}"
+    return _format(*Decimal(text).as_integer_ratio(), units, base, text)
+
+
 def format_bytes(value: int) -> str:
     """Write a size so that `parse_bytes` gives it back exactly.
 
@@ -258,8 +274,7 @@ def format_rate(value: float) -> str:
     >>> format_rate(1.25e9), format_rate(134217728)
     ('10 Gbit/s', '128 MiB/s')
     """
-    text = float.__repr__(float(value))
-    return _format(*Decimal(text).as_integer_ratio(), _RATE_OUT, "B/s", text)
+    return _format_float(value, _RATE_OUT, "B/s")
 
 
 def format_time(value: float) -> str:
@@ -270,8 +285,7 @@ def format_time(value: float) -> str:
     >>> format_time(0.3), format_time(1.8e-6), format_time(1800)
     ('300 ms', '1.8 us', '30 min')
     """
-    text = float.__repr__(float(value))
-    return _format(*Decimal(text).as_integer_ratio(), _TIME_OUT, "s", text)
+    return _format_float(value, _TIME_OUT, "s")
 
 
 class Bytes(int):
@@ -331,9 +345,19 @@ def kind_name(value: Any) -> str:
     raise ScenarioError('needs a unit, such as "16 GiB", "10 Gbit/s" or "300 ms"', value=value)
 
 
+MOST_VALUES = 1_000_000
+"""Values of an axis."""
+
+
+def check_number_of_values(num: Any) -> None:
+    """Refuse what is not a whole number from 2 to 1,000,000."""
+    if isinstance(num, bool) or not isinstance(num, int) or not 2 <= num <= MOST_VALUES:
+        raise ScenarioError(f"is not a number of values: give a whole number of 2 or more, up to {MOST_VALUES}", "num",
+                            num)  # fmt: skip
+
+
 def _ends(start: Any, stop: Any, num: int, multiple: Any) -> tuple[str, Fraction, Fraction, Fraction | None]:
-    if isinstance(num, bool) or not isinstance(num, int) or num < 2:
-        raise ScenarioError("is not a number of values: give a whole number of 2 or more", "num", num)
+    check_number_of_values(num)
     kind = kind_name(stop)
     step = None if multiple is None else exact_value(multiple, kind)
     if step == 0:
@@ -363,7 +387,7 @@ def linspace(start: Any, stop: Any, num: int, multiple: Any = None) -> tuple[str
     start, stop : str
         Two sizes, two rates or two times.
     num : int
-        How many values, 2 or more.
+        How many values, 2 to 1,000,000.
     multiple : str, optional
         Round every value to a multiple of this; regions need whole pages (``"4 KiB"``). Without it sizes
         are rounded to whole bytes, rates and times to 12 significant digits.
@@ -401,6 +425,9 @@ def geomspace(start: Any, stop: Any, num: int, multiple: Any = None) -> tuple[st
     for end in (low, high):
         if end == 0:
             raise ScenarioError(f"cannot start or end at 0: give a {kind} above 0, or use linspace", "geomspace")
-    ratio = math.log(high / low)
-    inner = [low * Fraction(math.exp(ratio * i / (num - 1))) for i in range(1, num - 1)]
+    try:
+        ratio = math.log(high / low)
+        inner = [low * Fraction(math.exp(ratio * i / (num - 1))) for i in range(1, num - 1)]
+    except OverflowError:
+        raise ScenarioError(f"has ends too far apart: {show(start)} and {show(stop)}", "geomspace") from None
     return _axis(kind, [low, *inner, high], step)

@@ -7,27 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from migkit.kernels.state import (
-    SERIALIZED,
-    SYNC_7_2,
-    SYNC_8_2,
-    SYNC_9_0,
-    SYNC_11_1,
-    UNSERIALIZED,
-    WINDOW,
-)
-from migkit.scenario.errors import ScenarioError, choices, did_you_mean
-
-POLICIES = {"serialized": SERIALIZED, "unserialized": UNSERIALIZED}
-"""Scheduling policies by name: whether an iteration stops at the first device that is not finished
-(2009, commit 90697be889) or goes on (9.0, commit 4e1871c450); ``migration/savevm.c:qemu_savevm_state_iterate``."""
-
-SYNC_POLICIES = {"7.2": SYNC_7_2, "8.2": SYNC_8_2, "9.0": SYNC_9_0, "11.1": SYNC_11_1}
-"""When to sync the bitmaps, by the version that brought the rule; ``migration/migration.c:migration_iteration_run``."""
-
-BANDWIDTH_POLICIES = {"window": WINDOW}
-"""Which bandwidth to believe for the threshold: that of the last window;
-``migration/migration.c:migration_update_counters``."""
+from migkit.kernels.state import SYNC_7_2, SYNC_8_2, SYNC_9_0, SYNC_11_1
+from migkit.scenario.errors import ScenarioError, choices
 
 MAX_DOWNTIME_LIMIT_S = 2000
 """Largest downtime-limit, seconds; ``migration/options.c``."""
@@ -159,42 +140,3 @@ def profile(name: object) -> Profile:
         # A near version is no typing error, so all of them are listed.
         raise ScenarioError(f"is not a QEMU profile: use {choices(PROFILES)}", value=name)
     return PROFILES[name]
-
-
-POLICY_FIELDS = {
-    "policy": ("a scheduling policy", POLICIES),
-    "sync_policy": ("a sync policy", SYNC_POLICIES),
-    "bandwidth_policy": ("a bandwidth policy", BANDWIDTH_POLICIES),
-}
-"""Fields of a scenario that name a policy, None for that of the version: what an error calls it, and codes by name."""
-
-
-def policy_code(field: str, name: object, version: Profile) -> int:
-    """Look up the number that stands for a policy in the records of the kernels.
-
-    Parameters
-    ----------
-    field : {"policy", "sync_policy", "bandwidth_policy"}
-        The field of the scenario.
-    name : str or None
-        Its value; None stands for what the version does.
-    version : Profile
-        The version.
-
-    Raises
-    ------
-    ScenarioError
-        If there is no policy of that name.
-
-    Examples
-    --------
-    >>> policy_code("policy", "serialized", profile("9.0")), policy_code("sync_policy", None, profile("9.0"))
-    (0, 2)
-    """
-    what, codes = POLICY_FIELDS[field]
-    if name is None:
-        own = {"policy": POLICIES[version.default_policy], "sync_policy": version.exact_rule}
-        return own.get(field, WINDOW)
-    if not isinstance(name, str) or name not in codes:
-        raise ScenarioError(f"is not {what}: {did_you_mean(name, codes)}", value=name)
-    return codes[name]
