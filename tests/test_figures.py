@@ -338,7 +338,7 @@ def test_frontier_figure_names_its_lines(datasets):
         "either, no device", "serialized, 1 device", "unserialized, 8 devices"
     ]  # fmt: skip
     looks = {(line.get_linestyle(), line.get_marker()) for line in rates.lines if line.get_label()[0] != "_"}
-    assert len(looks) == 3, "told apart without colour"
+    assert len(looks) == 3, "distinct without colour"
 
 
 def test_probability_has_wilson_bars(datasets):
@@ -434,7 +434,7 @@ def test_errors_of_predictions_are_a_distribution(measured):
     assert held.get_xdata()[-1] == pytest.approx(5)
     assert unpaced.get_xdata()[-1] == pytest.approx(100 / 9)
     assert held.get_ydata()[-1] == unpaced.get_ydata()[-1] == 1
-    assert held.get_linestyle() != unpaced.get_linestyle(), "told apart without colour"
+    assert held.get_linestyle() != unpaced.get_linestyle(), "distinct without colour"
     assert ax.get_xlabel() == "relative error of the total time (%)"
 
 
