@@ -38,7 +38,7 @@ class Experiment:
         What it answers.
     scenario : Scenario
     axes : mapping of str to sequence
-        As :func:`migkit.sweep` takes them: the policy is one of them, the two axes of the plane are the last.
+        As :func:`migkit.sweep` takes them; the policy is one of them, the plane's two are the last.
     """
 
     name: str
