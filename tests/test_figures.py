@@ -182,6 +182,11 @@ def test_an_axis_comes_before_the_scenario():
         (another_guest(devices=[migkit.Block(size="1 GiB")]), {"link.bandwidth": LINKS}, "has no derived boundaries"),
         (another_guest(), {"policy": ["serialized"], "link.bandwidth": LINKS}, "both policies as an axis"),
         (another_guest(), {"link.bandwidth": LINKS}, "guest.regions.0.size is not an axis of this Dataset"),
+        (
+            another_guest(),
+            {"host": {"link.bandwidth": ["1 Gbit/s", "2 Gbit/s"], "guest.regions.0.size": ["64 MiB", "128 MiB"]}},
+            "link.bandwidth is not an axis of this Dataset",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(scenario, axes, words):
