@@ -182,6 +182,11 @@ def test_an_axis_comes_before_the_scenario():
         (another_guest(devices=[migkit.Block(size="1 GiB")]), {"link.bandwidth": LINKS}, "has no derived boundaries"),
         (another_guest(), {"policy": ["serialized"], "link.bandwidth": LINKS}, "both policies as an axis"),
         (another_guest(), {"link.bandwidth": LINKS}, "guest.regions.0.size is not an axis of this Dataset"),
+        (
+            another_guest(),
+            {"host": {"link.bandwidth": ["1 Gbit/s", "2 Gbit/s"], "guest.regions.0.size": ["64 MiB", "128 MiB"]}},
+            "link.bandwidth is not an axis of this Dataset",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_sentence(scenario, axes, words):
@@ -338,7 +343,7 @@ def test_frontier_figure_names_its_lines(datasets):
         "either, no device", "serialized, 1 device", "unserialized, 8 devices"
     ]  # fmt: skip
     looks = {(line.get_linestyle(), line.get_marker()) for line in rates.lines if line.get_label()[0] != "_"}
-    assert len(looks) == 3, "told apart without colour"
+    assert len(looks) == 3, "distinct without colour"
 
 
 def test_probability_has_wilson_bars(datasets):
@@ -434,7 +439,7 @@ def test_errors_of_predictions_are_a_distribution(measured):
     assert held.get_xdata()[-1] == pytest.approx(5)
     assert unpaced.get_xdata()[-1] == pytest.approx(100 / 9)
     assert held.get_ydata()[-1] == unpaced.get_ydata()[-1] == 1
-    assert held.get_linestyle() != unpaced.get_linestyle(), "told apart without colour"
+    assert held.get_linestyle() != unpaced.get_linestyle(), "distinct without colour"
     assert ax.get_xlabel() == "relative error of the total time (%)"
 
 

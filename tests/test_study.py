@@ -280,3 +280,21 @@ def test_ctrl_c_leaves_with_one_sentence(tmp_path, monkeypatch):
 
 def test_points_out_of_range(tmp_path):
     assert CliRunner().invoke(app, ["study", "--points", "1", "-o", str(tmp_path)]).exit_code == 2
+
+
+def test_categories_are_added_to_a_sweep_with_variables_of_the_users_own(datasets):
+    plain = datasets["band"].drop_vars(["category", "derived", "derived_window_syncs"])
+    plain["hours"] = plain["total_time_s"] / 3600
+    found = derivation.categories(plain)
+    for name in ("category", "derived", "derived_window_syncs"):
+        assert found[name].identical(datasets["band"][name])
+    assert found["hours"].identical(plain["hours"])
+    assert "category" not in plain
+
+
+def test_a_scenario_without_derived_categories_is_refused_before_it_is_computed(monkeypatch):
+    band = study.experiments(3)["band"]
+    two = band.scenario.replace("guest.regions", [{"size": "1 MiB"}, {"size": "1 MiB", "start": "1 GiB"}])
+    monkeypatch.setattr(study, "_swept", None)
+    with pytest.raises(ScenarioError, match="has no derived boundaries"):
+        study.run(study.Experiment("mine", "Why?", two, band.axes))

@@ -291,12 +291,38 @@ def _iteration(inputs: Inputs) -> _Iteration:
 
 
 def slice_bytes(inputs: Inputs) -> Any:
-    """What one iteration sends of RAM, bytes: a smaller hot set is drained, however fast it is written."""
+    """What one iteration sends of RAM, bytes: a smaller hot set is drained, however fast it is written.
+
+    Parameters
+    ----------
+    inputs : Inputs
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
+    >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
+    >>> round(float(slice_bytes(inputs)) / 2**20, 1)  # MiB
+    60.7
+    """
     return _iteration(inputs).sent
 
 
 def threshold_bytes(inputs: Inputs) -> Any:
-    """The threshold after a window without a sync, bytes."""
+    """The threshold after a window without a sync, bytes.
+
+    Parameters
+    ----------
+    inputs : Inputs
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
+    >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
+    >>> round(float(threshold_bytes(inputs)) / 2**20, 1)  # MiB
+    356.9
+    """
     return _iteration(inputs).carried * inputs.downtime_limit_s
 
 
@@ -314,6 +340,16 @@ def derived_verdict(inputs: Inputs, window_syncs: bool = False) -> Any:
     -------
     int or array of int
         Category of each point (:data:`CATEGORIES`).
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
+    >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
+    >>> CATEGORIES[int(derived_verdict(inputs))]
+    'neither converges'
+    >>> CATEGORIES[int(derived_verdict(inputs._replace(downtime_limit_s=0.5)))]
+    'both converge'
     """
     loop = _iteration(inputs)
     share = written_share(inputs.write_rate, inputs.hot_set, loop.duration_s)
@@ -337,6 +373,14 @@ def starving_write_rate(inputs: Inputs) -> Any:
     -------
     float or array
         Bytes/s; infinite if RAM is drained at any rate.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
+    >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
+    >>> round(float(starving_write_rate(inputs)) / 1e6)  # MB/s
+    1272
     """
     loop = _iteration(inputs)
     return _rate_of_share(loop.sent / inputs.hot_set, inputs.hot_set, loop.duration_s)
@@ -354,6 +398,14 @@ def fitting_write_rate(inputs: Inputs) -> Any:
     -------
     float or array
         Bytes/s; infinite if RAM fits at any rate.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
+    >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
+    >>> round(float(fitting_write_rate(inputs)) / 1e6)  # MB/s
+    3330
     """
     loop = _iteration(inputs)
     above = inputs.hot_set + loop.sent + inputs.devices * inputs.stop_copy - threshold_bytes(inputs)

@@ -55,6 +55,17 @@ def critical_values(
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> guest = migkit.Guest(ram="1 GiB", regions=[migkit.Region(size="512 MiB", write_rate="1 GB/s")])
+    >>> scenario = migkit.Scenario(guest=guest, link=migkit.Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0})
+    >>> found = migkit.frontier(scenario, "guest.regions.0.write_rate", ["10 MB/s", "20 GB/s"],
+    ...                         over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}, tolerance=0.1)
+    >>> critical_values(found, Figure().subplots(), found["critical"].dims[0]).get_ylabel()
+    'dirty rate (MB/s)'
     """
     xs = frontier[x].values
     look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
@@ -90,6 +101,22 @@ def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", numbe
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> scenario = migkit.Scenario(
+    ...     guest=migkit.Guest(ram="1 GiB", regions=[migkit.Region(size="512 MiB", write_rate="100 GB/s")]),
+    ...     devices=[migkit.Vfio(initial_bytes="16 MiB")],
+    ...     link=migkit.Link(bandwidth="10 Gbit/s"),
+    ...     migration={"max_bandwidth": 0, "switchover_ack": True, "return_path": True},
+    ... )
+    >>> found = migkit.frontier(scenario, "guest.regions.0.size", ["4 MiB", "1 GiB"], policy="serialized",
+    ...                         over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}, outcome="initial_data_starved",
+    ...                         tolerance=0.1)
+    >>> critical_band(found, Figure().subplots(), found["critical"].dims[0], "device starves").get_ylabel()
+    'hot set (MiB)'
     """
     xs = frontier[x].values
     low, high = (frontier["critical"].isel(flip=flip).transpose(x).values for flip in (0, 1))
@@ -115,6 +142,22 @@ def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: st
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> guest = migkit.Guest(ram="1 GiB", regions=[migkit.Region(size="512 MiB", write_rate="1 GB/s")])
+    >>> scenario = migkit.Scenario(guest=guest, link=migkit.Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0})
+    >>> expected, bitmap = (
+    ...     migkit.frontier(scenario, "guest.regions.0.write_rate", ["100 MB/s", "20 GB/s"],
+    ...                     over={"link.bandwidth": ["5 Gbit/s", "8 Gbit/s"]}, tolerance=0.1, engine=engine,
+    ...                     replicates=replicates)
+    ...     for engine, replicates in (("expected", None), ("bitmap", 2))
+    ... )
+    >>> ax = critical_deviation(bitmap, expected, Figure().subplots(), bitmap["critical"].dims[0])
+    >>> ax.get_ylabel().splitlines()[0]
+    'critical dirty rate: bitmap'
     """
     xs, base = bitmap[x].values, expected["critical"].isel(flip=0).transpose(x).values
 

@@ -33,6 +33,15 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from matplotlib.figure import Figure
+    >>> sides = {"write_rate": [1e8, 1e9], "bandwidth": [1e8, 1e9]}
+    >>> categories = xr.DataArray([[0, 1], [3, 1]], sides, tuple(sides))
+    >>> category_plane(categories, Figure().subplots(), "bandwidth", "write_rate").get_facecolor()
+    (1.0, 1.0, 1.0, 1.0)
     """
     from matplotlib.colors import ListedColormap
 
@@ -66,6 +75,15 @@ def category_panel(categories: xr.DataArray, ax: Axes, x: str = "bandwidth", y: 
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from matplotlib.figure import Figure
+    >>> sides = {"write_rate": [1e8, 1e9], "bandwidth": [1e8, 1e9]}
+    >>> categories = xr.DataArray([[0, 1], [3, 1]], sides, tuple(sides))
+    >>> category_panel(categories, Figure().subplots()).get_xlabel()
+    'link (Gbit/s)'
     """
     category_plane(categories, ax, x, y)
     quantity_axis("x", ax, of(categories[x]))
@@ -91,6 +109,12 @@ def category_legend(
     Returns
     -------
     Legend
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> [text.get_text() for text in category_legend(Figure(), {0, 3}).get_texts()]
+    ['both converge', 'neither converges']
     """
     from matplotlib.patches import Patch
 
@@ -119,6 +143,16 @@ def boundary(ax: Axes, xs: Any, ys: Any, label: str, number: int = 0) -> Line2D:
     Returns
     -------
     Line2D
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from matplotlib.figure import Figure
+    >>> sides = {"write_rate": [1e8, 1e9], "bandwidth": [1e8, 1e9]}
+    >>> categories = xr.DataArray([[0, 1], [3, 1]], sides, tuple(sides))
+    >>> ax = category_panel(categories, Figure().subplots())
+    >>> boundary(ax, [1e8, 1e9], [3e8, 6e8], "derived").get_label()
+    'derived'
     """
     import numpy as np
     from matplotlib.patheffects import Normal, Stroke

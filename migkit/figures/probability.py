@@ -31,6 +31,17 @@ def convergence_probability(convergence: xr.Dataset, ax: Axes, x: str, label: st
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="64 MiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> axes = {"migration.downtime_limit": ["1 ms", "2 ms"], "replicate": range(4)}
+    >>> convergence = migkit.uncertainty.convergence(migkit.sweep(scenario, axes, "bitmap"))
+    >>> ax = convergence_probability(convergence, Figure().subplots(), convergence["probability"].dims[0])
+    >>> ax.get_xlabel()
+    'downtime-limit (ms)'
     """
     from matplotlib.ticker import PercentFormatter
 

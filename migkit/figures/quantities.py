@@ -53,13 +53,30 @@ def quantity(path: str, unit: str = "") -> Quantity:
         Dotted path.
     unit : str, optional
         SI unit of fields that are not in :data:`QUANTITIES`; these are labelled with their name.
+
+    Examples
+    --------
+    >>> quantity("link.bandwidth").axis_label, quantity("link.rtt", "s").axis_label
+    ('link (Gbit/s)', 'rtt (s)')
     """
     tail = path.rpartition(".")[2]
     return QUANTITIES.get(tail) or Quantity(tail.replace("_", "-"), "" if unit == "1" else unit, 1)
 
 
 def of(array: xr.DataArray) -> Quantity:
-    """The quantity of a coordinate of a sweep or a frontier."""
+    """The quantity of a coordinate of a sweep or a frontier.
+
+    Parameters
+    ----------
+    array : DataArray
+        Its ``long_name`` is the dotted path of the field.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> of(xr.DataArray([1e6], attrs={"long_name": "guest.regions.0.write_rate", "units": "B/s"})).axis_label
+    'dirty rate (MB/s)'
+    """
     return quantity(array.attrs.get("long_name", str(array.name)), array.attrs.get("units", ""))
 
 
@@ -73,6 +90,16 @@ def quantity_axis(axis: str, ax: Axes, what: Quantity) -> None:
         Its data are in SI units.
     what : Quantity
         Ticks of a quantity in an SI unit have the prefix that fits: ``100 µs``.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> ax.set_xlim(1e-5, 1e-3)
+    (1e-05, 0.001)
+    >>> quantity_axis("x", ax, quantity("link.rtt", "s"))
+    >>> [label.get_text() for label in ax.get_xticklabels()], ax.get_xlabel()
+    (['10 µs', '100 µs', '1 ms'], 'rtt')
     """
     from matplotlib.ticker import EngFormatter
 

@@ -28,6 +28,12 @@ def data_hash(*datasets: Any) -> str:
     -------
     str
         SHA-256 of the values, variable by variable in alphabetical order, hexadecimal.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> data_hash(pd.DataFrame({"total_time_s": [1.0, 2.0]}))[:8]
+    '7840e51b'
     """
     import hashlib
 
@@ -57,6 +63,14 @@ def save_figure(figure: Figure, stem: Path, notes: dict[str, Any]) -> list[Path]
     -------
     list of Path
         The files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [path.name for path in save_figure(Figure(), Path(folder) / "empty", {"seed": 0})]
+    ['empty.pdf', 'empty.svg', 'empty.png', 'empty.json']
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []

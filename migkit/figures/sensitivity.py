@@ -31,6 +31,17 @@ def sensitivity_bars(indices: xr.Dataset, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from matplotlib.figure import Figure
+    >>> indices = {"first": [0.6, 0.1], "first_conf": [0.05, 0.02], "total": [0.9, 0.4], "total_conf": [0.08, 0.05]}
+    >>> fields = ["guest.regions.0.write_rate", "link.bandwidth"]
+    >>> dataset = xr.Dataset({name: ("parameter", values) for name, values in indices.items()}, {"parameter": fields})
+    >>> ax = sensitivity_bars(dataset, Figure().subplots())
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['dirty rate', 'link']
     """
     places = np.arange(indices.sizes["parameter"])
     height = 0.38

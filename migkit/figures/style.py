@@ -25,7 +25,15 @@ NO_INTERVAL = "expected engine, no interval"
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Draw and save in migkit's style; Matplotlib's own settings are restored afterwards."""
+    """Draw and save in migkit's style; Matplotlib's own settings are restored afterwards.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> with style():
+    ...     matplotlib.rcParams["font.size"]
+    8.0
+    """
     import matplotlib as mpl
 
     settings = mpl.rc_params_from_file(str(Path(__file__).with_name("migkit.mplstyle")), use_default_template=False)
@@ -47,6 +55,16 @@ def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> Non
         The unit in SI units.
     label : str
         Of the axis, without the unit.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> ax.set_xlim(1e9 / 8, 100e9 / 8)
+    (125000000.0, 12500000000.0)
+    >>> log_axis("x", ax, "Gbit/s", 1e9 / 8, "link")
+    >>> [label.get_text() for label in ax.get_xticklabels()], ax.get_xlabel()
+    (['1', '10', '100'], 'link (Gbit/s)')
     """
     import numpy as np
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator

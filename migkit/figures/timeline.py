@@ -34,6 +34,14 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
     -------
     DataFrame
         `timeline` itself if it is short enough.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> len(thinned(timeline, buckets=10)) <= 22 < len(timeline)
+    True
     """
     import numpy as np
 
@@ -55,7 +63,16 @@ def thinned(timeline: pd.DataFrame, buckets: int = 700) -> pd.DataFrame:
 
 
 def given_columns(timeline: pd.DataFrame) -> list[str]:
-    """The columns of the bytes that each device sent, in list order."""
+    """The columns of the bytes that each device sent, in list order.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> given_columns(timeline)
+    ['ram_bytes']
+    """
     return [column for column in timeline.columns if column.endswith("_bytes") and column not in _LOOP_COLUMNS]
 
 
@@ -73,6 +90,15 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> pending_over_time(timeline, Figure().subplots()).get_ylabel()
+    'pending (MiB)'
     """
     ax.plot(timeline.time_s, timeline.pending_bytes / MIB, color=LINE_COLOURS[0], linestyle="-", label="pending")
     known = timeline[timeline.threshold_bytes > 0]
@@ -102,6 +128,15 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> given_over_time(timeline, Figure().subplots()).get_ylabel()
+    'sent so far (MiB)'
     """
     for number, column in enumerate(given_columns(timeline)):
         look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
@@ -128,6 +163,14 @@ def shares(timeline: pd.DataFrame, steps: int = _STEPS) -> pd.DataFrame:
     DataFrame
         A column a device, from 0 to 1, or ``NaN`` where nothing was sent; more than four devices are summed up as RAM
         and all others. The index is the start of each step, seconds; ``attrs["step_s"]`` its length.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> float(shares(timeline)["ram"].iloc[0])
+    1.0
     """
     import numpy as np
     import pandas as pd
@@ -158,6 +201,15 @@ def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> timeline = migkit.simulate(scenario).timeline
+    >>> shares_over_time(shares(timeline), Figure().subplots()).get_ylabel()
+    'share of bytes sent (%)'
     """
     import numpy as np
 

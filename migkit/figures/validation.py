@@ -31,6 +31,15 @@ def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> times = {"total_ms_measured": [2000.0, 900.0], "total_ms_predicted": [2100.0, 800.0]}
+    >>> configurations = pd.DataFrame({"held": [True, False]} | times)
+    >>> validation(configurations, Figure().subplots()).get_xlabel()
+    'measured total time (s)'
     """
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
@@ -75,6 +84,15 @@ def prediction_errors(configurations: pd.DataFrame, ax: Axes) -> Axes:
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> times = {"total_ms_measured": [2000.0, 900.0], "total_ms_predicted": [2100.0, 800.0]}
+    >>> configurations = pd.DataFrame({"held": [True, False]} | times)
+    >>> prediction_errors(configurations, Figure().subplots()).get_xlabel()
+    'relative error of the total time (%)'
     """
     import seaborn as sns
     from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter

@@ -72,7 +72,7 @@ LINK, MAX_BANDWIDTH = "link.bandwidth", "migration.max_bandwidth"
 def _axis(dataset: xr.Dataset, path: str) -> str:
     """The name that the axis of a field has in a Dataset."""
     found = coordinate(dataset, path)
-    if found is None or not found.ndim:
+    if found is None or found.dims != (found.name,):
         raise ScenarioError("is not an axis of this Dataset, and the figure needs it", path)
     return str(found.name)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.analysis.closed_form import POLICIES, categories
+from migkit.analysis.closed_form import POLICIES, Inputs, categories
 from migkit.kernels.state import MODEL_VERSION
 from migkit.results import validated
 from migkit.scenario.errors import AnotherSweep
@@ -54,6 +54,7 @@ class Experiment:
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
         """Sweep with the expected engine; the Dataset has the simulated and the derived categories."""
+        Inputs.of(self.scenario)  # refuse a scenario without derived categories before anything is computed
         return categories(_swept(self, "expected", progress, folder))
 
 
@@ -145,7 +146,7 @@ def _scenario(hot_set: str, write_rate: str, initial: str, max_bandwidth: str | 
 
 
 def experiments(points: int = 110) -> dict[str, Experiment]:
-    """The experiments of the study, by name.
+    """Make the experiments of the study, by name.
 
     Parameters
     ----------
@@ -198,7 +199,7 @@ def experiments(points: int = 110) -> dict[str, Experiment]:
 
 
 def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1024) -> dict[str, Experiment]:
-    """The experiments behind the other figures, by name.
+    """Make the experiments behind the other figures, by name.
 
     Parameters
     ----------
@@ -238,7 +239,7 @@ def further_experiments(points: int = 41, replicates: int = 40, samples: int = 1
         ),
         Flip(
             "hot_set_band",
-            "Between which hot sets does the serialized walk starve a device?",
+            "Between which hot sets does serialized iteration starve a device?",
             large.replace("guest.regions.0.write_rate", "400 GB/s").replace("policy", "serialized"),
             many,
             "guest.regions.0.size",
