@@ -190,7 +190,7 @@ def test_a_full_disk_is_status_1(described, tmp_path, monkeypatch):
     monkeypatch.setattr("migkit.run.store.Store.write", full)
     result = run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
     assert result.exit_code == 1
-    assert "No space left on device; 0 of 1 blocks are finished and kept" in result.stderr
+    assert "No space left on device; 0 of 1 batches are finished and kept" in result.stderr
 
 
 def test_export(described, tmp_path):

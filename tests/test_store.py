@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from killed_sweep import BLOCK_ROWS, DESCRIPTION, fill
+from killed_sweep import BATCH_ROWS, DESCRIPTION, fill
 
 import migkit
 from migkit.run.design import Sweep
@@ -82,17 +82,17 @@ def test_sessions_say_when_how_long_and_with_what(undisturbed):
     assert session["workers"] == "2 threads"
     assert session["started"].endswith("Z")
     assert session["seconds"] > 0
-    assert session["blocks"] == session["blocks_missing"] > 40
+    assert session["batches"] == session["batches_missing"] > 40
     assert session["numba_version"]
 
 
-@pytest.mark.parametrize(("block_rows", "threads"), [(1000, 1), (1000, 2), (7, 2)])
-def test_block_size_and_threads_change_no_value(tmp_path, in_memory, block_rows, threads):
-    made = sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=block_rows, threads=threads)
+@pytest.mark.parametrize(("batch_rows", "threads"), [(1000, 1), (1000, 2), (7, 2)])
+def test_batch_size_and_threads_change_no_value(tmp_path, in_memory, batch_rows, threads):
+    made = sweep(SWEEP, store=tmp_path / "r.zarr", batch_rows=batch_rows, threads=threads)
     assert_same_results(made, in_memory)
 
 
-def test_the_bitmap_engine_draws_the_same_whatever_the_blocks(tmp_path):
+def test_the_bitmap_engine_draws_the_same_whatever_the_batches(tmp_path):
     described = Sweep(
         scenario=SWEEP.scenario.replace("time_limit", "2 s"),
         axes={"policy": ["serialized", "unserialized"], "link.bandwidth": ["2 Gbit/s", "20 Gbit/s"]},
@@ -100,7 +100,7 @@ def test_the_bitmap_engine_draws_the_same_whatever_the_blocks(tmp_path):
         engine="bitmap",
         seed=5,
     )
-    assert_same_results(sweep(described, store=tmp_path / "r.zarr", block_rows=5), sweep(described))
+    assert_same_results(sweep(described, store=tmp_path / "r.zarr", batch_rows=5), sweep(described))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -111,7 +111,7 @@ def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, undisturbed, seed
     assert done.returncode == 0, done.stderr
     after_each_death = list(map(int, done.stdout.split()))
     assert after_each_death == sorted(after_each_death)
-    assert len({blocks for blocks in after_each_death if blocks > 0}) >= 2, after_each_death
+    assert len({batches for batches in after_each_death if batches > 0}) >= 2, after_each_death
     assert files(store) == files(undisturbed)
     sessions = json.loads(open_sweep(store).attrs["sessions"])
     assert sum("seconds" not in session for session in sessions) >= 2  # the killed ones have a beginning only
@@ -124,7 +124,7 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     shutil.copytree(undisturbed, store)
     lost = store / "outcome" / "c.1.0.3.0"
     lost.unlink()
-    assert open_sweep(store).attrs["migrations_missing"] == Store.at(store, Layout(SWEEP)).chunks.size((1, 0, 3, 0))
+    assert open_sweep(store).attrs["migrations_missing"] == Store.at(store, Layout(SWEEP)).batches.rows((1, 0, 3, 0))
     computed = []
     run = Layout.run
 
@@ -138,7 +138,7 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     places = np.concatenate(computed, axis=1)
     assert set(places[0]) == {1}
     assert set(places[2]) == {3}
-    assert places.shape[1] <= BLOCK_ROWS
+    assert places.shape[1] <= BATCH_ROWS
     assert files(store) == files(undisturbed)
 
 
@@ -147,10 +147,10 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
 
     def counted(self, places):
         computed.append(places.shape[1])
-        time.sleep(0.01)  # so that the next block is not finished when the first one is written
+        time.sleep(0.01)  # so that the next batch is not finished when the first one is written
         return run(self, places)
 
-    def fails(self, block, outputs):
+    def fails(self, batch, outputs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Layout, "run", counted)
@@ -158,7 +158,7 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("migkit.run.threads.PIECE_ROWS", {"expected": 4, "bitmap": 4})
     monkeypatch.setattr("migkit.run.threads._LEAST_ROWS", {"expected": 4, "bitmap": 4})
     with pytest.raises(KeyboardInterrupt) as raised:
-        sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=250, threads=1)
+        sweep(SWEEP, store=tmp_path / "r.zarr", batch_rows=250, threads=1)
     so_far = sum(computed)
     time.sleep(0.2)
     assert sum(computed) == so_far < Layout(SWEEP).migrations
@@ -169,16 +169,16 @@ def test_a_partial_store_can_be_read(tmp_path):
     layout = Layout(SWEEP)
     store = Store.at(tmp_path / "r.zarr", layout, 50)
     assert open_sweep(store.path).attrs["migrations_missing"] == layout.migrations
-    block = store.missing()[2]
-    store.write(block, layout.run(store.chunks.places(block)))
+    batch = store.missing()[2]
+    store.write(batch, layout.run(store.batches.places(batch)))
     part = open_sweep(store.path)
     done = part["outcome"].values >= 0
-    assert done.sum() == store.chunks.size(block)
+    assert done.sum() == store.batches.rows(batch)
     assert np.isnan(part["total_time_s"].values[~done]).all()
     assert np.isfinite(part["total_time_s"].values[done]).all()
 
 
-def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(tmp_path, undisturbed):
+def test_ctrl_c_keeps_finished_batches_and_says_how_to_go_on(tmp_path, undisturbed):
     (tmp_path / "sweep.toml").write_text(DESCRIPTION.replace("12]", "1200]").replace("11]", "1100]"))
     code = "from migkit.cli import app; app()"
     command = [sys.executable, "-c", code, "sweep", "sweep.toml", "-o", "r.zarr", "--threads", "1"]
@@ -191,7 +191,7 @@ def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(tmp_path, undisturbe
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "blocks are finished and kept" in said
+    assert "batches are finished and kept" in said
     assert "goes on from there" in said
     assert "Traceback" not in said
 
@@ -208,7 +208,7 @@ def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path, undisturbed):
     store = tmp_path / "r.zarr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(Unfinished, match=r"No space left on device; \d+ of \d+ blocks are finished and kept"):
+        with pytest.raises(Unfinished, match=r"No space left on device; \d+ of \d+ batches are finished and kept"):
             fill(store)
     fill(store)
     assert files(store) == files(undisturbed)
@@ -222,7 +222,7 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
         "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.run.layout import Layout;"
         "from migkit.run.store import Store; from migkit.run.design import Sweep; from pathlib import Path;"
         "layout = Layout(Sweep.from_toml(DESCRIPTION)); store = Store.at(Path(sys.argv[1]), layout, 264);"
-        "layout.run(store.chunks.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache
+        "layout.run(store.batches.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1));"
         "\ntry: fill(sys.argv[1])\nexcept migkit.Unfinished as error: print(error)"
     )
@@ -230,17 +230,17 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
         [sys.executable, "-c", code, str(store), str(HERE)],
         env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert "File too large; 0 of 2 blocks are finished" in done.stdout, done.stdout + done.stderr
+    assert "File too large; 0 of 2 batches are finished" in done.stdout, done.stdout + done.stderr
     assert not list(store.rglob("*.partial"))
     fill(store)
     whole = tmp_path / "whole.zarr"
-    sweep(SWEEP, store=whole, block_rows=264)
+    sweep(SWEEP, store=whole, batch_rows=264)
     assert files(store) == files(whole)
 
 
 def test_two_processes_do_not_fill_one_store(tmp_path):
     layout = Layout(SWEEP)
-    store = Store.at(tmp_path / "r.zarr", layout, BLOCK_ROWS)
+    store = Store.at(tmp_path / "r.zarr", layout, BATCH_ROWS)
     with store.session("one"), pytest.raises(ScenarioError, match="is being filled by another process"):
         fill(store.path)
 
@@ -280,7 +280,7 @@ def test_the_same_sweep_written_otherwise_is_the_same(undisturbed):
     [("migkit_version", "0.0.9", "was begun with migkit 0.0.9"), ("model_sha256", "0", "other kernels")],
 )
 def test_results_of_two_models_do_not_mix(tmp_path, name, value, words):
-    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
+    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BATCH_ROWS)
     root = json.loads((store.path / "zarr.json").read_text())
     root["attributes"][name] = value
     (store.path / "zarr.json").write_text(json.dumps(root))
@@ -298,7 +298,7 @@ def test_something_else_is_not_overwritten(tmp_path, make):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak from")
-def test_memory_is_that_of_the_blocks(tmp_path):
+def test_memory_is_that_of_the_batches(tmp_path):
     """Eight times the migrations, the same peak."""
     code = """
 import sys
@@ -307,7 +307,7 @@ scenario = Scenario(guest=Guest(ram="64 MiB", regions=[Region(size="1 MiB")]), l
 rates = {"linspace": ["1 MB/s", "2 MB/s", 100]}
 links = {"linspace": ["1 Gbit/s", "9 Gbit/s", int(sys.argv[2])]}
 sweep(Sweep(scenario=scenario, axes={"link.bandwidth": links, "guest.regions.0.write_rate": rates}), store=sys.argv[1],
-      block_rows=8192)
+      batch_rows=8192)
 # not ru_maxrss: a process begins with that of the one that started it
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """

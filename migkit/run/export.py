@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from migkit.results import to_frame
-from migkit.run.batches import Chunks
+from migkit.run.batches import Batches
 from migkit.run.store import open_sweep
 from migkit.scenario.errors import ScenarioError, choices
 
@@ -38,9 +38,9 @@ def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]
     if not dims:
         yield to_frame(dataset, devices)
         return
-    chunks = Chunks.of(dataset["outcome"].shape, ROWS)
-    for block in chunks.blocks():
-        yield to_frame(dataset.isel(dict(zip(dims, chunks.region(block), strict=True))).load(), devices)
+    batches = Batches.of(dataset["outcome"].shape, ROWS)
+    for batch in batches:
+        yield to_frame(dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load(), devices)
 
 
 def write_json_lines(dataset: xr.Dataset, file: TextIO, devices: bool = False) -> None:

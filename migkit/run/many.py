@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-    from migkit.run.batches import Block
+    from migkit.run.batches import Batch
     from migkit.run.store import Store
 
 __all__ = ["sweep"]
@@ -39,7 +39,7 @@ def sweep(
     store: str | Path | None = None,
     dask: Client | str | None = None,
     names: Mapping[str, str] | None = None,
-    block_rows: int | None = None,
+    batch_rows: int | None = None,
 ) -> xr.Dataset:
     """Simulate every combination of axis values.
 
@@ -62,17 +62,17 @@ def sweep(
     progress : bool, optional
         Show a progress bar with the time left.
     store : str or path, optional
-        Write the results to this Zarr store, block by block, and go on with what is missing if it is there already.
-        Memory holds a few blocks at a time.
+        Write the results to this Zarr store, batch by batch, and go on with what is missing if it is there already.
+        Memory holds a few batches at a time.
     dask : distributed.Client or str, optional
         Compute on this cluster (or that of the scheduler at this address), whose workers write to the `store`
         themselves and must see it under the same path.
     names : mapping of str to str, optional
         Dimension by path. By default a dimension has the shortest tail of its path that tells the axes
         apart: ``count``, or ``devices_0_count`` beside ``devices_1_count``.
-    block_rows : int, optional
-        Migrations computed as one block, or held by a chunk of a new store. Changes memory, the steps of the progress
-        bar and the size of the store's files, and nothing else.
+    batch_rows : int, optional
+        Most migrations of a batch: of what is computed together and, in a new store, of a Zarr chunk. Changes memory,
+        the steps of the progress bar and the size of the store's files, and nothing else.
 
     Returns
     -------
@@ -111,15 +111,15 @@ def sweep(
         if not isinstance(axes, Mapping) or not axes:
             raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
         described = Sweep(scenario=scenario, axes=axes, engine=engine, seed=seed)
-    if block_rows is not None:
-        block_rows = check_whole_number("block_rows", block_rows, least=1)
+    if batch_rows is not None:
+        batch_rows = check_whole_number("batch_rows", batch_rows, least=1)
     if dask is not None and store is None:
         raise ScenarioError("is missing: the workers of a cluster write to it", "store")
     threads = checked_threads(threads)
     layout = Layout(described, names)
     if store is not None:
-        return _stored(layout, Path(store), threads, dask, progress, block_rows)
-    outputs = _computed(layout, threads, progress, block_rows)
+        return _stored(layout, Path(store), threads, dask, progress, batch_rows)
+    outputs = _computed(layout, threads, progress, batch_rows)
     return _labelled(layout, outputs)
 
 
@@ -145,23 +145,23 @@ def checked_threads(threads: int | None) -> int:
     return int(threads)
 
 
-def _computed(layout: Layout, threads: int, progress: bool, block_rows: int | None) -> Outputs:
-    """All migrations of the sweep, computed block by block."""
-    from migkit.run.threads import BLOCK_PIECES, PIECE_ROWS, on_threads
+def _computed(layout: Layout, threads: int, progress: bool, batch_rows: int | None) -> Outputs:
+    """All migrations of the sweep, computed batch by batch."""
+    from migkit.run.threads import BATCH_PIECES, PIECE_ROWS, on_threads
 
     total = layout.migrations
-    size = block_rows or BLOCK_PIECES * threads * PIECE_ROWS[layout.sweep.engine]
+    size = batch_rows or BATCH_PIECES * threads * PIECE_ROWS[layout.sweep.engine]
     whole = layout.empty(total)
 
-    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
+    def batches() -> Iterator[tuple[np.ndarray, Outputs]]:
         for start in range(0, total, size):
             rows = np.arange(start, min(start + size, total))
             places = np.array(np.unravel_index(rows, layout.shape))
             yield places, Outputs(*(column[start : start + size] for column in whole))
 
-    with _bar(total, 0, progress) as advance, contextlib.closing(on_threads(layout, blocks(), threads)) as computed:
-        for block in computed:
-            advance(len(block.outcome))
+    with _bar(total, 0, progress) as advance, contextlib.closing(on_threads(layout, batches(), threads)) as computed:
+        for outputs in computed:
+            advance(len(outputs.outcome))
     return whole
 
 
@@ -171,12 +171,12 @@ def _stored(
     threads: int,
     dask: Client | str | None,
     progress: bool,
-    block_rows: int | None,
+    batch_rows: int | None,
 ) -> xr.Dataset:
     """Fill the store at `path` with what is missing, and open it."""
     from migkit.run.store import Store, open_sweep
 
-    filled = Store.at(path, layout, block_rows)
+    filled = Store.at(path, layout, batch_rows)
     client = None
     if dask is not None:
         from migkit.run import cluster
@@ -185,7 +185,7 @@ def _stored(
     who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
     try:
         with _told_what_is_kept(filled), filled.session(who) as missing:
-            todo = sum(filled.chunks.size(block) for block in missing)
+            todo = sum(map(filled.batches.rows, missing))
             with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
                 if client is None:
                     _filled(filled, missing, threads, advance)
@@ -197,21 +197,21 @@ def _stored(
     return open_sweep(path)
 
 
-def _filled(store: Store, missing: list[Block], threads: int, advance: Callable[[int], Any]) -> None:
-    """Compute blocks on threads of this process; this one writes beside them."""
+def _filled(store: Store, missing: list[Batch], threads: int, advance: Callable[[int], Any]) -> None:
+    """Compute batches on threads of this process; this one writes beside them."""
     from migkit.run.threads import AHEAD, on_threads
 
-    # Memory for the blocks that are being computed, used again and again.
-    room = [store.layout.empty(store.chunks.most) for _ in range(min(AHEAD + 1, len(missing)))]
+    # Memory for the batches that are being computed, used again and again.
+    room = [store.layout.empty(store.batches.most_rows) for _ in range(min(AHEAD + 1, len(missing)))]
 
-    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
-        for number, block in enumerate(missing):
-            places = store.chunks.places(block)
+    def batches() -> Iterator[tuple[np.ndarray, Outputs]]:
+        for number, batch in enumerate(missing):
+            places = store.batches.places(batch)
             yield places, Outputs(*(column[: places.shape[1]] for column in room[number % len(room)]))
 
-    with contextlib.closing(on_threads(store.layout, blocks(), threads)) as computed:
-        for block, outputs in zip(missing, computed, strict=True):
-            store.write(block, outputs)
+    with contextlib.closing(on_threads(store.layout, batches(), threads)) as computed:
+        for batch, outputs in zip(missing, computed, strict=True):
+            store.write(batch, outputs)
             advance(len(outputs.outcome))
 
 
@@ -220,9 +220,9 @@ def _told_what_is_kept(store: Store) -> Iterator[None]:
     """Say, when the work ends early, what is finished and how to go on."""
 
     def kept() -> str:
-        count = store.chunks.count
+        count = len(store.batches)
         done = count - len(store.missing())
-        return f"{done} of {count} blocks are finished and kept, the same call goes on from there"
+        return f"{done} of {count} batches are finished and kept, the same call goes on from there"
 
     try:
         yield

@@ -1,8 +1,8 @@
-"""Results of a sweep on disk: a Zarr store that is filled block by block and says what is missing.
+"""Results of a sweep on disk: a Zarr store that is filled batch by batch and says what is missing.
 
-Every variable is an array whose chunks are the blocks of the sweep. A chunk is written to a file of another name and
-renamed, so that it is there as a whole or not at all, and the outcome of a block is written last: a block is finished
-when its outcome is there. Whatever kills the process, the next one computes only what is missing, and the arrays end
+Every variable is an array with one Zarr chunk a batch. A chunk is written to a file of another name and renamed, so
+that it is there as a whole or not at all, and the outcome of a batch is written last: a batch is finished when its
+outcome is there. Whatever kills the process, the next one computes only what is missing, and the arrays end
 as those of a run that was never interrupted, byte for byte. (A loss of power may take files that were still in memory.)
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 from migkit.kernels.parameters import Outputs
 from migkit.kernels.stamp import source_digest
 from migkit.results import VARIABLES, attributes, provenance
-from migkit.run.batches import Block, Chunks
+from migkit.run.batches import Batch, Batches
 from migkit.run.chunk_file import KEYS, UNFINISHED, compressor, name_of, write_chunk
 from migkit.run.design import Sweep, differences
 from migkit.run.layout import Layout
@@ -31,10 +31,10 @@ from migkit.scenario.errors import AnotherSweep, ScenarioError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CHUNK_ROWS", "Store", "open_sweep"]
+__all__ = ["BATCH_ROWS", "Store", "open_sweep"]
 
-CHUNK_ROWS = {"expected": 131072, "bitmap": 512}
-"""Migrations of a block, by engine: a second or less on one core."""
+BATCH_ROWS = {"expected": 131072, "bitmap": 512}
+"""Migrations of a batch, by engine: a second or less on one core."""
 NOT_YET = -1
 """Outcome of what is not computed yet."""
 _LAST = "outcome"
@@ -54,18 +54,18 @@ def _root(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _chunks_of(path: Path) -> Chunks:
-    """Blocks of the store at `path`."""
+def _batches_of(path: Path) -> Batches:
+    """The batches of the store at `path`."""
     import zarr
 
     outcome = zarr.open_array(path, path=_LAST, mode="r")
-    return Chunks(outcome.shape, outcome.chunks)
+    return Batches(outcome.shape, outcome.chunks)
 
 
-def _missing(path: Path, chunks: Chunks) -> list[Block]:
-    """Blocks that are not finished in the store at `path`."""
+def _missing(path: Path, batches: Batches) -> list[Batch]:
+    """The batches that are not finished in the store at `path`."""
     finished = set(os.listdir(path / _LAST))
-    return [block for block in chunks.blocks() if name_of(block) not in finished]
+    return [batch for batch in batches if name_of(batch) not in finished]
 
 
 class Store:
@@ -77,15 +77,15 @@ class Store:
         Folder of the store.
     layout : Layout
         What it holds.
-    chunks : Chunks
-        Its blocks.
+    batches : Batches
+        Its batches.
     """
 
-    def __init__(self, path: Path, layout: Layout, chunks: Chunks) -> None:
-        self.path, self.layout, self.chunks = path, layout, chunks
+    def __init__(self, path: Path, layout: Layout, batches: Batches) -> None:
+        self.path, self.layout, self.batches = path, layout, batches
 
     @classmethod
-    def at(cls, path: Path, layout: Layout, chunk_rows: int | None = None) -> Store:
+    def at(cls, path: Path, layout: Layout, batch_rows: int | None = None) -> Store:
         """The store at `path`, made if there is none.
 
         Raises
@@ -94,32 +94,32 @@ class Store:
             If something else is there: a folder that is no store, another sweep, or one computed by another model.
         """
         if not path.exists():
-            rows = chunk_rows or CHUNK_ROWS[layout.sweep.engine]
-            _create(path, layout, Chunks.of(layout.shape, rows))
+            rows = batch_rows or BATCH_ROWS[layout.sweep.engine]
+            _create(path, layout, Batches.of(layout.shape, rows))
         notes = _root(path)
         if notes is None:
             raise ScenarioError("is there already and is not a store that migkit has written: give another name",
                                 value=str(path))  # fmt: skip
         _refuse_another(path, notes, layout.sweep)
-        return cls(path, layout, _chunks_of(path))
+        return cls(path, layout, _batches_of(path))
 
-    def missing(self) -> list[Block]:
-        """Blocks that are not finished."""
-        return _missing(self.path, self.chunks)
+    def missing(self) -> list[Batch]:
+        """The batches that are not finished."""
+        return _missing(self.path, self.batches)
 
-    def write(self, block: Block, outputs: Outputs) -> None:
-        """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
-        lengths = self.chunks.lengths(block)
+    def write(self, batch: Batch, outputs: Outputs) -> None:
+        """Write a batch; `outputs` has a row for each of its migrations, the last dimension fastest."""
+        lengths = self.batches.shape_of(batch)
         for variable in sorted(VARIABLES, key=lambda each: each.name == _LAST):
             column = getattr(outputs, variable.column)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored(variable), copy=False)
-            shape = (*self.chunks.chunk, *column.shape[1:])
-            number = (*block, *(0 for _ in column.shape[1:]))
+            shape = (*self.batches.lengths, *column.shape[1:])
+            number = (*batch, *(0 for _ in column.shape[1:]))
             write_chunk(self.path / variable.name, number, values, shape, NOT_YET)
 
     @contextlib.contextmanager
-    def session(self, workers: str) -> Iterator[list[Block]]:
-        """Fill the store alone, and note when, for how long and with what; gives the blocks that are missing.
+    def session(self, workers: str) -> Iterator[list[Batch]]:
+        """Fill the store alone, and note when, for how long and with what; gives the batches that are missing.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class Store:
             notes = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
             notes |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "workers": workers}
             missing = self.missing()
-            notes |= {"blocks_missing": len(missing)}
+            notes |= {"batches_missing": len(missing)}
             began = time.perf_counter()
             number = self._note(None, notes)
             try:
@@ -139,7 +139,7 @@ class Store:
                 _sweep_up(self.path)  # what a worker that was killed on the way has left
             finally:
                 done = len(missing) - len(self.missing())
-                took = {"seconds": round(time.perf_counter() - began, 3), "blocks": done}
+                took = {"seconds": round(time.perf_counter() - began, 3), "batches": done}
                 with contextlib.suppress(OSError):  # a full disk shall not hide what went wrong first
                     self._note(number, notes | took)
 
@@ -161,7 +161,7 @@ def _stored(variable) -> str:
     return "int8" if variable.name == "outcome" else "int64"
 
 
-def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
+def _create(path: Path, layout: Layout, batches: Batches) -> None:
     """Make an empty store; it takes its name when it is whole."""
     import xarray as xr
     import zarr
@@ -193,8 +193,8 @@ def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
         devices = (len(labels),) if variable.dims else ()
         made[kind] = group.create_array(
             variable.name,
-            shape=(*chunks.shape, *devices),
-            chunks=(*chunks.chunk, *devices),
+            shape=(*batches.shape, *devices),
+            chunks=(*batches.lengths, *devices),
             dtype=_stored(variable),
             fill_value=NOT_YET,
             compressors=compressor(),
@@ -320,8 +320,8 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     dataset = dataset.assign_coords(
         {name: (array.dims, array.values.astype(object), array.attrs) for name, array in words.items()}
     )
-    chunks = _chunks_of(path)
-    missing = sum(map(chunks.size, _missing(path, chunks)))
+    batches = _batches_of(path)
+    missing = sum(map(batches.rows, _missing(path, batches)))
     sessions = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])
     last = {name: sessions[-1][name] for name in _OF_A_SESSION if name in sessions[-1]} if sessions else {}
     dataset.attrs |= last | {

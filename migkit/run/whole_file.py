@@ -41,7 +41,7 @@ def is_partial(name: str) -> bool:
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Write a file that takes its name when the block ends without an exception.
+    """Write a file that takes its name when the ``with`` statement ends without an exception.
 
     A file of this name is replaced and its permissions are kept; a symbolic link is followed, as by :func:`open`.
 
@@ -93,7 +93,7 @@ def _exclusively(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def whole_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
-    """Fill a folder that takes its name when the block ends without an exception.
+    """Fill a folder that takes its name when the ``with`` statement ends without an exception.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def whole_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
     Yields
     ------
     Path
-        A name in a temporary folder, at which the block makes the folder.
+        A name in a temporary folder, at which to make the folder.
 
     Raises
     ------
