@@ -90,7 +90,7 @@ VARIABLES: tuple[Variable, ...] = (
     _variable("downtime_destination_ns", "downtime_destination_s", "s",
               "part of the downtime: last bytes on the wire, load at the destination, round trip"),
     _variable("sync_count", "sync_count", "1", "bitmap syncs, as dirty-sync-count reports them"),
-    _variable("turns", "turns", "1", "walks of the device list"),
+    _variable("turns", "iterations", "1", "calls of qemu_savevm_state_iterate"),
     _variable("bytes_sent", "bytes_sent", "B", "everything put into the stream"),
     _variable("ram_pages_sent", "ram_pages_sent", "1", "RAM pages sent, normal and zero, with the switchover"),
     _variable("ram_zero_pages", "ram_zero_pages", "1", "zero pages among them"),
@@ -223,7 +223,7 @@ def _starved(numbers: Mapping[str, Any], culprit: int, name: str) -> str:
         return int(np.asarray(numbers[key])[culprit])
 
     name = name or "a device"
-    calls, left, turns = of_device("device_calls"), of_device("device_initial_left_bytes"), int(numbers["turns"])
+    calls, left, turns = of_device("device_calls"), of_device("device_initial_left_bytes"), int(numbers["iterations"])
     whole = f" of {bytes_text(of_device('device_initial_bytes'))}" if "device_initial_bytes" in numbers else ""
     if calls == 0:
         what = f"{name}'s initial data was never sent: the walk ended before reaching it in every turn"

@@ -86,7 +86,7 @@ def test_starved_device_that_was_called_now_and_then():
     text = sentence(
         numbers(
             Outcome.INITIAL_DATA_STARVED,
-            turns=4000,
+            iterations=4000,
             device_calls=[4000, 689],
             device_initial_left_bytes=[0, 335 << 20],
         )
@@ -151,7 +151,7 @@ def test_dataset_is_labelled_and_the_last_axis_varies_fastest():
     assert dict(ds.sizes) == {"policy": 2, "count": 3, "device": 2}
     assert ds["bytes_sent"].dims == ("policy", "count")
     assert ds["device_bytes"].dims == ("policy", "count", "device")
-    assert int(ds["turns"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
+    assert int(ds["iterations"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
     assert int(ds["device_calls"].sel(policy="unserialized", count=2, device="vfio0")) == int(
         outputs(6).device_calls[4, 1]
     )

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import migkit
 from migkit import kernels, results
 from migkit.results import Outcome
 from migkit.run.simulate import simulate
@@ -41,7 +42,7 @@ def test_numbers_are_those_of_the_kernel(completed):
     assert completed.total_time_s == table["total_time_s"][0]
     assert completed.downtime_s == table["downtime_s"][0]
     assert completed.sync_count == table["sync_count"][0]
-    assert completed.turns == table["turns"][0]
+    assert completed.iterations == table["iterations"][0]
 
 
 def test_a_migration_that_completes(completed):
@@ -96,9 +97,9 @@ def test_device_table(completed):
     assert table["ack_s"][1] > table["initial_sent_s"][1] >= table["first_call_s"][1]
 
 
-def test_timeline_has_a_row_per_turn_and_a_column_per_device(completed):
+def test_timeline_has_a_row_per_iteration_and_a_column_per_device(completed):
     timeline = completed.timeline
-    assert len(timeline) == completed.turns
+    assert len(timeline) == completed.iterations
     assert timeline["time_s"].is_monotonic_increasing
     assert timeline["synced"].dtype == bool
     assert [name for name in timeline if name.startswith("vfio")] == ["vfio0_bytes", "vfio1_bytes"]
@@ -182,3 +183,17 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, words):
     with pytest.raises(ScenarioError) as caught:
         simulate(QUIET, **arguments)
     assert words in str(caught.value)
+
+
+def test_a_mapping_of_fields_is_a_scenario(completed):
+    given = simulate(QUIET.model_dump(exclude_none=True))
+    assert given.scenario == QUIET
+    assert given.summary() == completed.summary()
+    with pytest.raises(ScenarioError, match=r'scenario = "QUIET" is not a Scenario: give one, or a mapping'):
+        simulate("QUIET")
+    with pytest.raises(ScenarioError, match="guest is missing"):
+        simulate({})
+
+
+def test_the_class_can_be_reached(completed):
+    assert isinstance(completed, migkit.SimulatedMigration)
