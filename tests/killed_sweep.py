@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from migkit.run.chunk_file import UNFINISHED
 from migkit.run.design import Sweep
 from migkit.run.layout import Layout
 from migkit.run.many import sweep
@@ -36,15 +35,16 @@ link = { bandwidth = "10 Gbit/s" }
 migration = { max_bandwidth = 0, switchover_ack = true, return_path = true }
 """
 BATCH_ROWS = 4
+SWEEP = Sweep.from_toml(DESCRIPTION)
 EARLY_DEATHS = 5
 
 
 def fill(store, progress=False):
-    return sweep(Sweep.from_toml(DESCRIPTION), store=store, batch_rows=BATCH_ROWS, threads=2, progress=progress)
+    return sweep(SWEEP, store=store, batch_rows=BATCH_ROWS, threads=2, progress=progress)
 
 
 def finished(store):
-    return sum(1 for path in Path(store, "outcome").glob("c.*") if path.suffix != UNFINISHED)
+    return sum(1 for _ in Path(store, "outcome").glob("c.*"))
 
 
 def main(store, seed):
@@ -54,7 +54,7 @@ def main(store, seed):
     import migkit.run.store
     import migkit.run.threads  # noqa: F401
 
-    layout = Layout(Sweep.from_toml(DESCRIPTION))
+    layout = Layout(SWEEP)
     layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64))  # compiled before the first fork
     draw = random.Random(seed)
     states = []  # finished batches after each death

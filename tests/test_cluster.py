@@ -38,8 +38,8 @@ def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
         def after_some_batches(rows):
             finished.append(rows)
             if len(finished) == 5:
-                # as if it were killed between the write of a chunk and its renaming
-                (store.path / "culprit" / "c.0.0.2.1.0123.partial").write_bytes(b"half a chunk")
+                # as if it were killed between writing a chunk and renaming it
+                (store.path / "culprit" / ".c.0.0.2.1.0123456789abcdef.partial").write_bytes(b"half a chunk")
                 os.kill(next(iter(workers.values())), signal.SIGKILL)
 
         from migkit.run.cluster import on_cluster

@@ -257,8 +257,7 @@ def _computed(
     layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int, progress: bool
 ) -> tuple[Flips, np.ndarray, int]:
     """The flips of all cases: of all points, and of all replicates of each."""
-    from tqdm.auto import tqdm
-
+    from migkit.run.progress import progress_bar
     from migkit.run.threads import on_threads
 
     place = layout.dims.index(_coordinate(layout, axis))
@@ -284,10 +283,10 @@ def _computed(
         with contextlib.closing(on_threads(layout, blocks(cases, nodes), threads)) as computed:
             for block in computed:
                 found.append(block.outcome.astype(np.int8))
-                bar.update(len(block.outcome))
+                advance(len(block.outcome))
         return np.concatenate(found)
 
-    with tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar:
+    with progress_bar(progress, "frontier") as advance:
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)
 
 

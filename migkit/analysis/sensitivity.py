@@ -217,16 +217,16 @@ def _computed(
     """Outcome and times of all scenarios."""
     import itertools
 
-    from tqdm.auto import tqdm
-
     from migkit import kernels
+    from migkit.run.progress import announce_compilation, progress_bar
 
+    announce_compilation()
     blocks = []
-    with tqdm(total=total, unit="migration", desc="sensitivity", disable=not progress) as bar:
+    with progress_bar(progress, "sensitivity", total) as advance:
         while block := list(itertools.islice(scenarios, BLOCK_ROWS)):
             table = results.values(kernels.run(columns(block), engine, seed))
             blocks.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
-            bar.update(len(block))
+            advance(len(block))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from migkit.kernels.parameters import Outputs
 from migkit.run.batches import Batch
 from migkit.run.layout import Layout
+from migkit.run.progress import announce_compilation
 from migkit.run.store import Store
 
 __all__ = ["AHEAD", "BATCH_PIECES", "PIECE_ROWS", "compute_batch", "on_threads"]
@@ -80,6 +81,7 @@ def on_threads(
     object
         The targets, in the order of `batches`, filled.
     """
+    announce_compilation()
     _keep_freed_memory()
     engine = layout.sweep.engine
     running: deque[tuple[Any, list[Future[None]]]] = deque()
