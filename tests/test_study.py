@@ -161,10 +161,10 @@ def test_further_experiments_store_and_read_back(name, tmp_path):
     assert study.load(other, tmp_path) is None
 
 
-def test_result_of_other_kernels_is_not_read(tmp_path, monkeypatch):
+def test_result_of_another_model_is_not_read(tmp_path, monkeypatch):
     experiment = study.experiments(3)["band"]
     study.result(experiment, tmp_path)
-    monkeypatch.setattr(study, "source_digest", lambda: "another")
+    monkeypatch.setattr(study, "MODEL_VERSION", "another")
     assert study.load(experiment, tmp_path) is None
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.analysis.closed_form import CATEGORIES, category, derived_at
-from migkit.kernels.stamp import source_digest
+from migkit.kernels.state import MODEL_VERSION
+from migkit.run.whole_file import whole_folder
 from migkit.scenario.errors import AnotherSweep
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 from migkit.scenario.units import geomspace, linspace
@@ -135,8 +136,11 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     path = _unfinished(folder, experiment.name)
     try:
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
+        current = dataset.attrs.get("model_version") == MODEL_VERSION
     except AnotherSweep:
-        shutil.rmtree(path)  # begun by another version, or with other axes
+        current = False
+    if not current:
+        shutil.rmtree(path)  # of another model, or with other axes
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
     return dataset.load().drop_encoding()
 
@@ -298,7 +302,7 @@ def run(experiment: Experiment, progress: bool = False, folder: Path | None = No
     dataset = experiment.computed(progress, folder)
     named = {"experiment": experiment.name, "question": experiment.question, "axes": experiment.axes_text()}
     # frontiers write one policy into the text; stored results are compared with what the experiment says
-    return dataset.assign_attrs(named | {"description": experiment.scenario.to_toml(), "model_sha256": source_digest()})
+    return dataset.assign_attrs(named | {"description": experiment.scenario.to_toml(), "model_version": MODEL_VERSION})
 
 
 def result(experiment: Experiment, folder: Path, progress: bool = False) -> xr.Dataset:
@@ -324,20 +328,16 @@ def result(experiment: Experiment, folder: Path, progress: bool = False) -> xr.D
 
 
 def store(dataset: xr.Dataset, folder: Path) -> Path:
-    """Write the result of an experiment to ``folder/<experiment>.zarr``; an older one is replaced when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the result of an experiment to ``folder/<experiment>.zarr``, whole; an older one is kept until then."""
     path = folder / f"{dataset.attrs['experiment']}.zarr"
-    unfinished = path.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    dataset.to_zarr(unfinished, consolidated=False)
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)
+    with whole_folder(path, replace=True) as new:
+        dataset.to_zarr(new, consolidated=False)
     shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path
 
 
 def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
-    """Read a stored result; None if there is none, or if scenario, axes, kernels or version of migkit were others."""
+    """Read a stored result; None if there is none, or if scenario, axes, model or version of migkit were others."""
     import xarray as xr
 
     import migkit
@@ -350,7 +350,7 @@ def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
         "description": experiment.scenario.to_toml(),
         "axes": experiment.axes_text(),
         "migkit_version": migkit.__version__,
-        "model_sha256": source_digest(),
+        "model_version": MODEL_VERSION,
     }
     return dataset if all(dataset.attrs.get(key) == value for key, value in wanted.items()) else None
 
