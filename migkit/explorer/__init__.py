@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import gc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,20 +56,9 @@ def explore(scenario: Scenario) -> Explorer:
     if not isinstance(scenario, Scenario):
         raise ScenarioError("is not a Scenario: make one with migkit.Scenario or Scenario.from_toml", value=scenario)
     try:
-        import ipywidgets  # noqa: F401  (the sentence is for this one; what else fails shall say so itself)
+        import ipywidgets  # noqa: F401  (only this one: other missing packages have their own messages)
     except ImportError:
         raise ImportError('migkit.explore needs ipywidgets: pip install "migkit[notebook]"') from None
-    from migkit.explorer.compiling import told_when_compiling
     from migkit.explorer.widget import Explorer
 
-    with told_when_compiling():
-        explorer = Explorer(scenario)
-    _spare_what_is_loaded()
-    return explorer
-
-
-@functools.cache
-def _spare_what_is_loaded() -> None:
-    # Searching the 200,000 objects of the libraries for garbage takes 0.2 s, now and then in the middle of a move.
-    gc.collect()
-    gc.freeze()
+    return Explorer(scenario)
