@@ -1,19 +1,28 @@
 """The command line: ``migkit run scenario.toml``.
 
-Commands are thin: they read, call one function of migkit and print. Heavy imports stay inside them, so that
-``migkit --help`` answers at once.
+A command reads its arguments, calls one function of migkit and prints. Heavy imports are inside the commands, so that
+``migkit --help`` is fast. Errors are reported on one line of standard error. The exit status is 2 for invalid input, 1
+for an aborted run and 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import io
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from migkit.run.simulate import SimulatedMigration
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,26 +35,59 @@ class Engine(enum.StrEnum):
 
 
 @contextlib.contextmanager
-def told_in_one_sentence() -> Iterator[None]:
-    """End with one sentence on stderr: exit status 2 where the user can put something right, 1 for what ended early."""
-    from migkit.scenario.errors import ScenarioError, Unfinished
+def errors_on_one_line(kept: str = "nothing was written") -> Iterator[None]:
+    """Report an error on one line of standard error and exit.
 
+    Parameters
+    ----------
+    kept : str
+        What an interrupted command leaves, unless the interrupt has a note that says so.
+    """
     try:
+        from migkit.scenario.errors import ScenarioError, Unfinished
+
         yield
-    except ScenarioError as error:
-        typer.echo(f"migkit: {error}", err=True)
-    except Unfinished as error:
-        typer.echo(f"migkit: {error}", err=True)
-        raise typer.Exit(1) from None
-    except OSError as error:
-        typer.echo(f"migkit: {error.filename or 'a file'}: {error.strerror or error}.", err=True)
-    else:
+        sys.stdout.flush()
         return
-    raise typer.Exit(2)
+    except KeyboardInterrupt as interrupt:
+        notes = getattr(interrupt, "__notes__", [])
+        text, status = f"interrupted; {notes[0] if notes else kept}.", 130
+    except ScenarioError as error:
+        text, status = str(error), 2
+    except Unfinished as error:
+        text, status = str(error), 1
+    except BrokenPipeError:
+        raise  # the reader has closed the pipe: typer exits without a message
+    except OSError as error:
+        text, status = f"{error.filename or 'standard output'}: {error.strerror or error}.", 1
+        _discard_standard_output()
+    typer.echo(f"migkit: {text}", err=True)
+    raise typer.Exit(status)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _discard_standard_output() -> None:
+    """If standard output cannot be written, keep Python from trying it again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(io.UnsupportedOperation):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _top_level_keys(path: Path) -> set[str]:
+    """Keys of a TOML file; none if it cannot be read, which is reported where it is used."""
+    import tomllib
+
+    if not path.is_file():  # a pipe can be read only once
+        return set()
+    try:
+        return set(tomllib.loads(path.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, RecursionError):
+        return set()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
         import migkit
 
         typer.echo(f"migkit {migkit.__version__}")
@@ -54,11 +96,23 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def main(
+    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log compilation, resumed stores and skipped batches.")
     ] = False,
 ) -> None:
     """Simulate QEMU pre-copy live migration: will it converge, and what would change the answer."""
+    if verbose:
+        import logging
+
+        logger, handler = logging.getLogger("migkit"), logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("migkit: %(message)s"))
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        context.call_on_close(lambda: logger.removeHandler(handler))
 
 
 @app.command()
@@ -70,24 +124,33 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
     timeline: Annotated[
         Path | None,
-        typer.Option(help="Write one row per turn to this file, .parquet or .csv.", show_default=False),
+        typer.Option(help="Write one row per iteration to this file, .parquet or .csv.", show_default=False),
     ] = None,
 ) -> None:
-    """Simulate one migration and say how it ends."""
-    with told_in_one_sentence():
+    """Simulate one migration and print how it ends."""
+    with errors_on_one_line():
         from migkit.run.simulate import simulate
         from migkit.scenario.errors import ScenarioError
         from migkit.scenario.scenario import Scenario
 
         if timeline is not None and timeline.suffix not in (".parquet", ".csv"):
             raise ScenarioError("must end in .parquet or .csv", "--timeline", str(timeline))
+        if {"axes", "scenario"} & _top_level_keys(scenario):
+            raise ScenarioError("describes a sweep: use migkit sweep", value=str(scenario))
         migration = simulate(Scenario.from_toml(scenario), engine.value, seed, replicate)
         if timeline is not None:
-            if timeline.suffix == ".csv":
-                migration.timeline.to_csv(timeline, index=False)
-            else:
-                migration.timeline.to_parquet(timeline, index=False)
+            _write_timeline(migration, timeline)
         typer.echo(json.dumps(migration.to_dict(), indent=2) if as_json else migration.summary())
+
+
+def _write_timeline(migration: SimulatedMigration, path: Path) -> None:
+    from migkit.run.whole_file import whole_file
+
+    with whole_file(path) as file:
+        if path.suffix == ".csv":
+            migration.timeline.to_csv(file, index=False)
+        else:
+            migration.timeline.to_parquet(file, index=False)
 
 
 @app.command()
@@ -105,25 +168,27 @@ def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per migration.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Simulate every migration of a description into a store; go on with what is missing."""
-    with told_in_one_sentence(), _told_what_is_kept():
-        import sys
-
+    """Simulate every migration of a description into a store; compute only what is missing in it."""
+    with errors_on_one_line("what was finished is kept"):
         from migkit.run.design import Sweep
         from migkit.run.export import write_json_lines
         from migkit.run.many import sweep as fill
+        from migkit.scenario.errors import ScenarioError
 
+        keys = _top_level_keys(description)
+        if "guest" in keys and "scenario" not in keys:
+            raise ScenarioError("describes one migration: use migkit run", value=str(description))
         described = Sweep.from_toml(description)
         output = output or Path(description.with_suffix(".zarr").name)
         dataset = fill(described, store=output, dask=dask, threads=threads, progress=not quiet)
         if as_json:
             write_json_lines(dataset, sys.stdout)
         else:
-            typer.echo(_counted(dataset, output))
+            typer.echo(_counts(dataset, output))
 
 
-def _counted(dataset, output: Path) -> str:
-    """How many migrations ended how, and where they are."""
+def _counts(dataset: xr.Dataset, output: Path) -> str:
+    """How many migrations ended in which way, and where the results are."""
     import numpy as np
 
     from migkit.results import Outcome
@@ -144,7 +209,7 @@ def export(
     devices: Annotated[bool, typer.Option(help="One row per migration and device.")] = False,
 ) -> None:
     """Write the results of a sweep as a table or as netCDF."""
-    with told_in_one_sentence():
+    with errors_on_one_line():
         from migkit.run.export import export as write
 
         typer.echo(str(write(store, output, devices)))
@@ -161,7 +226,13 @@ def validate(
     engine: Annotated[Engine, typer.Option(help="RAM as expected values, or page by page.")] = Engine.expected,
 ) -> None:
     """Predict every measured migration of real QEMU and print predicted beside measured."""
-    with told_in_one_sentence():
+    with errors_on_one_line("what was finished is written"):
+        from migkit.run.progress import announce_compilation
+        from migkit.run.simulate import numba_threads
+
+        numba_threads()
+        announce_compilation()
+
         from migkit.qemu import report
         from migkit.qemu.validation import by_configuration, device_times, predictions
         from migkit.scenario.errors import ScenarioError
@@ -188,7 +259,7 @@ def study(
     points: Annotated[int, typer.Option(help="Points on each axis of a plane; the published maps have 110.")] = 110,
 ) -> None:
     """Run the study: where serialized and unserialized iteration converge, and the maps of it."""
-    with told_in_one_sentence(), _interruptible(output):
+    with errors_on_one_line(f"what was finished is in {output}"):
         from migkit.scenario.errors import ScenarioError
         from migkit.study import atlas, experiments
         from migkit.study.findings import report
@@ -210,8 +281,8 @@ def figures(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.")] = Path("figures"),
     results: Annotated[Path, typer.Option(help="Folder of the results; what is missing is computed.")] = Path("study"),
 ) -> None:
-    """Write all figures as PDF, SVG and PNG; what is not in the folder of results yet is computed first."""
-    with told_in_one_sentence(), _interruptible(results):
+    """Write all figures as PDF, SVG and PNG; results that are missing are computed first."""
+    with errors_on_one_line(f"what was finished is in {results}"):
         from migkit.qemu.validation import by_configuration, predictions
         from migkit.scenario.errors import ScenarioError
         from migkit.study import atlas, experiments
@@ -228,20 +299,5 @@ def figures(
             typer.echo(str(path))
 
 
-@contextlib.contextmanager
-def _told_what_is_kept() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as interrupt:
-        notes = getattr(interrupt, "__notes__", [])
-        typer.echo(f"migkit: interrupted; {notes[0] if notes else 'nothing was begun'}.", err=True)
-        raise typer.Exit(130) from None
-
-
-@contextlib.contextmanager
-def _interruptible(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"migkit: interrupted; what was finished is in {output}.", err=True)
-        raise typer.Exit(130) from None
+if __name__ == "__main__":
+    app()

@@ -2,7 +2,7 @@
 
     python killed_sweep.py STORE SEED
 
-Prints how many blocks were finished after each death.
+Prints how many batches were finished after each death.
 
 A process of its own, because it forks: the children begin with compiled kernels and live for milliseconds.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from migkit.run.chunk_file import UNFINISHED
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
@@ -35,16 +34,17 @@ devices = [ { kind = "vfio", initial_bytes = "4 MiB", stop_copy_bytes = "1 MiB" 
 link = { bandwidth = "10 Gbit/s" }
 migration = { max_bandwidth = 0, switchover_ack = true, return_path = true }
 """
-BLOCK_ROWS = 4
+BATCH_ROWS = 4
+SWEEP = Sweep.from_toml(DESCRIPTION)
 EARLY_DEATHS = 5
 
 
 def fill(store, progress=False):
-    return sweep(Sweep.from_toml(DESCRIPTION), store=store, block_rows=BLOCK_ROWS, threads=2, progress=progress)
+    return sweep(SWEEP, store=store, batch_rows=BATCH_ROWS, threads=2, progress=progress)
 
 
 def finished(store):
-    return sum(1 for path in Path(store, "outcome").glob("c.*") if path.suffix != UNFINISHED)
+    return sum(1 for _ in Path(store, "outcome").glob("c.*"))
 
 
 def main(store, seed):
@@ -54,18 +54,18 @@ def main(store, seed):
     import migkit.run.store
     import migkit.run.threads  # noqa: F401
 
-    layout = Layout(Sweep.from_toml(DESCRIPTION))
+    layout = Layout(SWEEP)
     layout.run(np.zeros((len(layout.dims), 1), dtype=np.int64))  # compiled before the first fork
     draw = random.Random(seed)
-    states = []  # finished blocks after each death
+    states = []  # finished batches after each death
     while True:
         child = os.fork()
         if child == 0:
             fill(store)
             os._exit(0)
-        if len(states) < EARLY_DEATHS:  # while it begins: imports, the making of the store, the first blocks
+        if len(states) < EARLY_DEATHS:  # while it begins: imports, the making of the store, the first batches
             time.sleep(draw.uniform(0.0, 0.5))
-        else:  # somewhere in the next blocks
+        else:  # somewhere in the next batches
             wanted = (states[-1] if states else 0) + draw.randint(0, 25)
             while finished(store) < wanted and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 time.sleep(0.001)

@@ -5,8 +5,12 @@ bitmap engine is held against it bit for bit. Section numbers below are those of
 carry the names of QEMU's.
 
 ``migrate(case, seed, replicate)`` takes one migration as a dict with the names of
-``migkit.kernels.parameters.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the
-names of ``migkit.kernels.parameters.Outputs`` and ``timeline``, one dict per walk of the device list.
+``rows.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the names of
+``rows.Outputs`` and ``timeline``, one dict per iteration.
+
+The rules of the loop can be replaced by functions: ``next_device(migration, previous, returned)`` gives the index of a
+device and the bytes it may take, or None to end the iteration; ``syncs(migration, estimate)`` and ``bandwidth(migration,
+bytes, milliseconds)`` are the other two. They keep what they like in ``migration.notes``.
 """
 
 import math

@@ -1,14 +1,21 @@
 """The command line says what the library says, and errors in one sentence."""
 
+import builtins
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from full_disk import run_on_full_disk
 from typer.testing import CliRunner
 
 import migkit
+from migkit.__main__ import main
 from migkit.cli import app
 from migkit.run.simulate import simulate
 from migkit.scenario.scenario import Guest, Link, Region, Scenario, Vfio
@@ -82,6 +89,20 @@ def test_a_path_that_looks_like_toml_is_a_path(tmp_path):
     assert "is not a file that exists." in refused("run", tmp_path / "a=b.toml")
 
 
+def test_a_byte_order_mark_is_allowed(path):
+    path.write_bytes(b"\xef\xbb\xbf" + SCENARIO.to_toml().encode())
+    assert run("run", path).stdout == simulate(SCENARIO).summary() + "\n"
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(SCENARIO.to_toml(),))
+    writer.start()
+    assert run("run", pipe).stdout == simulate(SCENARIO).summary() + "\n"
+    writer.join()
+
+
 def test_broken_toml(path):
     path.write_text("guest = [")
     text = refused("run", path)
@@ -109,9 +130,9 @@ def test_timeline_of_another_kind_is_refused_before_anything_is_computed(path, t
 
 
 def test_timeline_that_cannot_be_written(path, tmp_path):
-    text = refused("run", path, "--timeline", tmp_path / "nowhere" / "t.csv")
-    assert "nowhere" in text
-    assert text.count("\n") == 1
+    result = run("run", path, "--timeline", tmp_path / "nowhere" / "t.csv")
+    assert result.exit_code == 1
+    assert result.stderr == f"migkit: {tmp_path / 'nowhere' / 't.csv'}: No such file or directory.\n"
 
 
 def test_help_loads_nothing_heavy():
@@ -190,7 +211,7 @@ def test_a_full_disk_is_status_1(described, tmp_path, monkeypatch):
     monkeypatch.setattr("migkit.run.store.Store.write", full)
     result = run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
     assert result.exit_code == 1
-    assert "No space left on device; 0 of 1 blocks are finished and kept" in result.stderr
+    assert "No space left on device; 0 of 1 batches are finished and kept" in result.stderr
 
 
 def test_export(described, tmp_path):
@@ -200,3 +221,112 @@ def test_export(described, tmp_path):
     assert len(pd.read_parquet(tmp_path / "t.parquet")) == 6
     assert run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.xlsx").exit_code == 2
     assert run("export", tmp_path / "nothing.zarr", "-o", tmp_path / "t.csv").exit_code == 2
+
+
+def test_a_sweep_is_no_scenario_and_the_reverse(described, path, tmp_path):
+    assert refused("run", described) == f'migkit: "{described}" describes a sweep: use migkit sweep.\n'
+    assert refused("sweep", path) == f'migkit: "{path}" describes one migration: use migkit run.\n'
+
+
+def python(*arguments, **options):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])} | options.pop("env", {})
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment, stderr=subprocess.PIPE, text=True, check=False, timeout=120, **options
+    )
+
+
+@pytest.mark.parametrize("module", ["migkit", "migkit.cli"])
+def test_runs_as_a_module(module):
+    done = python("-m", module, "--version", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, f"migkit {migkit.__version__}\n")
+
+
+COMMANDS = {
+    "run": ("migkit.run.simulate.simulate", ["run", "scenario.toml"]),
+    "sweep": ("migkit.run.many.sweep", ["sweep", "sweep.toml"]),
+    "export": ("migkit.run.export.export", ["export", "r.zarr", "-o", "t.csv"]),
+    "validate": ("migkit.qemu.validation.predictions", ["validate"]),
+    "study": ("migkit.study.experiments.run", ["study"]),
+    "figures": ("migkit.study.experiments.result", ["figures"]),
+}
+
+
+@pytest.mark.parametrize(("function", "arguments"), COMMANDS.values(), ids=COMMANDS)
+def test_ctrl_c_is_one_line_and_status_130(described, tmp_path, monkeypatch, function, arguments):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(function, interrupted)
+    before = sorted(tmp_path.iterdir())
+    result = run(*arguments)
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1].startswith("migkit: interrupted; ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_ctrl_c_during_the_start(monkeypatch, capsys):
+    real = builtins.__import__
+
+    def interrupted(name, *rest, **named):
+        if name == "migkit.cli":
+            raise KeyboardInterrupt
+        return real(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "migkit: interrupted.\n"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_timeline_on_a_full_disk(path, tmp_path, suffix):
+    target = tmp_path / f"t.{suffix}"
+    assert str(target) in run_on_full_disk(100, "run", path, "--timeline", target)
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_store_that_cannot_be_created_on_a_full_disk(described, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    assert str(tmp_path / "r.zarr") in run_on_full_disk(500, "sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_study_on_a_full_disk(tmp_path):
+    line = run_on_full_disk(500, "study", "--points", "2", "-o", tmp_path / "out")
+    assert str(tmp_path / "out" / "convergence.sweep.zarr") in line
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["run", "scenario.toml", "--json"], ["sweep", "sweep.toml", "--json", "-q"]])
+def test_standard_output_on_a_full_disk(described, tmp_path, arguments):
+    with open("/dev/full", "w") as full:
+        done = python("-m", "migkit", *arguments, stdout=full, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "migkit: standard output: No space left on device.\n"
+
+
+def test_a_reader_that_ends_early_is_no_error(described, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = python("-m", "migkit", "sweep", "sweep.toml", "--json", "-q", stdout=closed, cwd=tmp_path)
+    assert done.returncode in (1, -signal.SIGPIPE)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["run", "scenario.toml"], ["sweep", "sweep.toml"], ["validate"]])
+def test_no_threads_for_numba(described, tmp_path, arguments):
+    done = python("-m", "migkit", *arguments, cwd=tmp_path, stdout=subprocess.PIPE, env={"NUMBA_NUM_THREADS": "0"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "migkit: NUMBA_NUM_THREADS = 0 must be a whole number of 1 or more.\n"
+
+
+def test_verbose_shows_what_is_skipped(described, tmp_path):
+    run("sweep", described, "-o", tmp_path / "r.zarr", "-q")
+    line = f"migkit: {tmp_path / 'r.zarr'}: all 1 batches are skipped: they are finished\n"
+    assert run("-v", "sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == line
+    assert run("sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == ""

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from killed_sweep import BLOCK_ROWS, DESCRIPTION
+from killed_sweep import BATCH_ROWS, DESCRIPTION
 from test_store import files
 
 from migkit.run.cluster import connected
@@ -29,24 +29,24 @@ def cluster():
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of the worker that is killed
 def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
     alone = tmp_path / "alone.zarr"
-    sweep(SWEEP, store=alone, block_rows=BLOCK_ROWS)
+    sweep(SWEEP, store=alone, batch_rows=BATCH_ROWS)
     with distributed.Client(cluster, set_as_default=False) as client:
         workers = client.run(os.getpid)
         assert len(set(workers.values())) == 2
         finished = []
 
-        def after_some_blocks(rows):
+        def after_some_batches(rows):
             finished.append(rows)
             if len(finished) == 5:
-                # as if it were killed between the write of a chunk and its renaming
-                (store.path / "culprit" / "c.0.0.2.1.0123.partial").write_bytes(b"half a chunk")
+                # as if it were killed between writing a chunk and renaming it
+                (store.path / "culprit" / ".c.0.0.2.1.0123456789abcdef.partial").write_bytes(b"half a chunk")
                 os.kill(next(iter(workers.values())), signal.SIGKILL)
 
         from migkit.run.cluster import on_cluster
 
-        store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
+        store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BATCH_ROWS)
         with store.session("test") as missing:
-            on_cluster(store, missing, client, after_some_blocks)
+            on_cluster(store, missing, client, after_some_batches)
     assert len(finished) == len(missing) > 20
     assert sum(finished) == Layout(SWEEP).migrations
     assert files(store.path) == files(alone)
@@ -54,10 +54,10 @@ def test_a_worker_that_is_killed_is_no_loss(tmp_path, cluster, monkeypatch):
 
 def test_a_sweep_takes_a_client_or_an_address(tmp_path, cluster):
     alone = tmp_path / "alone.zarr"
-    sweep(SWEEP, store=alone, block_rows=100)
+    sweep(SWEEP, store=alone, batch_rows=100)
     with distributed.Client(cluster, set_as_default=False) as client:
-        sweep(SWEEP, store=tmp_path / "client.zarr", dask=client, block_rows=100)
-    sweep(SWEEP, store=tmp_path / "address.zarr", dask=cluster.scheduler_address, block_rows=100)
+        sweep(SWEEP, store=tmp_path / "client.zarr", dask=client, batch_rows=100)
+    sweep(SWEEP, store=tmp_path / "address.zarr", dask=cluster.scheduler_address, batch_rows=100)
     assert files(tmp_path / "client.zarr") == files(tmp_path / "address.zarr") == files(alone)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import gc
 import io
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 import migkit
-from migkit.explorer import compiling, plane, widget
+from migkit.explorer import plane, widget
 from migkit.explorer.controls import PROFILE_DEFAULT, controls_of, with_slider_targets
 from migkit.explorer.pictures import Map, Timelines
 from migkit.explorer.printed import as_python
@@ -313,17 +314,21 @@ def test_thinned_timeline_keeps_sums_extremes_and_ends():
     assert thin.synced.any() == timeline.synced.any()
 
 
-def test_compiling_is_told_once_and_only_then(capsys):
-    import numba
-
-    with compiling.told_when_compiling():
-        pass
-    assert capsys.readouterr().out == ""
-    with compiling.told_when_compiling():
-        numba.njit(lambda x: x + 1)(1)
-        numba.njit(lambda x: x + 2)(1)
-    expected = "" if numba.config.DISABLE_JIT else f"{compiling.SENTENCE}\n"
-    assert capsys.readouterr().out == expected
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_of_the_process_is_left_as_it_was(explorer, monkeypatch, enabled):
+    found = []
+    monkeypatch.setattr(explorer, "_update", lambda: found.append(gc.isenabled()))
+    if not enabled:
+        gc.disable()
+    try:
+        frozen = gc.get_freeze_count()
+        control = explorer.controls["link"]
+        control.value = next(label for label in control.options if label != control.value)
+        assert found == [False]
+        assert gc.isenabled() == enabled
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.enable()
 
 
 def test_an_argument_that_is_not_a_scenario_is_refused():

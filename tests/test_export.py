@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import xarray as xr
+from full_disk import run_on_full_disk
 from killed_sweep import fill
 
 from migkit.results import to_frame
@@ -95,4 +96,26 @@ def test_bad_names(store, tmp_path):
         export(tmp_path / "nothing.zarr", tmp_path / "t.csv")
     with pytest.raises(ScenarioError, match="netCDF has a dimension for the devices"):
         export(store, tmp_path / "t.nc", devices=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl", "nc"])
+@pytest.mark.parametrize("most_bytes", [200, 20_000])
+def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(store, tmp_path, suffix, most_bytes):
+    pytest.importorskip("h5netcdf")
+    path = tmp_path / f"t.{suffix}"
+    path.write_bytes(b"old")
+    assert str(path) in run_on_full_disk(most_bytes, "export", store, "-o", path)
+    assert path.read_bytes() == b"old"
+    assert [left.name for left in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_export_that_is_interrupted_leaves_nothing(store, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("migkit.run.export.to_frame", interrupted)
+    for suffix in ("parquet", "csv", "jsonl"):
+        with pytest.raises(KeyboardInterrupt):
+            export(store, tmp_path / f"t.{suffix}")
     assert not list(tmp_path.iterdir())

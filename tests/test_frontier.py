@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, Vfio, frontier, kernels
+from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, Vfio, frontier
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.closed_form import STARVES_ABOVE, Inputs, starving_write_rate
+from migkit.kernels import drivers
+from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
 from migkit.run.many import sweep
 from migkit.run.values import spaced
@@ -312,18 +314,18 @@ def test_fifty_times_fewer_migrations_than_a_grid(name):
 
 def test_what_is_counted_is_what_is_computed(monkeypatch):
     rows = []
-    run = kernels.run
+    run = drivers.run
 
     def counted(table, *rest, **more):
         rows.append(len(table.cases))
         return run(table, *rest, **more)
 
-    monkeypatch.setattr(kernels, "run", counted)
+    monkeypatch.setattr(drivers, "run", counted)
     ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, tolerance=0.01)
     assert sum(rows) == ds.attrs["migrations"]
 
 
-@pytest.mark.parametrize("engine", kernels.ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_threads_and_blocks_change_no_bit(engine, monkeypatch):
     arguments = {"tolerance": 0.05, "engine": engine, "replicates": 5 if engine == "bitmap" else None}
     one = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], OVER, threads=1, **arguments)
@@ -340,7 +342,7 @@ def test_progress_is_shown_when_asked_for(capfd):
 
 
 def test_a_frontier_can_be_stored(tmp_path):
-    for engine in kernels.ENGINES:
+    for engine in ENGINES:
         ds = frontier(BASE, RATE, ["10 MB/s", "100 GB/s"], policy=["serialized", "unserialized"], tolerance=0.2,
                       engine=engine)  # fmt: skip
         ds.to_zarr(tmp_path / engine, consolidated=False)

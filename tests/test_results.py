@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from migkit.kernels.parameters import Outputs
 
 import migkit
 from migkit import Guest, Link, Region, Scenario, Vfio, frontier, open_sweep, results, sweep
 from migkit.analysis.closed_form import categories
 from migkit.kernels import state
+from migkit.kernels.state import Reports
 from migkit.results import (
     SWEEP_VARIABLES,
     VARIABLES,
@@ -30,15 +30,15 @@ from migkit.results import (
 GIB = 1 << 30
 
 
-def outputs(rows: int, devices: int = 2) -> Outputs:
-    """Columns with recognisable numbers: the row index, plus 1000 per column."""
-    columns = {}
-    for number, name in enumerate(Outputs._fields):
-        shape = (rows, devices) if name.startswith("device_") else (rows,)
-        columns[name] = np.arange(np.prod(shape), dtype=np.int64).reshape(shape) + 1000 * number
-    columns["outcome"] = np.arange(rows, dtype=np.int64) % len(Outcome)
-    columns["culprit"] = np.where(columns["outcome"] == 0, -1, 1)
-    return Outputs(**columns)
+def outputs(rows: int, devices: int = 2) -> Reports:
+    """Reports with recognisable numbers: the row index, plus 1000 per field."""
+    reports = Reports.empty(rows, devices)
+    for part in reports:
+        for number, name in enumerate(part.dtype.names):
+            part[name] = np.arange(part.size, dtype=np.int64).reshape(part.shape) + 1000 * number
+    reports.migrations["outcome"] = np.arange(rows) % len(Outcome)
+    reports.migrations["culprit"] = np.where(reports.migrations["outcome"] == 0, -1, 1)
+    return reports
 
 
 def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
@@ -47,7 +47,8 @@ def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
 
 
 def test_registry_names_every_output_once_and_in_order():
-    assert [v.column for v in SWEEP_VARIABLES] == list(Outputs._fields)
+    names = [*state.dtype_of(state.REPORT).names, *state.dtype_of(state.DEVICE_REPORT).names]
+    assert [v.column for v in SWEEP_VARIABLES] == names
     assert len({(v.kind, v.name) for v in VARIABLES}) == len(VARIABLES)
     assert VARIABLES[: len(SWEEP_VARIABLES)] == SWEEP_VARIABLES
     assert not any(v.column for v in VARIABLES[len(SWEEP_VARIABLES) :])
@@ -69,7 +70,8 @@ def test_outcomes_are_those_of_the_kernels():
 
 
 def test_never_is_nan_and_nanoseconds_are_seconds():
-    columns = outputs(3)._replace(downtime_ns=np.array([-1, 0, 243_000_000]))
+    columns = outputs(3)
+    columns.migrations["downtime_ns"] = [-1, 0, 243_000_000]
     downtime = values(columns)["downtime_s"]
     assert math.isnan(downtime[0])
     assert downtime[1] == 0

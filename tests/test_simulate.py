@@ -7,11 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from migkit import kernels, results
+import migkit
+from migkit import results
+from migkit.kernels import drivers
 from migkit.results import Outcome
 from migkit.run.simulate import simulate
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.rows import columns
+from migkit.scenario.rows import records
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 
 QUIET = Scenario(
@@ -35,13 +37,13 @@ def never():
 
 
 def test_numbers_are_those_of_the_kernel(completed):
-    table = results.values(kernels.run(columns([QUIET]), parallel=False))
+    table = results.values(drivers.run(records([QUIET])))
     for name, column in table.items():
         np.testing.assert_array_equal(np.asarray(completed.numbers[name]), column[0], name)
     assert completed.total_time_s == table["total_time_s"][0]
     assert completed.downtime_s == table["downtime_s"][0]
     assert completed.sync_count == table["sync_count"][0]
-    assert completed.turns == table["iterations"][0]
+    assert completed.iterations == table["iterations"][0]
 
 
 def test_a_migration_that_completes(completed):
@@ -96,9 +98,9 @@ def test_device_table(completed):
     assert table["ack_s"][1] > table["initial_sent_s"][1] >= table["first_call_s"][1]
 
 
-def test_timeline_has_a_row_per_turn_and_a_column_per_device(completed):
+def test_timeline_has_a_row_per_iteration_and_a_column_per_device(completed):
     timeline = completed.timeline
-    assert len(timeline) == completed.turns
+    assert len(timeline) == completed.iterations
     assert timeline["time_s"].is_monotonic_increasing
     assert timeline["synced"].dtype == bool
     assert [name for name in timeline if name.startswith("vfio")] == ["vfio0_bytes", "vfio1_bytes"]
@@ -111,8 +113,8 @@ def test_timeline_has_a_row_per_turn_and_a_column_per_device(completed):
 
 def test_timeline_is_computed_once_and_only_when_asked_for(monkeypatch):
     asked = []
-    record = kernels.record
-    monkeypatch.setattr(kernels, "record", lambda *arguments: asked.append(1) or record(*arguments))
+    record = drivers.record
+    monkeypatch.setattr(drivers, "record", lambda *given, **more: asked.append(1) or record(*given, **more))
     migration = simulate(QUIET)
     migration.summary()
     migration._repr_html_()
@@ -182,3 +184,17 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, words):
     with pytest.raises(ScenarioError) as caught:
         simulate(QUIET, **arguments)
     assert words in str(caught.value)
+
+
+def test_a_mapping_of_fields_is_a_scenario(completed):
+    given = simulate(QUIET.model_dump(exclude_none=True))
+    assert given.scenario == QUIET
+    assert given.summary() == completed.summary()
+    with pytest.raises(ScenarioError, match=r'scenario = "QUIET" is not a Scenario: give one, or a mapping'):
+        simulate("QUIET")
+    with pytest.raises(ScenarioError, match="guest is missing"):
+        simulate({})
+
+
+def test_the_class_can_be_reached(completed):
+    assert isinstance(completed, migkit.SimulatedMigration)

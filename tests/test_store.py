@@ -3,18 +3,22 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from killed_sweep import BLOCK_ROWS, DESCRIPTION, fill
+from killed_sweep import BATCH_ROWS, DESCRIPTION, fill
 
 import migkit
+from migkit.results import VARIABLES
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
@@ -33,6 +37,10 @@ def files(store):
         for path in sorted(store.rglob("*"))
         if path.is_file() and "sessions" not in path.parts
     }
+
+
+def every_file(store):
+    return {str(path): path.read_bytes() for path in store.rglob("*") if path.is_file()}
 
 
 def assert_same_results(one, other):
@@ -62,8 +70,6 @@ def test_store_holds_what_a_sweep_in_memory_gives(undisturbed, in_memory):
 
 
 def test_chunks_have_the_bytes_that_zarr_writes(undisturbed, in_memory, tmp_path):
-    import shutil
-
     import zarr
 
     copy = tmp_path / "copy.zarr"
@@ -82,17 +88,17 @@ def test_sessions_say_when_how_long_and_with_what(undisturbed):
     assert session["workers"] == "2 threads"
     assert session["started"].endswith("Z")
     assert session["seconds"] > 0
-    assert session["blocks"] == session["blocks_missing"] > 40
+    assert session["batches"] == session["batches_missing"] > 40
     assert session["numba_version"]
 
 
-@pytest.mark.parametrize(("block_rows", "threads"), [(1000, 1), (1000, 2), (7, 2)])
-def test_block_size_and_threads_change_no_value(tmp_path, in_memory, block_rows, threads):
-    made = sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=block_rows, threads=threads)
+@pytest.mark.parametrize(("batch_rows", "threads"), [(1000, 1), (1000, 2), (7, 2)])
+def test_batch_size_and_threads_change_no_value(tmp_path, in_memory, batch_rows, threads):
+    made = sweep(SWEEP, store=tmp_path / "r.zarr", batch_rows=batch_rows, threads=threads)
     assert_same_results(made, in_memory)
 
 
-def test_the_bitmap_engine_draws_the_same_whatever_the_blocks(tmp_path):
+def test_the_bitmap_engine_draws_the_same_whatever_the_batches(tmp_path):
     described = Sweep(
         scenario=SWEEP.scenario.replace("time_limit", "2 s"),
         axes={"policy": ["serialized", "unserialized"], "link.bandwidth": ["2 Gbit/s", "20 Gbit/s"]},
@@ -100,7 +106,7 @@ def test_the_bitmap_engine_draws_the_same_whatever_the_blocks(tmp_path):
         engine="bitmap",
         seed=5,
     )
-    assert_same_results(sweep(described, store=tmp_path / "r.zarr", block_rows=5), sweep(described))
+    assert_same_results(sweep(described, store=tmp_path / "r.zarr", batch_rows=5), sweep(described))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -111,20 +117,18 @@ def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, undisturbed, seed
     assert done.returncode == 0, done.stderr
     after_each_death = list(map(int, done.stdout.split()))
     assert after_each_death == sorted(after_each_death)
-    assert len({blocks for blocks in after_each_death if blocks > 0}) >= 2, after_each_death
+    assert len({batches for batches in after_each_death if batches > 0}) >= 2, after_each_death
     assert files(store) == files(undisturbed)
     sessions = json.loads(open_sweep(store).attrs["sessions"])
     assert sum("seconds" not in session for session in sessions) >= 2  # the killed ones have a beginning only
 
 
 def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
-    import shutil
-
     store = tmp_path / "r.zarr"
     shutil.copytree(undisturbed, store)
     lost = store / "outcome" / "c.1.0.3.0"
     lost.unlink()
-    assert open_sweep(store).attrs["migrations_missing"] == Store.at(store, Layout(SWEEP)).chunks.size((1, 0, 3, 0))
+    assert open_sweep(store).attrs["migrations_missing"] == Store.at(store, Layout(SWEEP)).batches.rows((1, 0, 3, 0))
     computed = []
     run = Layout.run
 
@@ -138,7 +142,7 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     places = np.concatenate(computed, axis=1)
     assert set(places[0]) == {1}
     assert set(places[2]) == {3}
-    assert places.shape[1] <= BLOCK_ROWS
+    assert places.shape[1] <= BATCH_ROWS
     assert files(store) == files(undisturbed)
 
 
@@ -147,10 +151,10 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
 
     def counted(self, places):
         computed.append(places.shape[1])
-        time.sleep(0.01)  # so that the next block is not finished when the first one is written
+        time.sleep(0.01)  # so that the next batch is not finished when the first one is written
         return run(self, places)
 
-    def fails(self, block, outputs):
+    def fails(self, batch, outputs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Layout, "run", counted)
@@ -158,7 +162,7 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("migkit.run.threads.PIECE_ROWS", {"expected": 4, "bitmap": 4})
     monkeypatch.setattr("migkit.run.threads._LEAST_ROWS", {"expected": 4, "bitmap": 4})
     with pytest.raises(KeyboardInterrupt) as raised:
-        sweep(SWEEP, store=tmp_path / "r.zarr", block_rows=250, threads=1)
+        sweep(SWEEP, store=tmp_path / "r.zarr", batch_rows=250, threads=1)
     so_far = sum(computed)
     time.sleep(0.2)
     assert sum(computed) == so_far < Layout(SWEEP).migrations
@@ -169,16 +173,16 @@ def test_a_partial_store_can_be_read(tmp_path):
     layout = Layout(SWEEP)
     store = Store.at(tmp_path / "r.zarr", layout, 50)
     assert open_sweep(store.path).attrs["migrations_missing"] == layout.migrations
-    block = store.missing()[2]
-    store.write(block, layout.run(store.chunks.places(block)))
+    batch = store.missing()[2]
+    store.write(batch, layout.run(store.batches.places(batch)))
     part = open_sweep(store.path)
     done = part["outcome"].values >= 0
-    assert done.sum() == store.chunks.size(block)
+    assert done.sum() == store.batches.rows(batch)
     assert np.isnan(part["total_time_s"].values[~done]).all()
     assert np.isfinite(part["total_time_s"].values[done]).all()
 
 
-def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(tmp_path, undisturbed):
+def test_ctrl_c_keeps_finished_batches_and_says_how_to_go_on(tmp_path, undisturbed):
     (tmp_path / "sweep.toml").write_text(DESCRIPTION.replace("12]", "1200]").replace("11]", "1100]"))
     code = "from migkit.cli import app; app()"
     command = [sys.executable, "-c", code, "sweep", "sweep.toml", "-o", "r.zarr", "--threads", "1"]
@@ -191,24 +195,24 @@ def test_ctrl_c_keeps_finished_blocks_and_says_how_to_go_on(tmp_path, undisturbe
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "blocks are finished and kept" in said
+    assert "batches are finished and kept" in said
     assert "goes on from there" in said
     assert "Traceback" not in said
 
 
 def test_a_full_disk_is_told_and_keeps_what_is_there(tmp_path, undisturbed):
-    write, written = Path.write_bytes, []
+    replace, replaced = os.replace, []
 
-    def full(path, data):
-        if len(written) > 300:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        written.append(path)
-        return write(path, data)
+    def full(source, target):
+        if len(replaced) > 300:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+        replaced.append(target)
+        return replace(source, target)
 
     store = tmp_path / "r.zarr"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(Unfinished, match=r"No space left on device; \d+ of \d+ blocks are finished and kept"):
+        patch.setattr(os, "replace", full)
+        with pytest.raises(Unfinished, match=r"No space left on device; \d+ of \d+ batches are finished and kept"):
             fill(store)
     fill(store)
     assert files(store) == files(undisturbed)
@@ -222,7 +226,7 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
         "import migkit; from killed_sweep import fill, DESCRIPTION; from migkit.run.grid import Layout;"
         "from migkit.run.store import Store; from migkit.run.design import Sweep; from pathlib import Path;"
         "layout = Layout(Sweep.from_toml(DESCRIPTION)); store = Store.at(Path(sys.argv[1]), layout, 264);"
-        "layout.run(store.chunks.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache
+        "layout.run(store.batches.places(store.missing()[0])[:, :1]);"  # compiled, and in the cache
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1));"
         "\ntry: fill(sys.argv[1])\nexcept migkit.Unfinished as error: print(error)"
     )
@@ -230,19 +234,94 @@ def test_a_write_that_ends_in_the_middle_leaves_no_half_chunk(tmp_path, undistur
         [sys.executable, "-c", code, str(store), str(HERE)],
         env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert "File too large; 0 of 2 blocks are finished" in done.stdout, done.stdout + done.stderr
-    assert not list(store.rglob("*.partial"))
+    assert "File too large; 0 of 2 batches are finished" in done.stdout, done.stdout + done.stderr
+    assert not list(store.rglob("*.partial")) + list(store.rglob(".*.partial"))
     fill(store)
     whole = tmp_path / "whole.zarr"
-    sweep(SWEEP, store=whole, block_rows=264)
+    sweep(SWEEP, store=whole, batch_rows=264)
     assert files(store) == files(whole)
 
 
 def test_two_processes_do_not_fill_one_store(tmp_path):
     layout = Layout(SWEEP)
-    store = Store.at(tmp_path / "r.zarr", layout, BLOCK_ROWS)
+    store = Store.at(tmp_path / "r.zarr", layout, BATCH_ROWS)
     with store.session("one"), pytest.raises(ScenarioError, match="is being filled by another process"):
         fill(store.path)
+    code = "import sys; from killed_sweep import fill; from migkit import ScenarioError\n"
+    code += "try: fill(sys.argv[1])\nexcept ScenarioError as error: print(error)"
+    command = [sys.executable, "-c", code, str(store.path)]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    with store.session("one"):
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.endswith("is being filled by another process: wait for it, or give another name.\n")
+
+
+def test_the_lock_is_released_by_a_process_that_is_killed(tmp_path):
+    code = (
+        "import os, signal, sys; from killed_sweep import SWEEP, BATCH_ROWS; from pathlib import Path\n"
+        "from migkit.run.grid import Layout; from migkit.run.store import Store\n"
+        "store = Store.at(Path(sys.argv[1]), Layout(SWEEP), BATCH_ROWS)\n"
+        "with store.session('one'): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])}
+    command = [sys.executable, "-c", code, str(tmp_path / "r.zarr")]
+    assert subprocess.run(command, env=environment, check=False, timeout=120).returncode == -signal.SIGKILL
+    with Store.at(tmp_path / "r.zarr", Layout(SWEEP)).session("two") as missing:
+        assert missing
+
+
+def test_threads_of_one_process_open_one_new_store_at_once(tmp_path):
+    layout, ready = Layout(SWEEP), threading.Barrier(8)
+
+    def opened(_):
+        ready.wait()
+        return Store.at(tmp_path / "r.zarr", layout, BATCH_ROWS).batches
+
+    with ThreadPoolExecutor(8) as pool:
+        (batches,) = set(pool.map(opened, range(8)))
+    assert [path.name for path in tmp_path.iterdir()] == ["r.zarr"]
+    assert open_sweep(tmp_path / "r.zarr").attrs["migrations_missing"] == layout.migrations
+    assert sum(map(batches.rows, batches)) == layout.migrations
+
+
+def test_only_temporary_files_of_a_store_are_removed(tmp_path):
+    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BATCH_ROWS)
+    own = [".c.0.0.0.0.0123456789abcdef.partial"]
+    others = ["notes.partial", "c.9.9.9.9.partial", ".c.0.0.0.0.0123456789abcdef.partial.txt"]
+    for name in own + others:
+        (store.path / "culprit" / name).touch()
+    (store.path / "notes.partial").touch()
+    zarrs = store.path / "sessions" / f"zarr.{'0' * 32}.partial"
+    zarrs.touch()
+    with store.session("one"):
+        pass
+    left = {path.name for path in (store.path / "culprit").iterdir()}
+    assert left == {"zarr.json", *others}
+    assert (store.path / "notes.partial").exists()
+    assert not zarrs.exists()
+
+
+def test_the_lock_file_is_unknown_to_zarr(undisturbed):
+    import zarr
+
+    members = dict(zarr.open_group(undisturbed, mode="r").members(max_depth=None))  # warns of files it does not know
+    assert "outcome" in members
+    assert (undisturbed / "outcome" / ".lock").exists()
+
+
+def test_resumed_stores_are_logged(tmp_path, caplog):
+    import logging
+
+    layout = Layout(SWEEP)
+    store = Store.at(tmp_path / "r.zarr", layout, 200)
+    batch = store.missing()[0]
+    store.write(batch, layout.run(store.batches.places(batch)))
+    with caplog.at_level(logging.INFO, logger="migkit"):
+        fill(store.path)
+        fill(store.path)
+    resumed, finished = (record.getMessage() for record in caplog.records if "skipped" in record.getMessage())
+    assert resumed == f"{store.path}: resumed, 1 of {len(store.batches)} batches are skipped: they are finished"
+    assert finished == f"{store.path}: all {len(store.batches)} batches are skipped: they are finished"
 
 
 COUNT = '"devices.0.count" = [1, 3]\n'
@@ -275,17 +354,82 @@ def test_the_same_sweep_written_otherwise_is_the_same(undisturbed):
     assert sweep(Sweep.from_toml(text), store=undisturbed).attrs["migrations_missing"] == 0
 
 
+def with_attribute(store, name, value):
+    root = json.loads((store / "zarr.json").read_text())
+    root["attributes"][name] = value
+    (store / "zarr.json").write_text(json.dumps(root))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("migkit_version", "0.0.9", "was begun with migkit 0.0.9"), ("model_sha256", "0", "other kernels")],
+    [
+        ("migkit_version", "0.0.9", r"was begun with migkit 0\.0\.9"),
+        ("model_version", "0", r"is not finished and was begun by another model \(0, and this is \d+\)"),
+    ],
 )
 def test_results_of_two_models_do_not_mix(tmp_path, name, value, words):
-    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BLOCK_ROWS)
-    root = json.loads((store.path / "zarr.json").read_text())
-    root["attributes"][name] = value
-    (store.path / "zarr.json").write_text(json.dumps(root))
+    store = Store.at(tmp_path / "r.zarr", Layout(SWEEP), BATCH_ROWS)
+    with_attribute(store.path, name, value)
     with pytest.raises(ScenarioError, match=words):
         fill(store.path)
+    assert open_sweep(store.path).attrs["migrations_missing"] == store.layout.migrations
+
+
+def never_computed(monkeypatch):
+    monkeypatch.setattr(Layout, "run", lambda *_: pytest.fail("computed something"))
+
+
+def test_a_finished_store_of_another_model_is_opened(tmp_path, undisturbed, monkeypatch):
+    store = tmp_path / "r.zarr"
+    shutil.copytree(undisturbed, store)
+    with_attribute(store, "model_version", "0")
+    before = every_file(store)
+    never_computed(monkeypatch)
+    assert fill(store).attrs["model_version"] == "0"
+    assert every_file(store) == before
+
+
+@pytest.fixture
+def stores_of_fbfe521(tmp_path):
+    """Stores that the last commit without model versions has written, a finished one and one without a batch."""
+    shutil.unpack_archive(HERE / "data" / "stores-fbfe521.zip", tmp_path)
+    return tmp_path / "finished.zarr", tmp_path / "unfinished.zarr"
+
+
+def test_stores_without_a_model_version(stores_of_fbfe521, monkeypatch):
+    finished, unfinished = stores_of_fbfe521
+    opened = open_sweep(finished)
+    assert opened.attrs["migrations_missing"] == 0
+    described = Sweep.from_toml(opened.attrs["sweep"])
+    computed = sweep(described)
+    with monkeypatch.context() as patch:
+        never_computed(patch)
+        before = every_file(finished)
+        returned = sweep(described, store=finished)
+        assert every_file(finished) == before
+        with pytest.raises(ScenarioError, match="was begun by another model: it can still be opened") as told:
+            sweep(described, store=unfinished)
+    assert str(told.value).count("\n") == 0
+    assert open_sweep(unfinished).attrs["migrations_missing"] == 4
+    assert [variable.name for variable in VARIABLES] == list(returned.data_vars)
+    for name in returned.variables:
+        np.testing.assert_array_equal(returned[name], computed[name], name)
+    assert returned["outcome"].dims == computed["outcome"].dims
+    other = described.model_copy(update={"seed": 1})
+    with pytest.raises(ScenarioError, match="holds another sweep: seed is 0 there and 1 here"):
+        sweep(other, store=finished)
+
+
+def test_a_new_field_with_its_default_is_no_other_sweep(tmp_path, undisturbed, monkeypatch):
+    store = tmp_path / "r.zarr"
+    shutil.copytree(undisturbed, store)
+    text = open_sweep(store).attrs["sweep"]
+    assert "time_limit" in text
+    assert 'policy = "' not in text  # of the scenario: not set, so not written, as a field that did not exist
+    with_attribute(store, "sweep", text.replace('name = ""\n', "", 1))
+    with_attribute(store, "sweep_sha256", "that of a description without the field name")
+    never_computed(monkeypatch)
+    assert fill(store).attrs["migrations_missing"] == 0
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch], ids=["folder", "file"])
@@ -298,7 +442,7 @@ def test_something_else_is_not_overwritten(tmp_path, make):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak from")
-def test_memory_is_that_of_the_blocks(tmp_path):
+def test_memory_is_that_of_the_batches(tmp_path):
     """Eight times the migrations, the same peak."""
     code = """
 import sys
@@ -307,7 +451,7 @@ scenario = Scenario(guest=Guest(ram="64 MiB", regions=[Region(size="1 MiB")]), l
 rates = {"linspace": ["1 MB/s", "2 MB/s", 100]}
 links = {"linspace": ["1 Gbit/s", "9 Gbit/s", int(sys.argv[2])]}
 sweep(Sweep(scenario=scenario, axes={"link.bandwidth": links, "guest.regions.0.write_rate": rates}), store=sys.argv[1],
-      block_rows=8192)
+      batch_rows=8192)
 # not ru_maxrss: a process begins with that of the one that started it
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """

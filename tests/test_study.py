@@ -186,14 +186,14 @@ def test_interrupted_sweep_goes_on(tmp_path):
     """What an interrupted run left is used; the result is that of a run in memory."""
     experiment = study.experiments(4)["band"]
     begun = Sweep(scenario=experiment.scenario, axes=experiment.axes)
-    left = Store.at(tmp_path / "band.sweep.zarr", Layout(begun), chunk_rows=7)
-    block = left.missing()[0]
-    rows = np.array(np.unravel_index(np.arange(32).reshape(2, 4, 4)[left.chunks.region(block)].ravel(), (2, 4, 4)))
-    left.write(block, left.layout.run(rows))
+    left = Store.at(tmp_path / "band.sweep.zarr", Layout(begun), batch_rows=7)
+    batch = left.missing()[0]
+    rows = np.array(np.unravel_index(np.arange(32).reshape(2, 4, 4)[left.batches.region(batch)].ravel(), (2, 4, 4)))
+    left.write(batch, left.layout.run(rows))
     before = len(left.missing())
     found = study.run(experiment, folder=tmp_path)
     (session,) = json.loads(found.attrs["sessions"])
-    assert (session["blocks_missing"], session["blocks"]) == (before, before)
+    assert (session["batches_missing"], session["batches"]) == (before, before)
     alone = study.run(experiment)
     for name in alone.data_vars:
         np.testing.assert_array_equal(found[name].values, alone[name].values, err_msg=name)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from migkit import kernels
 from migkit.results import SWEEP_VARIABLES, sentence, to_frame
 from migkit.run.many import sweep
 from migkit.run.simulate import simulate
@@ -63,9 +62,9 @@ def test_attributes_say_how_it_was_made(swept):
     assert Scenario.from_toml(swept.attrs["description"]) == BASE
 
 
-@pytest.mark.parametrize("block_rows", [1, 5, 12])
-def test_blocks_change_no_bit(swept, block_rows):
-    xr.testing.assert_identical(swept, sweep(BASE, AXES, block_rows=block_rows))
+@pytest.mark.parametrize("batch_rows", [1, 5, 12])
+def test_batches_change_no_bit(swept, batch_rows):
+    xr.testing.assert_identical(swept, sweep(BASE, AXES, batch_rows=batch_rows))
 
 
 @pytest.mark.parametrize("engine", ["expected", "bitmap"])
@@ -142,7 +141,7 @@ REFUSED = {
     "engine": ({"link.rtt": ["1 ms"]}, {"engine": "bitmp"}, 'did you mean "bitmap"'),
     "threads": ({"link.rtt": ["1 ms"]}, {"threads": 0}, "threads = 0 must be a whole number of 1 or more"),
     "too many threads": ({"link.rtt": ["1 ms"]}, {"threads": 100_000}, "more than Numba was started with"),
-    "block_rows": ({"link.rtt": ["1 ms"]}, {"block_rows": 0}, "1 or more"),
+    "batch_rows": ({"link.rtt": ["1 ms"]}, {"batch_rows": 0}, "1 or more"),
     "seed": ({"link.rtt": ["1 ms"]}, {"seed": "x"}, 'seed = "x"'),
 }
 

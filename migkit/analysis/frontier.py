@@ -12,7 +12,7 @@ import numpy as np
 from migkit import results
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.intervals import sample_quantile
-from migkit.kernels.parameters import Outputs
+from migkit.kernels.state import Reports
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.grid import Layout
@@ -259,8 +259,7 @@ def _computed(
 
     A case is a point of the other axes, or one of its replicates.
     """
-    from tqdm.auto import tqdm
-
+    from migkit.run.progress import progress_bar
     from migkit.run.threads import on_threads
 
     place = layout.dims.index(_coordinate(layout, axis))
@@ -274,7 +273,7 @@ def _computed(
     ]
     size = BATCH_ROWS[layout.sweep.engine]
 
-    def batches(cases: np.ndarray, nodes: np.ndarray) -> Iterator[tuple[np.ndarray, Outputs]]:
+    def batches(cases: np.ndarray, nodes: np.ndarray) -> Iterator[tuple[np.ndarray, Reports]]:
         for start in range(0, len(cases), size):
             rows = slice(start, start + size)
             where = np.unravel_index(cases[rows], shape or (1,))[: len(shape)]
@@ -285,11 +284,11 @@ def _computed(
         found = []
         with contextlib.closing(on_threads(layout, batches(cases, nodes), threads)) as computed:
             for batch in computed:
-                found.append(batch.outcome.astype(np.int8))
-                bar.update(len(batch.outcome))
+                found.append(batch.migrations["outcome"].astype(np.int8))
+                advance(len(batch.migrations))
         return np.concatenate(found)
 
-    with tqdm(unit="migration", unit_scale=True, desc="frontier", disable=not progress) as bar:
+    with progress_bar(progress, "frontier") as advance:
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)
 
 

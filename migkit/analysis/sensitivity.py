@@ -13,7 +13,8 @@ from migkit.results import Outcome
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_POINTS, Range
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.rows import columns
+from migkit.scenario.policy import own_functions
+from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario
 
 if TYPE_CHECKING:
@@ -218,16 +219,16 @@ def _computed(
     """Outcome and times of all scenarios."""
     import itertools
 
-    from tqdm.auto import tqdm
+    from migkit.kernels import drivers
+    from migkit.run.progress import announce_compilation, progress_bar
 
-    from migkit import kernels
-
+    announce_compilation()
     batches = []
-    with tqdm(total=total, unit="migration", desc="sensitivity", disable=not progress) as bar:
+    with progress_bar(progress, "sensitivity", total) as advance:
         while batch := list(itertools.islice(scenarios, BATCH_ROWS)):
-            table = results.values(kernels.run(columns(batch), engine, seed))
+            table = results.values(drivers.run(records(batch), engine, seed, own=own_functions(batch[0])))
             batches.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
-            bar.update(len(batch))
+            advance(len(batch))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import gc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,17 +58,6 @@ def explore(scenario: Scenario) -> Explorer:
         import ipywidgets  # noqa: F401  (the message below is for this import only)
     except ImportError:
         raise ImportError('migkit.explore needs ipywidgets: pip install "migkit[notebook]"') from None
-    from migkit.explorer.compiling import told_when_compiling
     from migkit.explorer.widget import Explorer
 
-    with told_when_compiling():
-        explorer = Explorer(scenario)
-    _spare_what_is_loaded()
-    return explorer
-
-
-@functools.cache
-def _spare_what_is_loaded() -> None:
-    # Searching the 200,000 objects of the libraries for garbage takes 0.2 s, now and then in the middle of a move.
-    gc.collect()
-    gc.freeze()
+    return Explorer(scenario)

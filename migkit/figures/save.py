@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from migkit.run.whole_file import whole_file
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -76,8 +78,10 @@ def save_figure(figure: Figure, stem: Path, notes: dict[str, Any]) -> list[Path]
     written = []
     for suffix, metadata in _METADATA.items():
         path = stem.with_name(f"{stem.name}.{suffix}")
-        figure.savefig(path, metadata=metadata)
+        with whole_file(path) as file:
+            figure.savefig(file, format=suffix, metadata=metadata)
         written.append(path)
     path = stem.with_name(f"{stem.name}.json")
-    path.write_text(json.dumps(notes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with whole_file(path) as file:
+        file.write((json.dumps(notes, indent=2, sort_keys=True) + "\n").encode())
     return [*written, path]

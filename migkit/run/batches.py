@@ -1,82 +1,92 @@
-"""Blocks of a sweep: what is computed, written and, after an interruption, found again as one piece."""
+"""Batches of a sweep: migrations that are computed, written and, after an interruption, found again together."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Block", "Chunks"]
+__all__ = ["Batch", "Batches"]
 
-Block = tuple[int, ...]
-"""Number of a block along every dimension."""
+Batch = tuple[int, ...]
+"""Number of a batch along every dimension."""
 
 
-class Chunks(NamedTuple):
-    """A grid of `shape` in blocks of `chunk`; the last block along a dimension may be shorter.
+@dataclass(frozen=True)
+class Batches:
+    """A grid cut into batches of equal lengths; the last batch along a dimension may be shorter.
+
+    Iterating gives all batches, the last dimension fastest; ``len`` is their number.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Length of the grid along every dimension, each 1 or more.
+    lengths : tuple of int
+        Length of a batch along every dimension, each 1 or more.
 
     Examples
     --------
-    >>> chunks = Chunks.of((9, 2, 110, 110), 65536)
-    >>> chunks.chunk, chunks.count
+    >>> batches = Batches.of((9, 2, 110, 110), 65536)
+    >>> batches.lengths, len(batches)
     ((2, 2, 110, 110), 5)
     """
 
     shape: tuple[int, ...]
-    chunk: tuple[int, ...]
+    lengths: tuple[int, ...]
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], most: int) -> Chunks:
-        """Blocks of about `most` places: whole along the last dimensions, even parts along the first of the others."""
-        chunk = [1] * len(shape)
-        room = most
+    def of(cls, shape: tuple[int, ...], rows: int) -> Batches:
+        """Cut a grid into batches of at most `rows` migrations (a row is one migration).
+
+        A batch is whole along the last dimensions, has an even part of the one before them, and one place along those
+        before that.
+        """
+        lengths = [1] * len(shape)
+        room = rows
         for axis in reversed(range(len(shape))):
             parts = math.ceil(shape[axis] / max(1, room))
-            chunk[axis] = math.ceil(shape[axis] / parts)
-            room //= chunk[axis]
+            lengths[axis] = math.ceil(shape[axis] / parts)
+            room //= lengths[axis]
             if parts > 1:
                 break
-        return cls(tuple(shape), tuple(chunk))
+        return cls(tuple(shape), tuple(lengths))
 
     @property
-    def grid(self) -> tuple[int, ...]:
-        """Blocks along every dimension."""
-        return tuple(math.ceil(size / part) for size, part in zip(self.shape, self.chunk, strict=True))
+    def _counts(self) -> tuple[int, ...]:
+        return tuple(math.ceil(size / length) for size, length in zip(self.shape, self.lengths, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self._counts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return itertools.product(*map(range, self._counts))
 
     @property
-    def count(self) -> int:
-        """Blocks in all."""
-        return math.prod(self.grid)
+    def most_rows(self) -> int:
+        """Migrations of the largest batch."""
+        return self.rows((0,) * len(self.shape))
 
-    @property
-    def most(self) -> int:
-        """Migrations of the largest block."""
-        return self.size((0,) * len(self.shape))
-
-    def blocks(self) -> Iterator[Block]:
-        """All blocks, the last dimension fastest."""
-        return itertools.product(*map(range, self.grid))
-
-    def region(self, block: Block) -> tuple[slice, ...]:
-        """What a block covers."""
+    def region(self, batch: Batch) -> tuple[slice, ...]:
+        """The part of the grid that a batch covers."""
         return tuple(
-            slice(number * part, min(size, (number + 1) * part))
-            for number, part, size in zip(block, self.chunk, self.shape, strict=True)
+            slice(number * length, min(size, (number + 1) * length))
+            for number, length, size in zip(batch, self.lengths, self.shape, strict=True)
         )
 
-    def lengths(self, block: Block) -> tuple[int, ...]:
-        """How long a block is along every dimension."""
-        return tuple(part.stop - part.start for part in self.region(block))
+    def shape_of(self, batch: Batch) -> tuple[int, ...]:
+        """Length of a batch along every dimension."""
+        return tuple(part.stop - part.start for part in self.region(batch))
 
-    def size(self, block: Block) -> int:
-        """Migrations of a block."""
-        return math.prod(self.lengths(block))
+    def rows(self, batch: Batch) -> int:
+        """Migrations of a batch."""
+        return math.prod(self.shape_of(batch))
 
-    def places(self, block: Block) -> np.ndarray:
-        """Place along every dimension (dimensions, migrations) of the migrations of a block, the last one fastest."""
-        region = self.region(block)
+    def places(self, batch: Batch) -> np.ndarray:
+        """Place along every dimension (dimensions, migrations) of the migrations of a batch, the last one fastest."""
+        region = self.region(batch)
         lines = np.meshgrid(*(np.arange(part.start, part.stop) for part in region), indexing="ij")
         return np.array([line.ravel() for line in lines])

@@ -1,4 +1,4 @@
-"""The blocks of a sweep on a Dask cluster: each worker computes blocks and writes its own regions of the store."""
+"""The batches of a sweep on a Dask cluster: the workers compute batches and write them to the store themselves."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from migkit.run.batches import Block
+from migkit.run.batches import Batch
 from migkit.run.store import Store
-from migkit.run.threads import compute_block
+from migkit.run.threads import compute_batch
 from migkit.scenario.errors import ClusterLost, ScenarioError
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["connected", "on_cluster"]
 
-BLOCKS_A_WORKER = 4
-"""Blocks that are waiting or running for every thread of the cluster."""
+BATCHES_PER_THREAD = 4
+"""Batches that are waiting or running for every thread of the cluster."""
 
 
 def connected(address: str) -> Client:
@@ -31,7 +31,7 @@ def connected(address: str) -> Client:
     Raises
     ------
     ScenarioError
-        If Dask is not installed, or nobody answers at the address.
+        If Dask is not installed, or no scheduler answers at the address.
     """
     try:
         from distributed import Client
@@ -45,28 +45,28 @@ def connected(address: str) -> Client:
         ) from None
 
 
-def on_cluster(store: Store, blocks: list[Block], client: Any, advance: Callable[[int], object]) -> None:
-    """Compute blocks on the workers of a cluster, which share the store's file system.
+def on_cluster(store: Store, batches: list[Batch], client: Any, advance: Callable[[int], object]) -> None:
+    """Compute batches on the workers of a cluster, which share the store's file system.
 
-    A block of a worker that is lost is computed by another one; writing it twice writes the same bytes.
+    A batch of a worker that is lost is computed by another one; writing it twice writes the same bytes.
 
     Parameters
     ----------
     store : Store
-        Where they go; its path must mean the same folder on every worker.
-    blocks : list of Block
-        What is missing.
+        Where the results go; its path must name the same folder on every worker.
+    batches : list of Batch
+        What to compute.
     client : distributed.Client
         The cluster.
     advance : callable
-        Told the number of migrations of each block that is finished.
+        Called with the number of migrations of each batch that is finished.
 
     Raises
     ------
     ScenarioError
         If there are no workers.
     ClusterLost
-        If they are lost on the way.
+        If the workers or the scheduler are lost before all batches are computed.
     """
     from distributed import KilledWorker, as_completed
     from distributed.comm import CommClosedError
@@ -74,23 +74,23 @@ def on_cluster(store: Store, blocks: list[Block], client: Any, advance: Callable
     threads = sum(client.nthreads().values())
     if not threads:
         raise ScenarioError("has no workers: start some with dask worker", "the cluster", client.scheduler.address)
-    if not blocks:
+    if not batches:
         return
     everywhere = client.scatter(store, broadcast=True, hash=False)
-    waiting = iter(blocks)
+    waiting = iter(batches)
 
-    def submitted(block: Block) -> Any:
-        return client.submit(compute_block, everywhere, block, pure=False, retries=2)
+    def submitted(batch: Batch) -> Any:
+        return client.submit(compute_batch, everywhere, batch, pure=False, retries=2)
 
-    first = [submitted(block) for block in itertools.islice(waiting, BLOCKS_A_WORKER * threads)]
+    first = [submitted(batch) for batch in itertools.islice(waiting, BATCHES_PER_THREAD * threads)]
     running = as_completed(first, loop=client.loop)
     try:
         for future in running:
             if future.status == "cancelled":
                 raise ClusterLost("the scheduler is gone")
             advance(future.result())
-            if (block := next(waiting, None)) is not None:
-                running.add(submitted(block))
+            if (batch := next(waiting, None)) is not None:
+                running.add(submitted(batch))
     except (KilledWorker, CommClosedError) as error:
         raise ClusterLost(f"the cluster lost too many workers ({type(error).__name__})") from error
     finally:

@@ -1,15 +1,18 @@
-"""Results for other programs: tidy tables and netCDF, each with a note of how it was made."""
+"""Results for other programs: tidy tables and netCDF, each with its provenance."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from migkit.results import to_frame
-from migkit.run.batches import Chunks
+from migkit.run.batches import Batches
 from migkit.run.store import open_sweep
+from migkit.run.whole_file import whole_file
 from migkit.scenario.errors import ScenarioError, choices
 
 if TYPE_CHECKING:
@@ -19,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["FORMATS", "export", "frames", "write_json_lines"]
 
 FORMATS = (".parquet", ".csv", ".jsonl", ".nc")
-"""By the end of the file's name: Parquet, CSV, JSON Lines, netCDF."""
+"""Parquet, CSV, JSON Lines, netCDF, by the suffix of the file's name."""
 ROWS = 65536
 """Migrations in memory at once."""
 
 
 def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]:
-    """The tidy table in parts, in the order of the dimensions.
+    """Give the tidy table in parts, in the order of the dimensions.
 
     Parameters
     ----------
@@ -38,30 +41,30 @@ def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]
     if not dims:
         yield to_frame(dataset, devices)
         return
-    chunks = Chunks.of(dataset["outcome"].shape, ROWS)
-    for block in chunks.blocks():
-        yield to_frame(dataset.isel(dict(zip(dims, chunks.region(block), strict=True))).load(), devices)
+    batches = Batches.of(dataset["outcome"].shape, ROWS)
+    for batch in batches:
+        yield to_frame(dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load(), devices)
 
 
 def write_json_lines(dataset: xr.Dataset, file: TextIO, devices: bool = False) -> None:
-    """Write one JSON object a migration; what never happened is null."""
+    """Write one JSON object per migration; null stands for never."""
     for frame in frames(dataset, devices):
         frame.to_json(file, orient="records", lines=True, double_precision=15)
 
 
 def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = False) -> Path:
-    """Write results as a table or as netCDF.
+    """Write results as a table or as netCDF, whole or not at all.
 
     Parameters
     ----------
     source : xarray.Dataset, str or path
         A Dataset of :func:`migkit.sweep`, or a store that holds one.
     path : str or path
-        A name that ends in ``.parquet``, ``.csv``, ``.jsonl`` (tidy, one row a migration) or ``.nc`` (netCDF, with all
-        dimensions). Parquet and netCDF hold the attributes of the Dataset, which say how it was made; beside a CSV or
-        JSON Lines file they are written to ``NAME.provenance.json``.
-    devices : bool, optional
-        One row a migration and device.
+        A name that ends in ``.parquet``, ``.csv``, ``.jsonl`` (tidy, one row per migration) or ``.nc`` (netCDF, with
+        all dimensions). Parquet and netCDF hold the attributes of the Dataset, which say how it was made; those of a
+        CSV or JSON Lines file are written to ``NAME.provenance.json`` beside it.
+    devices : bool, default False
+        One row per migration and device.
 
     Returns
     -------
@@ -71,7 +74,9 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
     Raises
     ------
     ScenarioError
-        If the name ends in none of these, if netCDF is asked for and its library is missing, or if there is no store.
+        If the name ends in none of these, if the library for netCDF is missing, or if there is no store.
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
@@ -89,28 +94,26 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
         raise ScenarioError("is for tables: netCDF has a dimension for the devices", "devices", True)
     dataset = open_sweep(source) if isinstance(source, str | Path) else source
     notes = {name: value.item() if hasattr(value, "item") else value for name, value in dataset.attrs.items()}
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(whole_file(path))
+        if path.suffix in (".csv", ".jsonl"):  # takes its name before the table does
+            beside = stack.enter_context(whole_file(path.with_name(f"{path.name}.provenance.json")))
+            beside.write((json.dumps(notes, indent=2) + "\n").encode())
         if path.suffix == ".parquet":
-            _parquet(dataset, unfinished, devices, notes)
+            _write_parquet(dataset, file, devices, notes)
         elif path.suffix == ".nc":
-            _netcdf(dataset, unfinished)
+            _write_netcdf(dataset, file)
         else:
-            with unfinished.open("w", encoding="utf-8", newline="") as file:
+            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
                 if path.suffix == ".csv":
                     for number, frame in enumerate(frames(dataset, devices)):
-                        frame.to_csv(file, index=False, header=number == 0)
+                        frame.to_csv(text, index=False, header=number == 0)
                 else:
-                    write_json_lines(dataset, file, devices)
-            beside = path.with_name(f"{path.name}.provenance.json")
-            beside.write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                    write_json_lines(dataset, text, devices)
     return path
 
 
-def _parquet(dataset: xr.Dataset, path: Path, devices: bool, notes: dict[str, Any]) -> None:
+def _write_parquet(dataset: xr.Dataset, file: BinaryIO, devices: bool, notes: dict[str, Any]) -> None:
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -127,17 +130,96 @@ def _parquet(dataset: xr.Dataset, path: Path, devices: bool, notes: dict[str, An
             table = table.cast(schema)
             if writer is None:
                 metadata = {**(schema.metadata or {}), b"migkit": json.dumps(notes).encode()}
-                writer = pq.ParquetWriter(path, schema.with_metadata(metadata))
+                writer = pq.ParquetWriter(file, schema.with_metadata(metadata))
             writer.write_table(table.replace_schema_metadata(writer.schema.metadata))
     finally:
         if writer is not None:
             writer.close()
 
 
-def _netcdf(dataset: xr.Dataset, path: Path) -> None:
+def _write_netcdf(dataset: xr.Dataset, file: BinaryIO) -> None:
     try:
-        import h5netcdf  # noqa: F401
+        import h5netcdf
         import h5py  # noqa: F401
     except ImportError:
         raise ScenarioError("needs h5netcdf: pip install 'migkit[netcdf]'", "netCDF") from None
-    dataset.to_netcdf(path, engine="h5netcdf")
+    from xarray.backends import H5NetCDFStore
+
+    hdf5 = _FileForHdf5(file)
+    try:
+        with h5netcdf.File(hdf5, mode="w") as written:
+            dataset.dump_to_store(H5NetCDFStore(written))
+    except Exception:
+        if hdf5.error is None:
+            raise
+    finally:
+        hdf5.abandoned = True
+    if hdf5.error is not None:
+        raise hdf5.error
+
+
+class _FileForHdf5(io.RawIOBase):
+    """A file that HDF5 never sees fail: a failed write, or a file closed too early, crashes the process.
+
+    Attributes
+    ----------
+    error : OSError or None
+        The first error. Nothing is written after it.
+    abandoned : bool
+        Whether nothing is to be written any more: HDF5 may hold the file longer than an exception lets it be open.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self.abandoned = False
+        self._file = file
+        self._position = self._size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self._try(lambda: self._file.read(len(view))) or bytes(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self._try(lambda: self._file.write(data))
+        self._position += size
+        self._size = max(self._size, self._position)
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        self._size = self._position if size is None else size
+        self._try(lambda: self._file.truncate(self._size))
+        return self._size
+
+    def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, act: Callable[[], Any]) -> Any:
+        """Act at the position; None if nothing is to be done any more."""
+        if self.error is not None or self.abandoned:
+            return None
+        try:
+            self._file.seek(self._position)
+            return act()
+        except OSError as error:
+            self.error = error
+            return None

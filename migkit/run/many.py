@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
-from migkit.kernels.parameters import Outputs
+from migkit.kernels.state import Reports
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
-from migkit.run.simulate import check_whole_number
+from migkit.run.progress import progress_bar
+from migkit.run.simulate import check_whole_number, numba_threads
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
 from migkit.scenario.scenario import Scenario
 
@@ -22,74 +23,81 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-    from migkit.run.batches import Block
+    from migkit.run.batches import Batch
     from migkit.run.store import Store
 
-__all__ = ["sweep"]
+__all__ = ["checked_threads", "sweep"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def sweep(
-    scenario: Scenario | Sweep,
+    scenario: Scenario | Sweep | Mapping[str, Any],
     axes: Mapping[str, Any] | None = None,
-    engine: str = "expected",
-    seed: int = 0,
+    engine: str | None = None,
+    seed: int | None = None,
     threads: int | None = None,
     progress: bool = False,
     *,
     store: str | Path | None = None,
     dask: Client | str | None = None,
     names: Mapping[str, str] | None = None,
-    block_rows: int | None = None,
+    batch_rows: int | None = None,
 ) -> xr.Dataset:
     """Simulate every combination of axis values.
 
     Parameters
     ----------
-    scenario : Scenario or Sweep
-        What all migrations share; or the whole description, and then neither `axes` nor `engine` nor `seed`.
+    scenario : Scenario, mapping or Sweep
+        What all migrations share, as a scenario or as its fields by name; or the whole description of the sweep, and
+        then `axes`, `engine` and `seed` must not be given.
     axes : mapping
         Values by the dotted path of a field of the scenario, written as in a scenario: text with units
         (``"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]``), plain numbers for counts, words for policies; rules for
         values, and fields that move together, as :class:`migkit.Sweep` takes them.
         The path ``"replicate"`` takes whole numbers and repeats each migration with its own random draws.
-    engine : {"expected", "bitmap"}, optional
+    engine : {"expected", "bitmap"}, default "expected"
         RAM as expected values or as a page-exact bitmap.
-    seed : int, optional
-        Root seed of the random draws. A draw does not depend on the place in the grid: migrations with
-        the same replicate share theirs, so that differences between them are those of the axes.
+    seed : int, default 0
+        Root seed of the random draws, 0 or more. A draw does not depend on the place in the grid: migrations with the
+        same replicate share theirs, so that differences between them are those of the axes.
     threads : int, optional
-        Threads to compute on; by default all that Numba has.
-    progress : bool, optional
+        Threads that compute, 1 or more; by default all that Numba has.
+    progress : bool, default False
         Show a progress bar with the time left.
     store : str or path, optional
-        Write the results to this Zarr store, block by block, and go on with what is missing if it is there already.
-        Memory holds a few blocks at a time.
+        Write the results to this Zarr store, batch by batch. If it exists, what is missing is computed; a finished one
+        is opened, whichever model computed it. Memory holds a few batches at a time.
     dask : distributed.Client or str, optional
         Compute on this cluster (or that of the scheduler at this address), whose workers write to the `store`
         themselves and must see it under the same path.
     names : mapping of str to str, optional
         Dimension by path. By default a dimension has the path of its field for a name; a mapping of one field in `axes`
         gives it another one too, such as ``"bandwidth": {"link.bandwidth": [...]}``.
-    block_rows : int, optional
-        Migrations computed as one block, or held by a chunk of a new store. Changes memory, the steps of the progress
-        bar and the size of the store's files, and nothing else.
+    batch_rows : int, optional
+        Most migrations of a batch, 1 or more: of what is computed together and, in a new store, of a Zarr chunk.
+        Changes memory, the steps of the progress bar and the size of the store's files, and nothing else.
 
     Returns
     -------
     xarray.Dataset
         The variables of :data:`migkit.results.SWEEP_VARIABLES` with one dimension per axis, in the order of
         `axes`; coordinates in SI units (``units`` in their attributes) or words. ``device_present`` tells
-        which devices take part where an axis changes their number. Attributes say how it was made.
-        With a `store`, what :func:`migkit.open_sweep` gives.
+        which devices take part where an axis changes their number. The attributes say how it was made.
+        With a `store`, what :func:`migkit.open_sweep` returns.
 
     Raises
     ------
     ScenarioError
         If an axis is unknown, empty, has a value twice or one that the field refuses, if any combination of values
         makes no possible migration, if the results do not fit into memory, if another argument makes no sense, or if
-        the `store` holds another sweep. Nothing is computed then.
+        the `store` holds another sweep, was begun by another model or is being filled by another process. Nothing is
+        computed then.
     Unfinished
-        If the disk is full or the cluster is lost; says what the `store` keeps. So does a KeyboardInterrupt's note.
+        If the disk is full or the cluster is lost; says what the `store` keeps. A KeyboardInterrupt has a note that
+        says the same.
+    OSError
+        If the `store` cannot be created.
 
     Examples
     --------
@@ -100,65 +108,102 @@ def sweep(
     ('limit', 'qemu')
     """
     if isinstance(scenario, Sweep):
-        if axes is not None:
-            raise ScenarioError("are part of the description: give a scenario and axes, or a description alone", "axes")
+        _refuse_beside_description(axes=axes, engine=engine, seed=seed)
         described = scenario
     else:
         if not isinstance(axes, Mapping) or not axes:
             raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
-        described = Sweep(scenario=scenario, axes=axes, engine=engine, seed=seed)
-    if block_rows is not None:
-        block_rows = check_whole_number("block_rows", block_rows, least=1)
+        given = {"engine": engine, "seed": seed}
+        described = Sweep(
+            scenario=scenario, axes=axes, **{name: value for name, value in given.items() if value is not None}
+        )
+    if batch_rows is not None:
+        batch_rows = check_whole_number("batch_rows", batch_rows, least=1)
     if dask is not None and store is None:
         raise ScenarioError("is missing: the workers of a cluster write to it", "store")
     threads = checked_threads(threads)
     layout = Layout(described, names)
     if store is not None:
-        return _stored(layout, Path(store), threads, dask, progress, block_rows)
-    outputs = _computed(layout, threads, progress, block_rows)
-    return _labelled(layout, outputs)
+        return _stored(layout, Path(store), threads, dask, progress, batch_rows)
+    return _in_memory(layout, threads, progress, batch_rows)
 
 
-def _labelled(layout: Layout, outputs: Outputs) -> xr.Dataset:
-    """Columns in memory as a Dataset."""
-    coords = layout.coordinates()
-    sizes = {dim: coords[dim][1:] for dim in layout.dims}
-    dataset = results.to_dataset(outputs, sizes, layout.devices, layout.notes())
-    dataset = dataset.assign_coords({name: entry for name, entry in coords.items() if name not in layout.dims})
+def _refuse_beside_description(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ScenarioError("is part of the description: give a scenario with axes, engine and seed, or a "
+                                "description alone", name)  # fmt: skip
+
+
+def checked_threads(threads: int | None) -> int:
+    """Return `threads`, or the number that Numba has for None.
+
+    Raises
+    ------
+    ScenarioError
+        If `threads` is no whole number from 1 to the number that Numba has.
+    """
+    most = numba_threads()
+    if threads is None:
+        return most
+    if check_whole_number("threads", threads, least=1) > most:
+        raise ScenarioError(f"is more than Numba was started with, {most}", "threads", threads)
+    return int(threads)
+
+
+# --- in memory -----------------------------------------------------------------------------------
+
+
+def _in_memory(layout: Layout, threads: int, progress: bool, batch_rows: int | None) -> xr.Dataset:
+    """Compute all migrations of a sweep into one Dataset."""
+    from migkit.run.threads import BATCH_PIECES, PIECE_ROWS, on_threads
+
+    total = layout.migrations
+    size = batch_rows or BATCH_PIECES * threads * PIECE_ROWS[layout.sweep.engine]
+    table = {
+        variable.name: np.empty((total, len(layout.devices)) if variable.dims else total, variable.dtype)
+        for variable in results.SWEEP_VARIABLES
+    }
+
+    def batches() -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        for start in range(0, total, size):
+            rows = np.arange(start, min(start + size, total))
+            places = np.array(np.unravel_index(rows, layout.shape))
+            yield places, {name: column[start : start + size] for name, column in table.items()}
+
+    with (
+        progress_bar(progress, "sweep", total) as advance,
+        contextlib.closing(on_threads(layout, batches(), threads, _compute)) as computed,
+    ):
+        for part in computed:
+            advance(len(part["outcome"]))
+    return _labelled(layout, table)
+
+
+def _compute(layout: Layout, places: np.ndarray, target: dict[str, np.ndarray], rows: slice) -> None:
+    """Write results in SI units to their place, on the thread that computed them: they are in its cache."""
+    for name, values in results.values(layout.run(places)).items():
+        target[name][rows] = values
+
+
+def _labelled(layout: Layout, table: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Label columns that have a row for each migration of the sweep, the last dimension fastest."""
+    import xarray as xr
+
+    from migkit.run.store import coordinates
+
+    variables = {}
+    for variable in results.SWEEP_VARIABLES:
+        column = table[variable.name]
+        values = column.reshape(*layout.shape, *column.shape[1:])
+        variables[variable.name] = ((*layout.dims, *variable.dims), values, results.attributes(variable))
+    dataset = xr.Dataset(variables, coordinates(layout), layout.notes())
     if (present := layout.present()) is not None:
         dataset["device_present"] = present
     return results.validated(dataset, "sweep")
 
 
-def checked_threads(threads: int | None) -> int:
-    """Return `threads`, or say in one sentence how many there can be; None stands for all."""
-    from numba import config
-
-    if threads is None:
-        return config.NUMBA_NUM_THREADS
-    if check_whole_number("threads", threads, least=1) > config.NUMBA_NUM_THREADS:
-        raise ScenarioError(f"is more than Numba was started with, {config.NUMBA_NUM_THREADS}", "threads", threads)
-    return int(threads)
-
-
-def _computed(layout: Layout, threads: int, progress: bool, block_rows: int | None) -> Outputs:
-    """All migrations of the sweep, computed block by block."""
-    from migkit.run.threads import BLOCK_PIECES, PIECE_ROWS, on_threads
-
-    total = layout.migrations
-    size = block_rows or BLOCK_PIECES * threads * PIECE_ROWS[layout.sweep.engine]
-    whole = layout.empty(total)
-
-    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
-        for start in range(0, total, size):
-            rows = np.arange(start, min(start + size, total))
-            places = np.array(np.unravel_index(rows, layout.shape))
-            yield places, Outputs(*(column[start : start + size] for column in whole))
-
-    with _bar(total, 0, progress) as advance, contextlib.closing(on_threads(layout, blocks(), threads)) as computed:
-        for block in computed:
-            advance(len(block.outcome))
-    return whole
+# --- on disk -------------------------------------------------------------------------------------
 
 
 def _stored(
@@ -167,58 +212,61 @@ def _stored(
     threads: int,
     dask: Client | str | None,
     progress: bool,
-    block_rows: int | None,
+    batch_rows: int | None,
 ) -> xr.Dataset:
-    """Fill the store at `path` with what is missing, and open it."""
+    """Compute what is missing in the store at `path`, and open it."""
     from migkit.run.store import Store, open_sweep
 
-    filled = Store.at(path, layout, block_rows)
+    store = Store.at(path, layout, batch_rows)
+    if not store.missing():
+        _LOG.info("%s: all %d batches are skipped: they are finished", path, len(store.batches))
+        return open_sweep(path)
     client = None
     if dask is not None:
         from migkit.run import cluster
 
         client = cluster.connected(dask) if isinstance(dask, str) else dask
-    who = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
+    workers = f"{threads} threads" if client is None else f"Dask, {sum(client.nthreads().values())} threads"
     try:
-        with _told_what_is_kept(filled), filled.session(who) as missing:
-            todo = sum(filled.chunks.size(block) for block in missing)
-            with _bar(layout.migrations, layout.migrations - todo, progress) as advance:
+        with _report_what_is_kept(store), store.session(workers) as missing:
+            todo = sum(map(store.batches.rows, missing))
+            with progress_bar(progress, "sweep", layout.migrations, layout.migrations - todo) as advance:
                 if client is None:
-                    _filled(filled, missing, threads, advance)
+                    _fill(store, missing, threads, advance)
                 else:
-                    cluster.on_cluster(filled, missing, client, advance)
+                    cluster.on_cluster(store, missing, client, advance)
     finally:
-        if isinstance(dask, str):
+        if isinstance(dask, str) and client is not None:
             client.close()
     return open_sweep(path)
 
 
-def _filled(store: Store, missing: list[Block], threads: int, advance: Callable[[int], Any]) -> None:
-    """Compute blocks on threads of this process; this one writes beside them."""
+def _fill(store: Store, missing: list[Batch], threads: int, advance: Callable[[int], object]) -> None:
+    """Compute batches on threads of this process; the calling thread writes beside them."""
     from migkit.run.threads import AHEAD, on_threads
 
-    # Memory for the blocks that are being computed, used again and again.
-    room = [store.layout.empty(store.chunks.most) for _ in range(min(AHEAD + 1, len(missing)))]
+    # Memory for the batches that are being computed, used again and again.
+    room = [store.layout.empty(store.batches.most_rows) for _ in range(min(AHEAD + 1, len(missing)))]
 
-    def blocks() -> Iterator[tuple[np.ndarray, Outputs]]:
-        for number, block in enumerate(missing):
-            places = store.chunks.places(block)
-            yield places, Outputs(*(column[: places.shape[1]] for column in room[number % len(room)]))
+    def batches() -> Iterator[tuple[np.ndarray, Reports]]:
+        for number, batch in enumerate(missing):
+            places = store.batches.places(batch)
+            yield places, Reports(*(part[: places.shape[1]] for part in room[number % len(room)]))
 
-    with contextlib.closing(on_threads(store.layout, blocks(), threads)) as computed:
-        for block, outputs in zip(missing, computed, strict=True):
-            store.write(block, outputs)
-            advance(len(outputs.outcome))
+    with contextlib.closing(on_threads(store.layout, batches(), threads)) as computed:
+        for batch, reports in zip(missing, computed, strict=True):
+            store.write(batch, reports)
+            advance(len(reports.migrations))
 
 
 @contextlib.contextmanager
-def _told_what_is_kept(store: Store) -> Iterator[None]:
-    """Say, when the work ends early, what is finished and how to go on."""
+def _report_what_is_kept(store: Store) -> Iterator[None]:
+    """Say in the error that ends a session how many batches are finished and how to go on."""
 
     def kept() -> str:
-        count = store.chunks.count
+        count = len(store.batches)
         done = count - len(store.missing())
-        return f"{done} of {count} blocks are finished and kept, the same call goes on from there"
+        return f"{done} of {count} batches are finished and kept, the same call goes on from there"
 
     try:
         yield
@@ -229,16 +277,3 @@ def _told_what_is_kept(store: Store) -> Iterator[None]:
         raise Unfinished(f"{store.path}: {error.strerror or error}; {kept()}.") from error
     except ClusterLost as error:
         raise Unfinished(f"{store.path}: {error}; {kept()}.") from error
-
-
-@contextlib.contextmanager
-def _bar(total: int, done: int, shown: bool) -> Iterator[Callable[[int], Any]]:
-    if not shown:
-        yield lambda rows: None
-        return
-    from tqdm.auto import tqdm
-
-    # a log gets a line now and then, a person sees it move
-    often = 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
-    with tqdm(total=total, initial=done, unit="migration", unit_scale=True, desc="sweep", mininterval=often) as bar:
-        yield bar.update

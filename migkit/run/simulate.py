@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,14 +16,16 @@ import numpy as np
 from migkit import results
 from migkit.kernels.state import ENGINES
 from migkit.results import Outcome, bytes_text, seconds_text
+from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.rows import columns
+from migkit.scenario.policy import own_functions
+from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario, device_labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "simulate"]
+__all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_threads", "simulate"]
 
 DOWNTIME_PARTS = {
     "downtime_stop_s": "VM stop and final sync",
@@ -30,16 +34,17 @@ DOWNTIME_PARTS = {
     "downtime_state_s": "device state",
     "downtime_destination_s": "destination",
 }
+"""Name of each part of the downtime by result variable."""
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
 def check_engine(engine: str) -> str:
-    """Return `engine`, or say in one sentence which engines there are.
+    """Return `engine` if it is one.
 
     Raises
     ------
     ScenarioError
-        If `engine` is none of :data:`ENGINES`.
+        If `engine` is none of :data:`ENGINES`; names them.
     """
     if engine not in ENGINES:
         raise ScenarioError(f"is not an engine: {did_you_mean(engine, ENGINES)}", "engine", engine)
@@ -47,7 +52,7 @@ def check_engine(engine: str) -> str:
 
 
 def check_whole_number(name: str, value: Any, least: int = 0) -> int:
-    """Return `value` as an int, or say in one sentence that it must be a whole number.
+    """Return `value` as an int if it is a whole number.
 
     Raises
     ------
@@ -60,12 +65,42 @@ def check_whole_number(name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
+def numba_threads() -> int:
+    """Threads that Numba was started with.
+
+    Raises
+    ------
+    ScenarioError
+        If the environment variable NUMBA_NUM_THREADS is below 1, with which Numba cannot be imported.
+    """
+    given = 1
+    with contextlib.suppress(KeyError, ValueError):  # Numba warns of what is no number and ignores it
+        given = int(os.environ["NUMBA_NUM_THREADS"])
+    check_whole_number("NUMBA_NUM_THREADS", given, least=1)
+    from numba import config
+
+    return int(config.NUMBA_NUM_THREADS)
+
+
 @dataclass(frozen=True, repr=False, eq=False)
 class SimulatedMigration:
     """One simulated migration, as :func:`simulate` returns it.
 
-    Shown in a notebook it draws a small table; printed, ``summary()`` says the same in words. The
-    timeline is computed the first time it is asked for.
+    A notebook shows it as a small table; ``summary()`` is the same as text. The timeline is computed when it is first
+    read.
+
+    Attributes
+    ----------
+    scenario : Scenario
+        What was simulated.
+    engine : {"expected", "bitmap"}
+    seed : int
+    replicate : int
+    labels : tuple of str
+        Labels of the devices in list order, RAM among them.
+    numbers : mapping of str to number or ndarray
+        Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices are arrays in
+        the order of `labels`. Also ``device_initial_bytes``, the initial data of each device.
     """
 
     scenario: Scenario
@@ -73,10 +108,7 @@ class SimulatedMigration:
     seed: int
     replicate: int
     labels: tuple[str, ...]
-    """Labels of the devices in list order."""
     numbers: Mapping[str, Any]
-    """Every result variable by its registered name (:data:`migkit.results.SWEEP_VARIABLES`); those of devices
-    are arrays in the order of `labels`."""
 
     @property
     def outcome(self) -> Outcome:
@@ -85,12 +117,12 @@ class SimulatedMigration:
 
     @property
     def converged(self) -> bool:
-        """Whether it completed."""
+        """Whether the migration completed."""
         return self.outcome is Outcome.COMPLETED
 
     @property
     def sentence(self) -> str:
-        """One sentence that says how it ended, and why."""
+        """One sentence on how the migration ended, and why."""
         return results.sentence(self.numbers, self.labels)
 
     @property
@@ -105,7 +137,7 @@ class SimulatedMigration:
 
     @property
     def downtime_parts_s(self) -> dict[str, float]:
-        """What the downtime was spent on, seconds by part."""
+        """Parts of the downtime by name, seconds."""
         return {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
 
     @property
@@ -114,18 +146,18 @@ class SimulatedMigration:
         return int(self.numbers["sync_count"])
 
     @property
-    def turns(self) -> int:
-        """Walks of the device list."""
+    def iterations(self) -> int:
+        """Calls of ``qemu_savevm_state_iterate``."""
         return int(self.numbers["iterations"])
 
     @property
     def bytes_sent(self) -> dict[str, int]:
-        """Bytes put into the stream, by device."""
+        """Bytes put into the stream, by label of the device."""
         return {label: int(size) for label, size in zip(self.labels, self.numbers["device_bytes"], strict=True)}
 
     @functools.cached_property
     def devices(self) -> pd.DataFrame:
-        """One row per device: bytes, calls, and when what happened (seconds, NaN for never)."""
+        """One row per device: bytes, calls, and times of events (seconds, NaN for never)."""
         import pandas as pd
 
         names = ["device_bytes", "device_calls", "device_first_call_s", "device_initial_sent_s"]
@@ -135,38 +167,38 @@ class SimulatedMigration:
 
     @functools.cached_property
     def timeline(self) -> pd.DataFrame:
-        """One row per turn of the loop: seconds, bytes, and what each device, RAM among them, sent in it.
+        """One row per iteration: sizes in bytes, and what each device, RAM among them, sent in it.
 
-        ``time_s`` is the start of the turn; ``exact_bytes`` is NaN where the exact query did not run,
-        ``ram_returned`` and ``<device>_bytes`` where the walk did not reach RAM or the device. The bytes are those of
-        the stream without the headers of sections, of RAM with those of its pages. A migration of more than 200,000
-        turns is cut after those.
+        ``time_s`` is the start of the iteration. ``exact_bytes`` is NaN where the exact query did not run,
+        ``ram_returned`` and ``<device>_bytes`` where the iteration ended before RAM or the device. Bytes are those of
+        the stream without section headers; RAM's include its page headers. Has the first 200,000 iterations at most.
         """
         import pandas as pd
 
-        from migkit import kernels
+        from migkit.kernels import drivers
 
-        parameters = columns([self.scenario])
-        _, turns = kernels.record(parameters, self.engine, self.seed, self.replicate)
+        own = own_functions(self.scenario)
+        _, timeline = drivers.record(records([self.scenario]), self.engine, self.seed, self.replicate, own=own)
+        iterations = timeline.iterations
         table = {
-            "time_s": turns.t_ns * 1e-9,
-            "estimate_bytes": turns.estimate,
-            "exact_bytes": _never_is_nan(turns.exact),
-            "threshold_bytes": turns.threshold,
-            "pending_bytes": turns.pending,
-            "synced": turns.synced.astype(bool),
-            "throttle_percent": turns.throttle,
-            "ram_pages": turns.ram_pages,
-            "ram_returned": _never_is_nan(turns.ram_returned),
-            "remaining_pages": turns.remaining_pages,
-            "sync_count": turns.sync_count,
+            "time_s": iterations["t_ns"] * 1e-9,
+            "estimate_bytes": iterations["estimate"],
+            "exact_bytes": _never_is_nan(iterations["exact"]),
+            "threshold_bytes": iterations["threshold"],
+            "pending_bytes": iterations["pending"],
+            "synced": iterations["synced"].astype(bool),
+            "throttle_percent": iterations["throttle"],
+            "ram_pages": iterations["ram_pages"],
+            "ram_returned": _never_is_nan(iterations["ram_returned"]),
+            "remaining_pages": iterations["remaining_pages"],
+            "sync_count": iterations["sync_count"],
         }
         for index, label in enumerate(self.labels):
-            table[f"{label}_bytes"] = _never_is_nan(turns.device_sent[:, index])
+            table[f"{label}_bytes"] = _never_is_nan(timeline.sent[:, index])
         return pd.DataFrame(table)
 
     def to_dict(self) -> dict[str, Any]:
-        """All numbers as plain Python values, ``None`` for *never*; what ``migkit run --json`` prints."""
+        """All numbers as plain Python values, ``None`` for never; ``migkit run --json`` prints it."""
 
         def plain(value: Any) -> Any:
             return None if isinstance(value, float) and math.isnan(value) else value
@@ -191,7 +223,7 @@ class SimulatedMigration:
     # --- as text
 
     def _facts(self) -> list[tuple[str, str]]:
-        """Name and text of the numbers that a reader wants first."""
+        """The main numbers: name and text."""
         number = self.numbers
         facts = [("total time" if self.converged else "verdict after", seconds_text(self.total_time_s))]
         if not math.isnan(self.downtime_s):
@@ -200,7 +232,7 @@ class SimulatedMigration:
         facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
-        facts.append(("loop", f"{self.turns} turns, {self.sync_count} bitmap syncs"))
+        facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
         return facts
@@ -216,17 +248,17 @@ class SimulatedMigration:
         return rows
 
     def summary(self) -> str:
-        """The migration in a few lines of plain text, the sentence first."""
+        """The migration in some lines of plain text, the sentence first."""
         facts, rows = self._facts(), self._device_rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [self.sentence, "", self._made_with()]
+        lines = [self.sentence, "", self._settings()]
         lines += [f"{name:<14}{text}" for name, text in facts] + [""]
         for label, *cells in rows:
             padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join([f"{label:<{widths[0]}}", *padded]))
         return "\n".join(lines)
 
-    def _made_with(self) -> str:
+    def _settings(self) -> str:
         text = f"QEMU {self.scenario.qemu}, {self.scenario.walk_policy}, {self.engine} engine"
         return text + (f", seed {self.seed}, replicate {self.replicate}" if self.engine == "bitmap" else "")
 
@@ -234,7 +266,7 @@ class SimulatedMigration:
         return f"<SimulatedMigration: {self.sentence}>"
 
     def _repr_html_(self) -> str:
-        """A small table; colours are those of the page, so that it reads on dark and on light."""
+        """A small table without colours of its own, for dark and light pages."""
         facts = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
@@ -248,7 +280,7 @@ class SimulatedMigration:
             for row in rows[:_HTML_DEVICES]
         )
         return (
-            f"<div><p><strong>{html.escape(self.sentence)}</strong><br>{html.escape(self._made_with())}</p>"
+            f"<div><p><strong>{html.escape(self.sentence)}</strong><br>{html.escape(self._settings())}</p>"
             f"<table>{facts}</table><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
 
@@ -269,13 +301,13 @@ def simulate(
     Parameters
     ----------
     scenario : Scenario or mapping
-        What migrates, over which link, with which settings; or a mapping of the fields of a scenario.
-    engine : {"expected", "bitmap"}, optional
+        What migrates, over which link, with which settings; or the fields of a scenario by name.
+    engine : {"expected", "bitmap"}, default "expected"
         RAM as expected values (deterministic, microseconds) or as a page-exact bitmap.
-    seed : int, optional
-        Root seed of the random draws of the bitmap engine.
-    replicate : int, optional
-        Number of the repetition; each has its own draws, the same for every scenario.
+    seed : int, default 0
+        Root seed of the random draws of the bitmap engine, 0 or more.
+    replicate : int, default 0
+        Number of the repetition, 0 or more; each has its own draws, the same for every scenario.
 
     Returns
     -------
@@ -284,7 +316,7 @@ def simulate(
     Raises
     ------
     ScenarioError
-        If the fields describe no possible migration, or if `engine`, `seed` or `replicate` is not one of those.
+        If an argument is refused.
 
     Examples
     --------
@@ -297,15 +329,16 @@ def simulate(
     check_engine(engine)
     seed = check_whole_number("seed", seed)
     replicate = check_whole_number("replicate", replicate)
-    from migkit import kernels
+    from migkit.kernels import drivers
 
-    parameters = columns([scenario])
-    outputs = kernels.run(parameters, engine=engine, seed=seed, replicate=replicate, parallel=False)
+    numba_threads()
+    announce_compilation()
+    found = records([scenario])
     labels = tuple(device_labels(scenario))
     numbers: dict[str, Any] = {}
-    table = results.values(outputs)
+    table = results.values(drivers.run(found, engine, seed, replicate, own=own_functions(scenario)))
     for variable in results.SWEEP_VARIABLES:
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
-    numbers["device_initial_bytes"] = parameters.device_initial_bytes[0, : len(labels)]
+    numbers["device_initial_bytes"] = found.devices["initial_bytes"][0, : len(labels)]
     return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers)

@@ -1,17 +1,22 @@
-"""Results of a sweep on disk: a Zarr store that is filled block by block and says what is missing.
+"""Results of a sweep on disk: a Zarr store that is filled batch by batch and says what is missing.
 
-Every variable is an array whose chunks are the blocks of the sweep. A chunk is written to a file of another name and
-renamed, so that it is there as a whole or not at all, and the outcome of a block is written last: a block is finished
-when its outcome is there. Whatever kills the process, the next one computes only what is missing, and the arrays end
-as those of a run that was never interrupted, byte for byte. (A loss of power may take files that were still in memory.)
+Every variable is an array with one Zarr chunk a batch. A chunk is written whole or not at all, and the outcome of a
+batch is written last: a batch is finished when its outcome is there. Whatever kills the process, the next one computes
+only what is missing, and the arrays end as those of a run that was never interrupted, byte for byte. (A loss of power
+may take files that were still in memory.)
+
+A store holds the results of one sweep and one model, :data:`~migkit.kernels.state.MODEL_VERSION`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import json
+import logging
 import os
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,53 +24,59 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.kernels.parameters import Outputs
-from migkit.kernels.stamp import source_digest
-from migkit.results import SWEEP_VARIABLES, attributes, provenance, validated
-from migkit.run.batches import Block, Chunks
-from migkit.run.chunk_file import KEYS, UNFINISHED, compressor, name_of, write_chunk
+from migkit.kernels.state import MODEL_VERSION, Reports
+from migkit.results import SWEEP_VARIABLES, Variable, attributes, provenance, stored, validated
+from migkit.run.batches import Batch, Batches
+from migkit.run.chunk_file import KEYS, chunk_name, compressor, write_chunk
 from migkit.run.design import Sweep, differences
+from migkit.run.former_names import renamed_dataset, renamed_toml
 from migkit.run.grid import Layout
+from migkit.run.whole_file import is_partial, whole_folder
 from migkit.scenario.errors import AnotherSweep, ScenarioError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CHUNK_ROWS", "Store", "open_sweep"]
+__all__ = ["BATCH_ROWS", "Store", "coordinates", "open_sweep"]
 
-CHUNK_ROWS = {"expected": 131072, "bitmap": 512}
-"""Migrations of a block, by engine: a second or less on one core."""
+BATCH_ROWS = {"expected": 131072, "bitmap": 512}
+"""Migrations of a batch, by engine: a second or less on one core."""
 NOT_YET = -1
-"""Outcome of what is not computed yet."""
+"""Outcome of a migration that is not computed yet."""
 _LAST = "outcome"
 _SESSIONS = "sessions"
+_LOCK = "outcome/.lock"
+"""The lock file. In the folder of an array, because zarr warns of files it does not know in the folder of a group."""
 _TIMES = {"scale_factor": 1e-9, "_FillValue": -1}
-"""Times are nanoseconds on disk and seconds for who reads them (CF conventions)."""
+"""Times are nanoseconds on disk and seconds for readers (CF conventions)."""
+_OF_A_SESSION = ("git_commit", "python_version", "numpy_version", "numba_version")
+"""What may differ from one session to the next."""
+_ZARR_PARTIAL = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
+"""The temporary name of zarr for a ``zarr.json``."""
+_LOG = logging.getLogger(__name__)
 
 
-def _root(path: Path) -> dict[str, Any] | None:
-    """Attributes of the store's root; None if it is none of ours."""
-    import json
-
+def _root_attributes(path: Path) -> dict[str, Any] | None:
+    """Attributes of the store's root; None if migkit has not written it."""
     try:
-        notes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        return notes if "sweep" in notes else None
+        found = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return found if "sweep" in found else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _chunks_of(path: Path) -> Chunks:
-    """Blocks of the store at `path`."""
+def _batches_of(path: Path) -> Batches:
+    """The batches of the store at `path`."""
     import zarr
 
     outcome = zarr.open_array(path, path=_LAST, mode="r")
-    return Chunks(outcome.shape, outcome.chunks)
+    return Batches(outcome.shape, outcome.chunks)
 
 
-def _missing(path: Path, chunks: Chunks) -> list[Block]:
-    """Blocks that are not finished in the store at `path`."""
+def _missing(path: Path, batches: Batches) -> list[Batch]:
+    """The batches that are not finished in the store at `path`."""
     finished = set(os.listdir(path / _LAST))
-    return [block for block in chunks.blocks() if name_of(block) not in finished]
+    return [batch for batch in batches if chunk_name(batch) not in finished]
 
 
 class Store:
@@ -77,77 +88,90 @@ class Store:
         Folder of the store.
     layout : Layout
         What it holds.
-    chunks : Chunks
-        Its blocks.
+    batches : Batches
+        Its batches.
     """
 
-    def __init__(self, path: Path, layout: Layout, chunks: Chunks) -> None:
-        self.path, self.layout, self.chunks = path, layout, chunks
+    def __init__(self, path: Path, layout: Layout, batches: Batches) -> None:
+        self.path, self.layout, self.batches = path, layout, batches
 
     @classmethod
-    def at(cls, path: Path, layout: Layout, chunk_rows: int | None = None) -> Store:
-        """The store at `path`, made if there is none.
+    def at(cls, path: Path, layout: Layout, batch_rows: int | None = None) -> Store:
+        """The store at `path`, created if there is none.
 
         Raises
         ------
         ScenarioError
-            If something else is there: a folder that is no store, another sweep, or one computed by another model.
+            If something else is there: a folder that is no store, another sweep, or one that another model has begun
+            and not finished.
+        OSError
+            If it cannot be created.
         """
         if not path.exists():
-            rows = chunk_rows or CHUNK_ROWS[layout.sweep.engine]
-            _create(path, layout, Chunks.of(layout.shape, rows))
-        notes = _root(path)
-        if notes is None:
+            rows = batch_rows or BATCH_ROWS[layout.sweep.engine]
+            _create(path, layout, Batches.of(layout.shape, rows))
+        root = _root_attributes(path)
+        if root is None:
             raise ScenarioError("is there already and is not a store that migkit has written: give another name",
                                 value=str(path))  # fmt: skip
-        _refuse_another(path, notes, layout.sweep)
-        return cls(path, layout, _chunks_of(path))
+        _refuse_another_sweep(path, root, layout.sweep)
+        store = cls(path, layout, _batches_of(path))
+        if store.missing():
+            _refuse_another_model(path, root)
+        return store
 
-    def missing(self) -> list[Block]:
-        """Blocks that are not finished."""
-        return _missing(self.path, self.chunks)
+    def missing(self) -> list[Batch]:
+        """The batches that are not finished."""
+        return _missing(self.path, self.batches)
 
-    def write(self, block: Block, outputs: Outputs) -> None:
-        """Write a block; `outputs` has a row for each of its migrations, the last dimension fastest."""
-        lengths = self.chunks.lengths(block)
+    def write(self, batch: Batch, reports: Reports) -> None:
+        """Write a batch; `reports` has a row for each of its migrations, the last dimension fastest."""
+        lengths = self.batches.shape_of(batch)
         for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == _LAST):
-            column = getattr(outputs, variable.column)
-            values = column.reshape(*lengths, *column.shape[1:]).astype(_stored(variable), copy=False)
-            shape = (*self.chunks.chunk, *column.shape[1:])
-            number = (*block, *(0 for _ in column.shape[1:]))
+            column = stored(reports, variable)
+            values = column.reshape(*lengths, *column.shape[1:]).astype(_stored_type(variable), copy=False)
+            shape = (*self.batches.lengths, *column.shape[1:])
+            number = (*batch, *(0 for _ in column.shape[1:]))
             write_chunk(self.path / variable.name, number, values, shape, NOT_YET)
+        _LOG.debug("%s: batch %s written", self.path, chunk_name(batch))
 
     @contextlib.contextmanager
-    def session(self, workers: str) -> Iterator[list[Block]]:
-        """Fill the store alone, and note when, for how long and with what; gives the blocks that are missing.
+    def session(self, workers: str) -> Iterator[list[Batch]]:
+        """Fill the store, with an exclusive lock; gives the batches that are missing.
+
+        Notes in the store when the session began, how long it took and what computed.
 
         Raises
         ------
         ScenarioError
             If another process is filling it.
         """
-        with _alone(self.path):
-            _sweep_up(self.path)
-            notes = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
+        with _exclusive_lock(self.path):
+            _remove_partial_files(self.path)
+            notes: dict[str, Any] = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
             notes |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "workers": workers}
             missing = self.missing()
-            notes |= {"blocks_missing": len(missing)}
+            notes |= {"batches_missing": len(missing)}
+            if done := len(self.batches) - len(missing):
+                _LOG.info("%s: resumed, %d of %d batches are skipped: they are finished", self.path, done,
+                          len(self.batches))  # fmt: skip
             began = time.perf_counter()
             number = self._note(None, notes)
             try:
                 yield missing
-                _sweep_up(self.path)  # what a worker that was killed on the way has left
+                _remove_partial_files(self.path)  # of workers that were killed
             finally:
                 done = len(missing) - len(self.missing())
-                took = {"seconds": round(time.perf_counter() - began, 3), "blocks": done}
-                with contextlib.suppress(OSError):  # a full disk shall not hide what went wrong first
+                took = {"seconds": round(time.perf_counter() - began, 3), "batches": done}
+                with contextlib.suppress(OSError):  # a full disk must not hide the first error
                     self._note(number, notes | took)
 
     def _note(self, number: int | None, notes: dict[str, Any]) -> int:
+        """Write the notes of a session, by its number in the list or as a new one; return the number."""
         import zarr
 
         group = zarr.open_group(self.path, path=_SESSIONS, mode="r+")
-        sessions = list(group.attrs[_SESSIONS])
+        sessions: list[Any] = list(group.attrs[_SESSIONS])  # type: ignore[arg-type]
         if number is None:
             number = len(sessions)
             sessions.append(notes)
@@ -157,122 +181,119 @@ class Store:
         return number
 
 
-def _stored(variable) -> str:
+def _stored_type(variable: Variable) -> str:
     return "int8" if variable.name == "outcome" else "int64"
 
 
-def _create(path: Path, layout: Layout, chunks: Chunks) -> None:
-    """Make an empty store; it takes its name when it is whole."""
+def _create(path: Path, layout: Layout, batches: Batches) -> None:
+    """Create an empty store, whole or not at all; leave one that another process or thread creates meanwhile."""
+    try:
+        with whole_folder(path) as new:
+            _write_empty(new, layout, batches)
+    except OSError:
+        if _root_attributes(path) is None:
+            raise
+    else:
+        _LOG.debug("%s: created, %d batches of up to %d migrations", path, len(batches), batches.most_rows)
+
+
+def coordinates(layout: Layout) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    """All coordinates of a sweep, the devices among them, as xarray takes them: dimension, values, attributes."""
+    # Text as objects, which xarray stores as variable-length text in Zarr: fixed-length text has no specification.
+    labels = np.array(layout.devices, dtype=object)
+    return layout.coordinates() | {"device": ("device", labels, {"long_name": "device, in list order"})}
+
+
+def _write_empty(path: Path, layout: Layout, batches: Batches) -> None:
     import xarray as xr
     import zarr
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.new"):
-        if not _runs(left.name.split(".")[-2]):
-            shutil.rmtree(left, ignore_errors=True)
-    fresh = path.parent / f".{path.name}.{os.getpid()}.new"
-    labels = np.array(layout.devices, dtype=object)
-    device = {"device": ("device", labels, {"long_name": "device, in list order"})}
-    dataset = xr.Dataset(coords=layout.coordinates() | device)
+    dataset = xr.Dataset(coords=coordinates(layout))
     if (present := layout.present()) is not None:
         dataset["device_present"] = present
     notes = {name: value for name, value in layout.notes().items() if name not in _OF_A_SESSION}
-    dataset.attrs = notes | {"model_sha256": source_digest()}
-    dataset.to_zarr(fresh, consolidated=False)
-    group = zarr.open_group(fresh, mode="r+")
+    dataset.attrs = notes | {"model_version": MODEL_VERSION}
+    dataset.to_zarr(path, consolidated=False)
+    group = zarr.open_group(path, mode="r+")
     group.create_group(_SESSIONS, attributes={_SESSIONS: []})
-    # Arrays of one shape differ in their attributes only; made at once they take a third of the time.
+    # Arrays of one shape differ in their attributes only; creating them together takes a third of the time.
     made: dict[tuple[str, tuple[str, ...]], Any] = {}
     rest = {}
     for variable in SWEEP_VARIABLES:
-        notes = attributes(variable) | (_TIMES if variable.unit == "s" else {})
-        kind = _stored(variable), variable.dims
+        described = attributes(variable) | (_TIMES if variable.unit == "s" else {})
+        kind = _stored_type(variable), variable.dims
         if kind in made:
-            rest[variable.name] = dataclasses.replace(made[kind].metadata, attributes=notes)
+            rest[variable.name] = dataclasses.replace(made[kind].metadata, attributes=described)
             continue
-        devices = (len(labels),) if variable.dims else ()
+        devices = (len(layout.devices),) if variable.dims else ()
         made[kind] = group.create_array(
             variable.name,
-            shape=(*chunks.shape, *devices),
-            chunks=(*chunks.chunk, *devices),
-            dtype=_stored(variable),
+            shape=(*batches.shape, *devices),
+            chunks=(*batches.lengths, *devices),
+            dtype=_stored_type(variable),
             fill_value=NOT_YET,
             compressors=compressor(),
             chunk_key_encoding=KEYS,
             dimension_names=(*layout.dims, *variable.dims),
-            attributes=notes,
+            attributes=described,
         )
     list(zarr.create_hierarchy(store=group.store, nodes=rest))  # the iterator does the work
+
+
+def _refuse_another_sweep(path: Path, root: dict[str, Any], sweep: Sweep) -> None:
+    if root["sweep_sha256"] == sweep.sha256:
+        return
+    # The digest also changes when a field is added to the description; its default means the same sweep.
     try:
-        fresh.rename(path)
-    except OSError:
-        shutil.rmtree(fresh, ignore_errors=True)
-        if not path.exists():
-            raise
+        text = root["sweep"] if "model_version" in root else renamed_toml(root["sweep"])
+        found = differences(sweep, Sweep.from_toml(text))
+    except ScenarioError:
+        found = [f"it was written by migkit {root['migkit_version']}"]
+    if not found and root.get("policies", "{}") != json.dumps(sweep.policies):
+        found = [f"a policy has the source of another function ({', '.join(sweep.policies)})"]
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise AnotherSweep(f"holds another sweep: {found[0]}{more}; give another name", value=str(path))
 
 
-_OF_A_SESSION = ("git_commit", "python_version", "numpy_version", "numba_version")
-"""What may be another from one session to the next."""
-
-
-def _runs(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _refuse_another(path: Path, notes: dict[str, Any], sweep: Sweep) -> None:
-    """Refuse a store of another sweep, or of the same one computed by another model."""
+def _refuse_another_model(path: Path, root: dict[str, Any]) -> None:
     import migkit
 
-    def refused(problem: str) -> AnotherSweep:
-        return AnotherSweep(problem, value=str(path))
-
-    if notes["sweep_sha256"] != sweep.sha256:
-        try:
-            found = differences(sweep, Sweep.from_toml(notes["sweep"]))
-        except ScenarioError:
-            found = [f"it was written by migkit {notes['migkit_version']}"]
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise refused(f"holds another sweep: {found[0]}{more}; give another name")
-    if notes["migkit_version"] != migkit.__version__:
-        raise refused(f"was begun with migkit {notes['migkit_version']}, and this is {migkit.__version__}: finish it "
-                      "with that version, or give another name")  # fmt: skip
-    if notes["model_sha256"] != source_digest():
-        raise refused("was begun with other kernels than these: one store holds the results of one model, give "
-                      "another name")  # fmt: skip
+    if root.get("model_version") != MODEL_VERSION:
+        which = f" ({root['model_version']}, and this is {MODEL_VERSION})" if "model_version" in root else ""
+        raise AnotherSweep(f"is not finished and was begun by another model{which}: it can still be opened for "
+                           "reading, to compute the rest give another name", value=str(path))  # fmt: skip
+    if root["migkit_version"] != migkit.__version__:
+        raise AnotherSweep(f"was begun with migkit {root['migkit_version']}, and this is {migkit.__version__}: finish "
+                           "it with that version, or give another name", value=str(path))  # fmt: skip
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the store's folder; the system lets go of it however the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
-    folder = os.open(path, os.O_RDONLY)
-    try:
+def _exclusive_lock(path: Path) -> Iterator[None]:
+    """Lock the store at `path`; the system releases the lock however the process ends."""
+    from filelock import FileLock, Timeout
+
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            stack.enter_context(FileLock(path / _LOCK, timeout=0))
+        except Timeout:
             raise ScenarioError("is being filled by another process: wait for it, or give another name",
                                 value=str(path)) from None  # fmt: skip
-        except OSError:  # a file system without locks, such as some network ones
-            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):  # a file system without locks
+                raise
         yield
-    finally:
-        os.close(folder)
 
 
-def _sweep_up(path: Path) -> None:
-    """Remove what a killed process had not renamed yet."""
-    for left in path.rglob(f"*{UNFINISHED}"):
-        left.unlink(missing_ok=True)
+def _remove_partial_files(path: Path) -> None:
+    """Remove the temporary files of killed processes, and nothing else."""
+    for variable in VARIABLES:
+        for entry in os.scandir(path / variable.name):
+            if is_partial(entry.name):
+                Path(entry).unlink(missing_ok=True)
+    for entry in os.scandir(path / _SESSIONS):
+        if _ZARR_PARTIAL.fullmatch(entry.name):
+            Path(entry).unlink(missing_ok=True)
 
 
 def open_sweep(path: str | Path) -> xr.Dataset:
@@ -281,14 +302,16 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     Parameters
     ----------
     path : str or Path
-        A store that :func:`migkit.sweep` or ``migkit sweep`` has written. It may be one that is being filled.
+        A store that :func:`migkit.sweep` or ``migkit sweep`` has written, with this model or another. It may be one
+        that is being filled.
 
     Returns
     -------
     xarray.Dataset
-        As :func:`migkit.sweep` returns it. What is not computed yet has the outcome -1. Attributes say how it was made:
-        ``sessions`` (JSON) has an entry for each process that worked on it, with versions, start and duration;
-        ``seconds`` is their sum, ``migrations_missing`` what is not computed yet.
+        As :func:`migkit.sweep` returns it. What is not computed yet has the outcome -1. The attributes say how it was
+        made: ``model_version``, versions of the libraries, seed and description; ``sessions`` (JSON) has an entry for
+        each process that worked on it, with versions, start and duration; ``seconds`` is their sum,
+        ``migrations_missing`` what is not computed yet.
 
     Raises
     ------
@@ -304,27 +327,25 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     ...     int(migkit.open_sweep(f"{folder}/result.zarr").attrs["migrations_missing"])
     0
     """
-    import json
-
     import xarray as xr
     import zarr
 
     path = Path(path)
-    if _root(path) is None:
+    if _root_attributes(path) is None:
         raise ScenarioError("is not a store that migkit has written", value=str(path))
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)
-    if "turns" in dataset:  # the name of this variable in older stores
-        dataset = dataset.rename(turns="iterations")
-    names = [variable.name for variable in SWEEP_VARIABLES]
-    dataset = dataset[names + [name for name in dataset.data_vars if name not in names]]
-    # text of any length as objects, as a sweep in memory has it
-    words = {name: array for name, array in dataset.coords.items() if array.dtype.kind == "T"}
+    if "model_version" not in dataset.attrs:
+        dataset = renamed_dataset(dataset)
+    known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]
+    dataset = dataset[known + [name for name in dataset.data_vars if name not in known]]
+    # Text of any length as objects, as in a sweep in memory.
+    texts = {name: array for name, array in dataset.coords.items() if array.dtype.kind == "T"}
     dataset = dataset.assign_coords(
-        {name: (array.dims, array.values.astype(object), array.attrs) for name, array in words.items()}
+        {name: (array.dims, array.values.astype(object), array.attrs) for name, array in texts.items()}
     )
-    chunks = _chunks_of(path)
-    missing = sum(map(chunks.size, _missing(path, chunks)))
-    sessions = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])
+    batches = _batches_of(path)
+    missing = sum(map(batches.rows, _missing(path, batches)))
+    sessions: list[Any] = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])  # type: ignore[arg-type]
     last = {name: sessions[-1][name] for name in _OF_A_SESSION if name in sessions[-1]} if sessions else {}
     dataset.attrs |= last | {
         "sessions": json.dumps(sessions),

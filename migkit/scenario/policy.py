@@ -37,6 +37,7 @@ __all__ = [
     "POLICY_FIELDS",
     "SYNC_POLICIES",
     "Policy",
+    "own_functions",
     "policy",
     "policy_code",
     "policy_level",
@@ -259,6 +260,15 @@ def policy_code(field: str, given: str | None, version: Any) -> int:
 def policy_level(given: str | None) -> int:
     """Whether the answers of a policy repeat (:attr:`Policy.level`); those of a built-in one do."""
     return given.level if isinstance(given, Policy) else BUILT_IN_LEVEL
+
+
+def own_functions(scenario: Any) -> tuple[Any, Any, Any] | None:
+    """The compiled functions of the policies of one's own that a scenario has, by question; None if it has none."""
+    given = [getattr(scenario, field) for field in POLICY_FIELDS]
+    if not any(isinstance(each, Policy) for each in given):
+        return None
+    first, second, third = (each.compiled() if isinstance(each, Policy) else None for each in given)
+    return first, second, third
 
 
 # --- what a function uses ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import numpy as np
 from migkit.analysis.closed_form import POLICIES, Inputs, categories
 from migkit.kernels.state import MODEL_VERSION
 from migkit.results import validated
+from migkit.run.whole_file import whole_folder
 from migkit.scenario.errors import AnotherSweep
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 from migkit.scenario.units import geomspace, linspace
@@ -124,8 +125,11 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     path = _unfinished(folder, experiment.name)
     try:
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
+        current = dataset.attrs.get("model_version") == MODEL_VERSION
     except AnotherSweep:
-        shutil.rmtree(path)  # of another version, or with other axes
+        current = False
+    if not current:
+        shutil.rmtree(path)  # of another model, or with other axes
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
     return dataset.load().drop_encoding()
 
@@ -347,17 +351,9 @@ def store(dataset: xr.Dataset, folder: Path) -> Path:
     -------
     Path
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{dataset.attrs['experiment']}.zarr"
-    unfinished, old = path.with_suffix(".unfinished"), path.with_suffix(_OLD)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    dataset.to_zarr(unfinished, consolidated=False)
-    # a folder cannot be renamed over another one
-    if path.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    unfinished.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(path, replace=True) as new:
+        dataset.to_zarr(new, consolidated=False)
     shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path
 

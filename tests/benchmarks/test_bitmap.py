@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from migkit import Guest, Link, Migration, Region, Scenario, kernels
+from migkit import Guest, Link, Migration, Region, Scenario
 from migkit.kernels import drivers
-from migkit.scenario.rows import columns
+from migkit.scenario.rows import records
 
 LINK = 1e9  # bytes per second
 DIRTY = 0.8 * LINK
@@ -44,7 +44,7 @@ def rows_of(gib, count):
         link=Link(bandwidth=f"{LINK} B/s"),
         migration=Migration(max_bandwidth=0),
     )
-    return columns([scenario] * count)
+    return records([scenario] * count)
 
 
 @pytest.mark.benchmark(timer=time.process_time)
@@ -53,27 +53,20 @@ def rows_of(gib, count):
 def test_bitmap_engine_against_numpy_rounds(benchmark, gib, replicates):
     """One migration, and some replicates of it handed over at once; on one thread."""
     rows, numbers = rows_of(gib, replicates), np.arange(replicates)
-    kernels.run(rows, "bitmap", 0, numbers, False)
+    drivers.run(rows, "bitmap", 0, numbers)
     peer = fastest_rounds(gib * 2**18, 15)  # before and after: the machine may have changed its mind
-    outputs = benchmark(kernels.run, rows, "bitmap", 0, numbers, False)
+    outputs = benchmark(drivers.run, rows, "bitmap", 0, numbers)
     peer = min(peer, fastest_rounds(gib * 2**18, 15))
     one = benchmark.stats.stats.min / replicates
     benchmark.extra_info["ms_a_migration"] = one * 1e3
     benchmark.extra_info["numpy_ms"] = peer * 1e3
     benchmark.extra_info["times_faster"] = peer / one
-    benchmark.extra_info["syncs"] = int(outputs.sync_count[0])
-    assert (outputs.outcome == 0).all()
-
-
-def bytes_of(ram):
-    return sum(array.nbytes for array in ram)
+    benchmark.extra_info["syncs"] = int(outputs.migrations["sync_count"][0])
+    assert (outputs.migrations["outcome"] == 0).all()
 
 
 @pytest.mark.parametrize("gib", [4, 16, 64])
 def test_at_most_three_bits_a_page(gib):
-    """All that a running migration keeps: bitmap, log, chunks of a GiB and a block of draws."""
-    pages = gib * 2**18
-    cases, regions, _ = kernels.records.pack(rows_of(gib, 1))
-    memory, heads = kernels._memory("bitmap", 1, cases, regions)
-    words = (pages + 63) // 64
-    assert 8 * bytes_of(drivers.bitmap_ram(words, words, memory[0], heads[0])) <= 3 * pages
+    """All that a running migration keeps: bitmap, log, chunks of a GiB and the draws of a run of pages."""
+    ram = drivers._memory("bitmap", rows_of(gib, 1))
+    assert 8 * sum(array.nbytes for array in ram) <= 3 * gib * 2**18

@@ -42,8 +42,8 @@ def kernels_alone(layout, store):
 
     total = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
-        for block in store.chunks.blocks():
-            places = store.chunks.places(block)[layout._of_grid]
+        for batch in store.batches:
+            places = store.batches.places(batch)[layout._of_grid]
             pieces = [
                 layout._grid.records_at(places[:, first : first + PIECE_ROWS["expected"]])
                 for first in range(0, places.shape[1], PIECE_ROWS["expected"])
@@ -71,7 +71,7 @@ def test_migrations_into_a_store(benchmark, tmp_path, points, rounds):
     benchmark.extra_info["seconds"] = stored_s
     benchmark.extra_info["seconds_of_the_kernels"] = kernels_s
     benchmark.extra_info["seconds_of_the_layout"] = layout_s
-    benchmark.extra_info["overhead_of_blocks_store_and_progress"] = (stored_s - layout_s) / kernels_s - 1.0
+    benchmark.extra_info["overhead_of_batches_store_and_progress"] = (stored_s - layout_s) / kernels_s - 1.0
     benchmark.extra_info["overhead_with_the_layout"] = stored_s / kernels_s - 1.0
     benchmark.extra_info["bytes_a_migration_on_disk"] = size / layout.migrations
 
@@ -88,9 +88,9 @@ def test_two_dask_workers_against_one(benchmark, tmp_path):
             distributed.Client(cluster, set_as_default=False) as client,
         ):
             # every worker has its kernels and the client's modules before the clock starts
-            sweep(described(8), store=tmp_path / f"warm{workers}.zarr", dask=client, block_rows=64)
+            sweep(described(8), store=tmp_path / f"warm{workers}.zarr", dask=client, batch_rows=64)
             took[workers] = min(
-                seconds(sweep, whole, store=tmp_path / f"{workers}-{i}.zarr", dask=client, block_rows=16384)
+                seconds(sweep, whole, store=tmp_path / f"{workers}-{i}.zarr", dask=client, batch_rows=16384)
                 for i in range(ROUNDS)
             )
     benchmark.pedantic(lambda: None, rounds=1)

@@ -1,0 +1,152 @@
+"""Files and folders that are written whole or not at all.
+
+What is being written has a temporary name of its own in the same folder, random and created exclusively, so that two
+processes never share one and a symbolic link in its place is not followed. It takes its final name when it is complete
+and is removed on any exception. (A killed process leaves it behind; a loss of power may take data still in memory.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["is_partial", "whole_file", "whole_folder"]
+
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_FOLDER_SUFFIX = ".new"
+_LEFT_OVER_AFTER_S = 3600.0
+"""A folder is filled within seconds; one that has not changed for so long belongs to a process that was killed."""
+
+
+def is_partial(name: str) -> bool:
+    """Whether this is the temporary name of a file of :func:`whole_file`.
+
+    Examples
+    --------
+    >>> is_partial(".table.csv.0123456789abcdef.partial"), is_partial("notes.partial")
+    (True, False)
+    """
+    return _PARTIAL.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file that takes its name when the ``with`` statement ends without an exception.
+
+    A file of this name is replaced and its permissions are kept; a symbolic link is followed, as by :func:`open`.
+
+    Parameters
+    ----------
+    path : str or path
+        The file's name; its folder must exist.
+
+    Yields
+    ------
+    BinaryIO
+        The file under its temporary name, open for reading and writing.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; ``filename`` is `path`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(f"{folder}/a.txt") as file:
+    ...         size = file.write(b"all of it")
+    ...     os.listdir(folder)
+    ['a.txt']
+    """
+    final = os.path.realpath(path)
+    folder, name = os.path.split(final)
+    partial = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
+    with _named_in_errors(path, partial), open(partial, "x+b", opener=_exclusively) as file:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                mode = os.stat(final).st_mode
+                if stat.S_ISREG(mode):
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
+            yield file
+            file.close()
+            os.replace(partial, final)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+            raise
+
+
+def _exclusively(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
+    """Fill a folder that takes its name when the ``with`` statement ends without an exception.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder's name; the folder it lies in is made if it is missing.
+    replace : bool, default False
+        Replace a folder of this name; it is removed when the new one has its place.
+
+    Yields
+    ------
+    Path
+        A name in a temporary folder, at which to make the folder.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of this name and it is not to be replaced.
+    OSError
+        If it cannot be written; ``filename`` is `path`.
+    """
+    final = Path(os.path.abspath(path))
+    prefix = f".{final.name}."
+    with _named_in_errors(path, str(final.parent / prefix)):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over_folders(final)
+        with tempfile.TemporaryDirectory(_FOLDER_SUFFIX, prefix, final.parent, ignore_cleanup_errors=True) as temporary:
+            new = Path(temporary, final.name)
+            yield new
+            if replace and final.is_dir():
+                final.rename(Path(temporary, "replaced"))
+            elif os.path.lexists(final):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            new.rename(final)
+
+
+def _remove_left_over_folders(path: Path) -> None:
+    """Remove what killed processes have left; a folder that may be in use, on this host or another, stays."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(_FOLDER_SUFFIX)}")
+    for left in path.parent.iterdir():
+        if not name.fullmatch(left.name) or left.is_symlink():
+            continue
+        with contextlib.suppress(OSError):  # another process removes it too
+            newest = max(each.lstat().st_mtime for each in (left, *left.iterdir()))
+            if time.time() - newest > _LEFT_OVER_AFTER_S:
+                shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def _named_in_errors(path: str | Path, partial: str) -> Iterator[None]:
+    """Name `path` in an OSError that names no file or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(partial):
+            error.filename, error.filename2 = str(path), None
+        raise
