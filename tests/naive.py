@@ -8,9 +8,9 @@ carry the names of QEMU's.
 ``rows.Parameters`` (numbers; lists for ``region_*`` and ``device_*``) and returns a dict with the names of
 ``rows.Outputs`` and ``timeline``, one dict per iteration.
 
-The rules of the loop can be replaced by functions: ``next_device(migration, previous, returned)`` gives the index of a
-device and the bytes it may take, or None to end the iteration; ``syncs(migration, estimate)`` and ``bandwidth(migration,
-bytes, milliseconds)`` are the other two. They keep what they like in ``migration.notes``.
+The rules of the loop can be replaced by functions: ``next_device(migration, previous, returned)`` gives the index of
+a device and the bytes it may take, or None to end the iteration; ``syncs(migration, estimate)`` and
+``bandwidth(migration, bytes, milliseconds)`` are the other two. They keep what they like in ``migration.notes``.
 """
 
 import math

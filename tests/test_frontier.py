@@ -446,7 +446,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("axis", "between", "arguments", "words"), REFUSED.values(), ids=REFUSED)
 def test_refused_in_one_sentence_before_anything_is_computed(monkeypatch, axis, between, arguments, words):
-    monkeypatch.setattr(kernels, "run", lambda *_: pytest.fail("computed something"))
+    monkeypatch.setattr(drivers, "run", lambda *_, **__: pytest.fail("computed something"))
     with pytest.raises(ScenarioError) as caught:
         frontier(BASE, axis, between, **arguments)
     assert words in str(caught.value)

@@ -207,7 +207,7 @@ def differences(c, outputs, naive):
 def test_the_bitmap_engine_is_the_naive_loop_under_any_policy(name):
     question, function, rule = RULES[name]
     made = policy(function, question=question)
-    for k in range(40):
+    for k in range(15):
         c = random_case(random.Random(f"policy {k}"))
         naive = migrate(c, k, 1, **{question: rule})
         assert not differences(c, run(to_parameters([c]), "bitmap", made, seed=k, replicate=1), naive), k

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from migkit.kernels import drivers
 from migkit.results import SWEEP_VARIABLES, sentence, to_frame
 from migkit.run.many import sweep
 from migkit.run.simulate import simulate
@@ -148,7 +149,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("axes", "arguments", "words"), REFUSED.values(), ids=REFUSED)
 def test_bad_arguments_are_refused_before_anything_is_computed(monkeypatch, axes, arguments, words):
-    monkeypatch.setattr(kernels, "run", lambda *_: pytest.fail("computed something"))
+    monkeypatch.setattr(drivers, "run", lambda *_, **__: pytest.fail("computed something"))
     with pytest.raises(ScenarioError) as caught:
         sweep(BASE, axes, **arguments)
     assert words in str(caught.value)

@@ -287,7 +287,7 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 def _remove_partial_files(path: Path) -> None:
     """Remove the temporary files of killed processes, and nothing else."""
-    for variable in VARIABLES:
+    for variable in SWEEP_VARIABLES:
         for entry in os.scandir(path / variable.name):
             if is_partial(entry.name):
                 Path(entry).unlink(missing_ok=True)

@@ -1,13 +1,15 @@
 """Expected engine over the grid of the study, thinned: microseconds a migration, and two threads against one."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 import pytest
 
-from migkit import kernels
+from migkit.kernels import drivers, state
 from migkit.run.grid import Grid
+from migkit.scenario.policy import policy
 from migkit.study import experiments as study
 
 POINTS = 24  # on each of the plane's two axes; the study has 110
@@ -22,9 +24,17 @@ def rows():
     return grid.records_at(grid.places(np.arange(grid.points)))
 
 
-def seconds(rows, parallel=False):
+def pieces_of(rows, size):
+    return [type(rows)(*(part[first : first + size] for part in rows)) for first in range(0, len(rows.cases), size)]
+
+
+def seconds(rows, threads=1):
     began = time.perf_counter()
-    kernels.run(rows, parallel=parallel)
+    if threads == 1:
+        drivers.run(rows)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(drivers.run, pieces_of(rows, 512)))
     return time.perf_counter() - began
 
 
@@ -35,31 +45,51 @@ def quantiles(values):
 @pytest.mark.benchmark(timer=time.process_time)
 def test_one_thread(benchmark, rows):
     count = len(rows.cases)
-    outputs = kernels.run(rows, parallel=False)
-    benchmark(kernels.run, rows, "expected", 0, 0, False)
-    pieces = [type(rows)(*(part[first : first + PIECE] for part in rows)) for first in range(0, count, PIECE)]
+    reports = drivers.run(rows).migrations
+    benchmark(drivers.run, rows)
+    pieces = pieces_of(rows, PIECE)
     benchmark.extra_info["migrations"] = count
     benchmark.extra_info["us_a_migration"] = benchmark.stats.stats.min / count * 1e6
     benchmark.extra_info["us_a_migration_of_a_piece"] = quantiles(
         [min(seconds(piece) for _ in range(3)) / len(piece.cases) * 1e6 for piece in pieces]
     )
-    for name in ("steps", "turns", "sync_count"):
-        benchmark.extra_info[name] = quantiles(getattr(outputs, name))
-    benchmark.extra_info["outcomes"] = np.bincount(outputs.outcome).tolist()
+    for name in ("steps", "iterations", "sync_count"):
+        benchmark.extra_info[name] = quantiles(reports[name])
+    benchmark.extra_info["outcomes"] = np.bincount(reports["outcome"]).tolist()
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread")
 def test_two_threads(benchmark, rows):
-    kernels.run(rows)
-    before = numba.get_num_threads()
+    drivers.run(rows)
     took = {1: [], 2: []}
-    try:
-        for _ in range(5):  # in turn, so that both meet the same machine
-            for threads in took:
-                numba.set_num_threads(threads)
-                took[threads].append(seconds(rows, parallel=True))
-        numba.set_num_threads(2)
-        benchmark(kernels.run, rows)
-    finally:
-        numba.set_num_threads(before)
+    for _ in range(5):  # in turn, so that both meet the same machine
+        for threads in took:
+            took[threads].append(seconds(rows, threads))
+    benchmark(seconds, rows, 2)
     benchmark.extra_info["times_faster_than_one_thread"] = min(took[1]) / min(took[2])
+
+
+def copy_of_unserialized(state, devices, live, own):
+    return state.previous + 1, 1 << 60
+
+
+@pytest.mark.benchmark(timer=time.process_time)
+def test_a_copy_of_a_built_in_policy(benchmark, rows):
+    """A user's copy of a built-in policy against the built-in one; and how soon a policy is ready."""
+    built_in = type(rows)(*(part.copy().view(np.recarray) for part in rows))
+    built_in.cases["policy"] = state.UNSERIALIZED
+    copied = type(rows)(*(part.copy().view(np.recarray) for part in built_in))
+    copied.cases["policy"] = state.OWN
+    drivers.run(built_in)
+    began = time.perf_counter()
+    own = (policy(copy_of_unserialized).compiled(), None, None)
+    drivers.run(type(rows)(*(part[:1] for part in copied)), own=own)
+    benchmark.extra_info["ready_s"] = time.perf_counter() - began
+    took = {"built in": [], "copied": []}
+    for _ in range(5):
+        for name, given, functions in (("built in", built_in, None), ("copied", copied, own)):
+            began = time.process_time()
+            drivers.run(given, own=functions)
+            took[name].append(time.process_time() - began)
+    benchmark(drivers.run, copied, own=own)
+    benchmark.extra_info["times_the_built_in"] = min(took["copied"]) / min(took["built in"])

@@ -10,7 +10,7 @@ from statistics import median
 import numba
 import pytest
 
-from migkit import kernels
+from migkit.kernels import drivers
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
@@ -37,9 +37,6 @@ def seconds(function, *arguments, **options):
 
 def kernels_alone(layout, store):
     """Seconds of the kernels for the same migrations, on as many threads, records ready and results dropped."""
-    def migrate(piece):
-        kernels.run(piece, parallel=False)
-
     total = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in store.batches:
@@ -48,7 +45,7 @@ def kernels_alone(layout, store):
                 layout._grid.records_at(places[:, first : first + PIECE_ROWS["expected"]])
                 for first in range(0, places.shape[1], PIECE_ROWS["expected"])
             ]
-            total += seconds(lambda pieces=pieces: list(pool.map(migrate, pieces)))
+            total += seconds(lambda pieces=pieces: list(pool.map(drivers.run, pieces)))
     return total
 
 
