@@ -325,7 +325,7 @@ def _packed(found: rows.Records) -> kernel_records.Packed:
     of_link = {"link_ns_per_byte": "ns_per_byte", "send_slack_ns": "slack_ns"}
     for name in kernel_records.CASE_FIELDS:
         own = names.get(name, name)
-        cases[name] = found.cases[own] if own in found.cases.dtype.names else found.links[of_link.get(name, name)]
+        cases[name] = found.cases[own] if own in rows.CASES else found.links[of_link.get(name, name)]
     regions, devices = (
         part.view(np.ndarray).astype(dtype, copy=False)
         for part, dtype in ((found.regions, kernel_records.REGION), (found.devices, kernel_records.DEVICE))
@@ -449,14 +449,25 @@ class Layout:
         ScenarioError
             If they would take more memory than there is.
         """
+        self.check_memory(rows)
         shapes = {True: (rows, len(self.devices)), False: (rows,)}
-        needed = 8 * sum(math.prod(shapes[name.startswith("device_")]) for name in Outputs._fields)
-        if needed > _memory():
+        return Outputs(*(np.empty(shapes[name.startswith("device_")], np.int64) for name in Outputs._fields))
+
+    def check_memory(self, rows: int | None = None) -> None:
+        """Refuse to hold the results of this many migrations, by default of all, in memory that there is not.
+
+        Raises
+        ------
+        ScenarioError
+            If they would take more memory than the machine has.
+        """
+        rows = self.migrations if rows is None else rows
+        columns = sum(len(self.devices) if variable.dims else 1 for variable in results.VARIABLES)
+        if 8 * columns * rows > _memory():
             raise ScenarioError(
                 f"has {self.migrations} migrations ({self._lengths()}), whose results do not fit into memory: give a "
                 'store=, such as store="result.zarr", which holds them on disk', "sweep"
             )  # fmt: skip
-        return Outputs(*(np.empty(shapes[name.startswith("device_")], np.int64) for name in Outputs._fields))
 
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""

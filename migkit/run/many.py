@@ -115,6 +115,7 @@ def sweep(
     layout = Layout(described, names)
     if store is not None:
         return _stored(layout, Path(store), threads, dask, progress, block_rows)
+    layout.check_memory()
     outputs = _computed(layout, threads, progress, block_rows)
     return _labelled(layout, outputs)
 

@@ -271,12 +271,12 @@ def _view(scenarios: Sequence[Scenario]) -> View:
 def columns(scenarios: Sequence[Scenario]) -> Parameters:
     """The records of scenarios as the columns of earlier kernels."""
     found = records(list(scenarios))
-    table = {name: found.cases[name] for name in found.cases.dtype.names}
+    table = {field.name: found.cases[field.name] for field in state.CASE}
     table |= {
         "exact_rule": table.pop("sync_policy"), "turn_ns": table.pop("iteration_ns"),
         "link_ns_per_byte": found.links["ns_per_byte"], "send_slack_ns": found.links["slack_ns"],
     }  # fmt: skip
-    table |= {name: found.links[name] for name in found.links.dtype.names if name not in ("ns_per_byte", "slack_ns")}
-    table |= {f"region_{name}": found.regions[name] for name in found.regions.dtype.names}
-    table |= {f"device_{name}": found.devices[name] for name in found.devices.dtype.names}
+    table |= {field.name: found.links[field.name] for field in state.LINK}
+    table |= {f"region_{field.name}": found.regions[field.name] for field in state.REGION}
+    table |= {f"device_{field.name}": found.devices[field.name] for field in state.DEVICE}
     return Parameters(**{name: np.ascontiguousarray(table[name]) for name in Parameters._fields})

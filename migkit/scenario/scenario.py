@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -47,14 +48,14 @@ def _known_profile(name: str) -> str:
     return profile(name).name
 
 
-def _policy(field: str) -> Any:
-    """Declare a field that names a policy, None for that of the version."""
+def _policy(field: str) -> AfterValidator:
+    """Declare a field that names a policy, None for that of the version, for use in ``Annotated``."""
 
     def known(name: str | None) -> str | None:
         policy_code(field, name, PROFILES["9.0"])
         return name
 
-    return Annotated[Text | None, AfterValidator(known)]
+    return AfterValidator(known)
 
 
 class Scenario(Part):
@@ -108,10 +109,10 @@ class Scenario(Part):
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
     qemu: Annotated[Text, AfterValidator(_known_profile)] = "9.0"
-    policy: _policy("policy") = None
-    sync_policy: _policy("sync_policy") = None
-    bandwidth_policy: _policy("bandwidth_policy") = None
-    time_limit: quantity(Seconds, "1 ms", "168 h") = Seconds(1800)
+    policy: Annotated[Text | None, _policy("policy")] = None
+    sync_policy: Annotated[Text | None, _policy("sync_policy")] = None
+    bandwidth_policy: Annotated[Text | None, _policy("bandwidth_policy")] = None
+    time_limit: Annotated[Seconds, quantity("1 ms", "168 h")] = Seconds(1800)
 
     @property
     def profile(self) -> Profile:
@@ -362,7 +363,8 @@ def device_labels(scenario: Scenario) -> list[str]:
     return list(_labels(tuple((device.kind, name_of(device), copies(device)) for device in scenario.devices)))
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True)
+class _Entry:
     kind: str
     name: str
     count: int
