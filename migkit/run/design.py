@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -16,7 +16,7 @@ from migkit.kernels.state import ENGINES
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import READ, Part, Text, number, plain
+from migkit.scenario.fields import READ, Part, Text, plain, whole_number
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, read_toml, reader
 from migkit.scenario.units import SI_UNITS
@@ -87,9 +87,9 @@ class Sweep(Part):
     scenario: Scenario
     axes: dict[Text, Any] = Field(default_factory=dict)
     design: Design | None = None
-    replicates: number(int, 1, MOST_VALUES) | None = None
+    replicates: Annotated[int, whole_number(1, MOST_VALUES)] | None = None
     engine: Text = "expected"
-    seed: number(int, 0, 2**63 - 1) = 0
+    seed: Annotated[int, whole_number(0, 2**63 - 1)] = 0
 
     @field_validator("engine")
     @classmethod
@@ -261,7 +261,7 @@ def differences(here: Sweep, there: Sweep) -> list[str]:
         if one == other:
             continue
         if isinstance(one, list) and isinstance(other, list):
-            first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+            first = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), 0)
             if len(one) != len(other):
                 found.append(f"{path} has {len(one)} values there and {len(other)} here")
             else:

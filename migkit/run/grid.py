@@ -472,13 +472,24 @@ class Layout:
         ScenarioError
             If they would take more memory than there is.
         """
+        self.check_memory(rows)
+        return Reports.empty(rows, len(self.devices))
+
+    def check_memory(self, rows: int | None = None) -> None:
+        """Refuse to hold the results of this many migrations, by default of all, in memory that there is not.
+
+        Raises
+        ------
+        ScenarioError
+            If they would take more memory than the machine has.
+        """
+        rows = self.migrations if rows is None else rows
         one = Reports.empty(1, len(self.devices))
         if rows * sum(part.nbytes for part in one) > _memory():
             raise ScenarioError(
                 f"has {self.migrations} migrations ({self._lengths()}), whose results do not fit into memory: give a "
                 'store=, such as store="result.zarr", which holds them on disk', "sweep"
             )  # fmt: skip
-        return Reports.empty(rows, len(self.devices))
 
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""

@@ -125,6 +125,7 @@ def sweep(
     layout = Layout(described, names)
     if store is not None:
         return _stored(layout, Path(store), threads, dask, progress, batch_rows)
+    layout.check_memory()
     return _in_memory(layout, threads, progress, batch_rows)
 
 

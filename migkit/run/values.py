@@ -7,13 +7,13 @@ import math
 import sys
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import model_validator
 
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Part, number
+from migkit.scenario.fields import Part, whole_number
 from migkit.scenario.units import (
     FORMATS,
     MOST_VALUES,
@@ -79,7 +79,9 @@ class Spacing(Part):
 
     def values(self) -> tuple[Any, ...]:
         """Give the values as a scenario takes them."""
-        start, stop, num = self.linspace or self.geomspace
+        rule = self.linspace or self.geomspace
+        assert rule is not None
+        start, stop, num = rule
         if isinstance(start, str) or isinstance(stop, str):
             return (linspace if self.linspace else geomspace)(start, stop, num, self.multiple)
         return self._numbers(start, stop, num)
@@ -133,7 +135,9 @@ class Range(Part):
     @property
     def ends(self) -> tuple[Any, Any]:
         """The two ends as they were written."""
-        return self.linspace or self.geomspace
+        rule = self.linspace or self.geomspace
+        assert rule is not None
+        return rule
 
     def _kind(self) -> str | None:
         """Return "size", "rate" or "time", None for plain numbers."""
@@ -197,9 +201,9 @@ class Design(Part):
     """
 
     method: Literal["sobol", "latin_hypercube"]
-    points: number(int, 2, MOST_POINTS)
+    points: Annotated[int, whole_number(2, MOST_POINTS)]
     ranges: dict[str, Range]
-    seed: number(int, 0, 2**63 - 1) = 0
+    seed: Annotated[int, whole_number(0, 2**63 - 1)] = 0
 
     @model_validator(mode="after")
     def _fits(self) -> Design:

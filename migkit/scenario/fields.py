@@ -12,13 +12,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    PlainSerializer,
-    PlainValidator,
+    GetPydanticSchema,
     Strict,
     TypeAdapter,
     model_validator,
 )
 from pydantic import ValidationError as PydanticError
+from pydantic_core import core_schema
 
 from migkit.scenario.errors import ScenarioError, choices, did_you_mean, show
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
@@ -26,46 +26,56 @@ from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate,
 READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
 
 
-def quantity(kind: type, low: str, high: str, or_zero: bool = False) -> Any:
-    """Declare a field that is a quantity with a unit.
+def quantity(low: str, high: str, or_zero: bool = False) -> GetPydanticSchema:
+    """Declare a field of type `Bytes`, `Rate` or `Seconds`, for use in ``Annotated``.
 
     Parameters
     ----------
-    kind : type
-        `Bytes`, `Rate` or `Seconds`.
     low, high : str
         The range allowed, both ends included.
-    or_zero : bool
+    or_zero : bool, default False
         Whether 0 is allowed below `low`.
     """
-    read = READ[kind]
-    least, most = read(low), read(high)
     allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
 
+    def schema(kind: Any, _handler: Any) -> Any:
+        read = READ[kind]
+        least, most = read(low), read(high)
+
+        def check(value: Any) -> Any:
+            number = read(value)
+            if not (least <= number <= most or (or_zero and number == 0)):
+                raise ScenarioError(
+                    f"is outside the allowed range: it must be {allowed}",
+                    value=str(value) if isinstance(value, kind) else value,
+                )
+            return kind(number)
+
+        as_text = core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema())
+        return core_schema.no_info_plain_validator_function(check, serialization=as_text)
+
+    return GetPydanticSchema(schema)
+
+
+def whole_number(low: int, high: int) -> BeforeValidator:
+    """Declare a field of type int between two bounds, both included, for use in ``Annotated``."""
+    return _between("a whole number", int, low, high)
+
+
+def number(low: float, high: float) -> BeforeValidator:
+    """Declare a field of type float between two bounds, both included, for use in ``Annotated``."""
+    return _between("a number", (int, float), low, high)
+
+
+def _between(what: str, kinds: Any, low: float, high: float) -> BeforeValidator:
     def check(value: Any) -> Any:
-        number = read(value)
-        if not (least <= number <= most or (or_zero and number == 0)):
-            raise ScenarioError(
-                f"is outside the allowed range: it must be {allowed}",
-                value=str(value) if isinstance(value, kind) else value,
-            )
-        return kind(number)
-
-    return Annotated[kind, PlainValidator(check), PlainSerializer(str, return_type=str)]
-
-
-def number(kind: type, low: float, high: float) -> Any:
-    """Declare a field that is a plain number between two bounds, both included."""
-    what = "a whole number" if kind is int else "a number"
-
-    def check(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, kinds):
             raise ScenarioError(f"is not {what}: it must be from {low} to {high}", value=value)
         if not low <= value <= high:
             raise ScenarioError(f"is outside the allowed range: it must be from {low} to {high}", value=value)
         return value
 
-    return Annotated[kind, BeforeValidator(check)]
+    return BeforeValidator(check)
 
 
 def _writable(text: str) -> str:
@@ -79,7 +89,7 @@ def _writable(text: str) -> str:
 
 
 Flag = Annotated[bool, Strict()]
-Share = number(float, 0, 1)
+Share = Annotated[float, number(0, 1)]
 Text = Annotated[str, Strict(), AfterValidator(_writable)]
 
 

@@ -10,19 +10,19 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Flag, Part, Rule, Share, Text, number, quantity
+from migkit.scenario.fields import Flag, Part, Rule, Share, Text, quantity, whole_number
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
 
 # Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
-Size = quantity(Bytes, "0 B", "1024 TiB")
-SizeAboveZero = quantity(Bytes, "1 B", "1024 TiB")
-Speed = quantity(Rate, "0 B/s", "1 TB/s")
-SpeedAboveZero = quantity(Rate, "1 kB/s", "1 TB/s")
-Limit = quantity(Rate, "1 kB/s", "1000 TB/s", or_zero=True)
-Cost = quantity(Seconds, "0 s", "1 h")
-PageCost = quantity(Seconds, "0 s", "1 ms")
-Percent = number(int, 1, 99)
+Size = Annotated[Bytes, quantity("0 B", "1024 TiB")]
+SizeAboveZero = Annotated[Bytes, quantity("1 B", "1024 TiB")]
+Speed = Annotated[Rate, quantity("0 B/s", "1 TB/s")]
+SpeedAboveZero = Annotated[Rate, quantity("1 kB/s", "1 TB/s")]
+Limit = Annotated[Rate, quantity("1 kB/s", "1000 TB/s", or_zero=True)]
+Cost = Annotated[Seconds, quantity("0 s", "1 h")]
+PageCost = Annotated[Seconds, quantity("0 s", "1 ms")]
+Percent = Annotated[int, whole_number(1, 99)]
 
 
 def _power_of_two(value: Bytes) -> Bytes:
@@ -87,7 +87,7 @@ class Guest(Part):
     """
 
     ram: SizeAboveZero
-    page_size: Annotated[quantity(Bytes, "512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
+    page_size: Annotated[Bytes, quantity("512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
     accel: Literal["kvm", "tcg"] = "kvm"
     zero_share: Share = 0.0
     regions: tuple[Region, ...] = ()
@@ -195,7 +195,7 @@ class Vfio(Part):
 
     kind: Literal["vfio"] = "vfio"
     name: Text = ""
-    count: number(int, 0, 64) = 1
+    count: Annotated[int, whole_number(0, 64)] = 1
     initial_bytes: Size
     dirty_rate: Speed = Rate(0)
     dirty_max: Size = Bytes(0)
@@ -277,7 +277,7 @@ class Link(Part):
     bandwidth: SpeedAboveZero
     rtt: Cost = Seconds(1e-4)
     send_buffer: Size = Bytes(0)
-    fresh_bandwidth: quantity(Rate, "1 kB/s", "1 TB/s", or_zero=True) = Rate(0)
+    fresh_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     fresh_after: Size = Bytes(0)
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -334,16 +334,16 @@ class Migration(Part):
     """
 
     max_bandwidth: Limit = Rate(128 * 2**20)
-    downtime_limit: quantity(Seconds, "0 s", f"{MAX_DOWNTIME_LIMIT_S} s") = Seconds(0.3)
+    downtime_limit: Annotated[Seconds, quantity("0 s", f"{MAX_DOWNTIME_LIMIT_S} s")] = Seconds(0.3)
     avail_switchover_bandwidth: Limit = Rate(0)
     switchover_ack: Flag = False
     return_path: Flag = False
     auto_converge: Flag = False
-    throttle_trigger_threshold: number(int, 1, 100) = 50
+    throttle_trigger_threshold: Annotated[int, whole_number(1, 100)] = 50
     cpu_throttle_initial: Percent = 20
     cpu_throttle_increment: Percent = 10
     max_cpu_throttle: Percent = 99
-    x_clear_bitmap_shift: number(int, 6, 31) = 18
+    x_clear_bitmap_shift: Annotated[int, whole_number(6, 31)] = 18
 
     def _rules(self: Any) -> Iterator[Rule]:
         yield Rule(
@@ -398,10 +398,10 @@ class HostCosts(Part):
     """
 
     setup: Cost = Seconds(2e-3)
-    iteration: quantity(Seconds, "1 us", "1 h") = Seconds(50e-6)
+    iteration: Annotated[Seconds, quantity("1 us", "1 h")] = Seconds(50e-6)
     wakeup: Cost = Seconds(66e-6)
-    bitmap_sync: quantity(Seconds, "0 s", "1 min") = Seconds(0)
-    bitmap_sync_per_gib: quantity(Seconds, "0 s", "1 s") = Seconds(0.14e-3)
+    bitmap_sync: Annotated[Seconds, quantity("0 s", "1 min")] = Seconds(0)
+    bitmap_sync_per_gib: Annotated[Seconds, quantity("0 s", "1 s")] = Seconds(0.14e-3)
     page: PageCost = Seconds(2.1e-6)
     zero_page: PageCost = Seconds(0.2e-6)
     vm_stop: Cost = Seconds(0.1e-3)

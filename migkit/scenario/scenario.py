@@ -6,11 +6,12 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, PlainValidator
 
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import Part, Rule, Text, check_keys, quantity
@@ -48,13 +49,9 @@ def _known_profile(name: str) -> str:
     return profile(name).name
 
 
-def _policy(field: str) -> Any:
-    """Declare a field that names a policy, None for that of the version."""
-    return Annotated[Any, PlainValidator(lambda given: read_policy(field, given)), PlainSerializer(_text)]
-
-
-def _text(policy: str | None) -> str | None:
-    return None if policy is None else str(policy)
+def _policy(field: str) -> PlainValidator:
+    """Declare a field that names a policy, None for that of the version, for use in ``Annotated``."""
+    return PlainValidator(lambda given: read_policy(field, given))
 
 
 class Scenario(Part):
@@ -108,10 +105,10 @@ class Scenario(Part):
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
     qemu: Annotated[Text, AfterValidator(_known_profile)] = "9.0"
-    policy: _policy("policy") = None
-    sync_policy: _policy("sync_policy") = None
-    bandwidth_policy: _policy("bandwidth_policy") = None
-    time_limit: quantity(Seconds, "1 ms", "168 h") = Seconds(1800)
+    policy: Annotated[Text | None, _policy("policy")] = None
+    sync_policy: Annotated[Text | None, _policy("sync_policy")] = None
+    bandwidth_policy: Annotated[Text | None, _policy("bandwidth_policy")] = None
+    time_limit: Annotated[Seconds, quantity("1 ms", "168 h")] = Seconds(1800)
 
     @property
     def profile(self) -> Profile:
@@ -362,7 +359,8 @@ def device_labels(scenario: Scenario) -> list[str]:
     return list(_labels(tuple((device.kind, name_of(device), copies(device)) for device in scenario.devices)))
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True)
+class _Entry:
     kind: str
     name: str
     count: int
@@ -534,7 +532,7 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
     else:
         where, folder = show(str(source)), Path(source).parent
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")  # a byte-order mark is allowed
         except FileNotFoundError:
             raise ScenarioError("is not a file that exists", value=str(source)) from None
         except UnicodeDecodeError:

@@ -300,7 +300,11 @@ class Bytes(int):
     """
 
     __slots__ = ()
-    __repr__ = __str__ = lambda self: format_bytes(self)
+
+    def __str__(self) -> str:
+        return format_bytes(self)
+
+    __repr__ = __str__
 
 
 class Rate(float):
@@ -313,7 +317,11 @@ class Rate(float):
     """
 
     __slots__ = ()
-    __repr__ = __str__ = lambda self: format_rate(self)
+
+    def __str__(self) -> str:
+        return format_rate(self)
+
+    __repr__ = __str__
 
 
 class Seconds(float):
@@ -326,10 +334,14 @@ class Seconds(float):
     """
 
     __slots__ = ()
-    __repr__ = __str__ = lambda self: format_time(self)
+
+    def __str__(self) -> str:
+        return format_time(self)
+
+    __repr__ = __str__
 
 
-_KINDS: dict[str, type] = {"size": Bytes, "rate": Rate, "time": Seconds}
+_KINDS: dict[str, Any] = {"size": Bytes, "rate": Rate, "time": Seconds}
 SI_UNITS: dict[type, str] = {Bytes: "B", Rate: "B/s", Seconds: "s"}
 """Unit of a number by the type of its field."""
 FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
