@@ -144,7 +144,7 @@ def quantiles(
     _checked(dataset, confidence, variables)
     if "quantile" in dataset.dims:
         raise ScenarioError("is the dimension of the quantiles: give the axis of the sweep another name", "quantile")
-    if isinstance(q, str) or not hasattr(q, "__iter__") or not len(q):
+    if isinstance(q, str) or not isinstance(q, Sequence | np.ndarray) or not len(q):  # type: ignore[unreachable]
         raise ScenarioError("is not a list of quantiles, such as [0.05, 0.5, 0.95]", "q", q)
     for one in q:
         if isinstance(one, bool) or not isinstance(one, int | float | np.number) or not 0 <= one <= 1:

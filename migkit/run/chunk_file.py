@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["KEYS", "chunk_name", "compressor", "write_chunk"]
 
 _CODEC: dict[str, Any] = {"cname": "lz4", "clevel": 5}
-KEYS = {"name": "default", "separator": "."}
+KEYS: dict[str, Any] = {"name": "default", "separator": "."}
 """How zarr names chunks: all files of an array in one folder, because a folder takes longer to make than a file."""
 
 

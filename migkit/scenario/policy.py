@@ -277,7 +277,7 @@ def own_functions(scenario: Any) -> tuple[Any, Any, Any] | None:
 def _globals_of(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
     """Names outside the function that it uses, with their values."""
     closure = inspect.getclosurevars(function)
-    yield from (closure.nonlocals | closure.globals).items()
+    yield from {**closure.nonlocals, **closure.globals}.items()
 
 
 def _functions(function: types.FunctionType) -> Iterator[types.FunctionType]:
