@@ -154,6 +154,9 @@ DEVICES: Mapping[str, Expression] = {
 # --- records -------------------------------------------------------------------------------------
 
 
+_CASE, _LINK, _REGION, _DEVICE = map(state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE))
+
+
 class Records(NamedTuple):
     """Migrations as the kernels take them: cases and links (rows), regions and devices (rows, width)."""
 
@@ -165,7 +168,7 @@ class Records(NamedTuple):
 
 def cases(scenario: Any, rows: int) -> np.ndarray:
     """The cases of scenarios of one structure: a view of so many rows."""
-    found = np.zeros(rows, state.dtype_of(state.CASE))
+    found = np.zeros(rows, _CASE)
     for name, expression in CASES.items():
         found[name] = expression(scenario)
     return found
@@ -173,7 +176,7 @@ def cases(scenario: Any, rows: int) -> np.ndarray:
 
 def links(scenario: Any, rows: int) -> np.ndarray:
     """The links of scenarios of one structure."""
-    found = np.zeros(rows, state.dtype_of(state.LINK))
+    found = np.zeros(rows, _LINK)
     for name, expression in LINKS.items():
         found[name] = expression(scenario)
     return found
@@ -181,7 +184,7 @@ def links(scenario: Any, rows: int) -> np.ndarray:
 
 def regions(scenario: Any, rows: int, width: int) -> np.ndarray:
     """The regions of scenarios of one structure; rows are padded with zeroes to `width`."""
-    found = np.zeros((rows, width), state.dtype_of(state.REGION))
+    found = np.zeros((rows, width), _REGION)
     for place, region in enumerate(scenario.guest.regions):
         for name, expression in REGIONS.items():
             found[name][:, place] = expression(region, scenario)
@@ -194,17 +197,28 @@ def devices(scenario: Any, rows: int, width: int) -> np.ndarray:
     Scenarios of one structure have the same entries in their device lists, but an entry may stand for more devices in
     one than in another, and those behind it then have other places.
     """
-    found = np.zeros((rows, width), state.dtype_of(state.DEVICE))
-    first = np.zeros(rows, np.int64)
+    found = np.zeros((rows, width), _DEVICE)
+    first: Any = 0
     for device in placed(scenario.devices):
-        count = np.broadcast_to(copies(device), rows)
-        row = np.repeat(np.arange(rows), count)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
+        count = copies(device)
+        at: Any = np.s_[:, first : first + count] if _is_single(first, count) else _spread(rows, first, count)
+        row = np.s_[:, None] if isinstance(at[0], slice) else at[0]
         for name, expression in DEVICES.items():
             value = expression(device)
-            found[name][row, place] = value if np.ndim(value) == 0 else value[row]
+            found[name][at] = value if _is_single(value) else value[row]
         first = first + count
     return found
+
+
+def _is_single(*values: Any) -> bool:
+    return not any(isinstance(value, np.ndarray) for value in values)
+
+
+def _spread(rows: int, first: Any, count: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Row and place of every device, where each row has `count` of them in a row from place `first` on."""
+    first, count = np.broadcast_to(first, rows), np.broadcast_to(count, rows)
+    row = np.repeat(np.arange(rows), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
 
 
 def _structure(scenario: Scenario) -> tuple[Any, ...]:
@@ -250,7 +264,8 @@ def records(scenarios: Sequence[Scenario]) -> Records:
 
     def joined(parts: list[np.ndarray]) -> np.ndarray:
         # np.take copies a record as bytes; indexing copies it field by field
-        return np.take(np.concatenate(parts), order, axis=0).view(np.recarray)
+        whole = parts[0] if len(parts) == 1 else np.take(np.concatenate(parts), order, axis=0)
+        return whole.view(np.recarray)
 
     return Records(
         joined([cases(view, rows) for rows, view in seen]),
@@ -260,9 +275,10 @@ def records(scenarios: Sequence[Scenario]) -> Records:
     )
 
 
-def _view(scenarios: Sequence[Scenario]) -> View:
-    """Scenarios of one structure as one."""
-    return View(scenarios[0], dict(columns_of(scenarios)))
+def _view(scenarios: Sequence[Scenario]) -> Any:
+    """Scenarios of one structure as one; a single one as it is."""
+    columns = dict(columns_of(scenarios))
+    return View(scenarios[0], columns) if columns else scenarios[0]
 
 
 # --- until the kernels take records --------------------------------------------------------------
@@ -270,7 +286,7 @@ def _view(scenarios: Sequence[Scenario]) -> View:
 
 def columns(scenarios: Sequence[Scenario]) -> Parameters:
     """The records of scenarios as the columns of earlier kernels."""
-    found = records(list(scenarios))
+    found = Records(*(part.view(np.ndarray) for part in records(list(scenarios))))
     table = {field.name: found.cases[field.name] for field in state.CASE}
     table |= {
         "exact_rule": table.pop("sync_policy"), "turn_ns": table.pop("iteration_ns"),
