@@ -156,9 +156,12 @@ DEVICES: Mapping[str, Expression] = {
 # --- records -------------------------------------------------------------------------------------
 
 
+_CASE, _LINK, _REGION, _DEVICE = map(state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE))
+
+
 def cases(scenario: Any, rows: int) -> np.ndarray:
     """The cases of scenarios of one structure: a view of so many rows."""
-    found = np.zeros(rows, state.dtype_of(state.CASE))
+    found = np.zeros(rows, _CASE)
     for name, expression in CASES.items():
         found[name] = expression(scenario)
     return found
@@ -166,7 +169,7 @@ def cases(scenario: Any, rows: int) -> np.ndarray:
 
 def links(scenario: Any, rows: int) -> np.ndarray:
     """The links of scenarios of one structure."""
-    found = np.zeros(rows, state.dtype_of(state.LINK))
+    found = np.zeros(rows, _LINK)
     for name, expression in LINKS.items():
         found[name] = expression(scenario)
     return found
@@ -174,7 +177,7 @@ def links(scenario: Any, rows: int) -> np.ndarray:
 
 def regions(scenario: Any, rows: int, width: int) -> np.ndarray:
     """The regions of scenarios of one structure; rows are padded with zeroes to `width`."""
-    found = np.zeros((rows, width), state.dtype_of(state.REGION))
+    found = np.zeros((rows, width), _REGION)
     for place, region in enumerate(scenario.guest.regions):
         for name, expression in REGIONS.items():
             found[name][:, place] = expression(region, scenario)
@@ -187,17 +190,28 @@ def devices(scenario: Any, rows: int, width: int) -> np.ndarray:
     Scenarios of one structure have the same entries in their device lists, but an entry may stand for more devices in
     one than in another, and those behind it then have other places.
     """
-    found = np.zeros((rows, width), state.dtype_of(state.DEVICE))
-    first = np.zeros(rows, np.int64)
+    found = np.zeros((rows, width), _DEVICE)
+    first: Any = 0
     for device in placed(scenario.devices):
-        count = np.broadcast_to(copies(device), rows)
-        row = np.repeat(np.arange(rows), count)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
+        count = copies(device)
+        at: Any = np.s_[:, first : first + count] if _is_single(first, count) else _spread(rows, first, count)
+        row = np.s_[:, None] if isinstance(at[0], slice) else at[0]
         for name, expression in DEVICES.items():
             value = expression(device)
-            found[name][row, place] = value if np.ndim(value) == 0 else value[row]
+            found[name][at] = value if _is_single(value) else value[row]
         first = first + count
     return found
+
+
+def _is_single(*values: Any) -> bool:
+    return not any(isinstance(value, np.ndarray) for value in values)
+
+
+def _spread(rows: int, first: Any, count: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Row and place of every device, where each row has `count` of them in a row from place `first` on."""
+    first, count = np.broadcast_to(first, rows), np.broadcast_to(count, rows)
+    row = np.repeat(np.arange(rows), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
 
 
 def _structure(scenario: Scenario) -> tuple[Any, ...]:
@@ -243,7 +257,8 @@ def records(scenarios: Sequence[Scenario]) -> Records:
 
     def joined(parts: list[np.ndarray]) -> np.ndarray:
         # np.take copies a record as bytes; indexing copies it field by field
-        return np.take(np.concatenate(parts), order, axis=0).view(np.recarray)
+        whole = parts[0] if len(parts) == 1 else np.take(np.concatenate(parts), order, axis=0)
+        return whole.view(np.recarray)
 
     return Records(
         joined([cases(view, rows) for rows, view in seen]),
@@ -253,6 +268,7 @@ def records(scenarios: Sequence[Scenario]) -> Records:
     )
 
 
-def _view(scenarios: Sequence[Scenario]) -> View:
-    """Scenarios of one structure as one."""
-    return View(scenarios[0], dict(columns_of(scenarios)))
+def _view(scenarios: Sequence[Scenario]) -> Any:
+    """Scenarios of one structure as one; a single one as it is."""
+    columns = dict(columns_of(scenarios))
+    return View(scenarios[0], columns) if columns else scenarios[0]

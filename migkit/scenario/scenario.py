@@ -328,6 +328,9 @@ def _size(device: Any) -> Any:
     return device.size if device.kind == "block" else device.initial_bytes + device.dirty_max + device.stop_copy_bytes
 
 
+_RAM = Ram()
+
+
 def placed(devices: Sequence[Any]) -> list[Any]:
     """The device list with RAM in its place.
 
@@ -337,7 +340,7 @@ def placed(devices: Sequence[Any]) -> list[Any]:
     found = list(devices)
     if not any(device.kind == "ram" for device in found):
         first = next((i for i, device in enumerate(found) if device.kind != "block"), len(found))
-        found.insert(first, Ram())
+        found.insert(first, _RAM)
     return found
 
 

@@ -56,11 +56,15 @@ class View:
         if name.startswith("_"):
             raise AttributeError(name)
         path = f"{self._path}{name}"
-        if path in self._columns:
+        if path not in self._columns:
+            value = self._seen(getattr(self._part, name), path)
+        else:
+            value = self._columns[path]
             if self._reads is not None:
                 self._reads.add(path)
-            return self._columns[path]
-        return self._seen(getattr(self._part, name), path)
+                return value
+        self.__dict__[name] = value  # found without this method from now on
+        return value
 
     def _seen(self, value: Any, path: str) -> Any:
         """A part as a view, a list of parts as a tuple of views, a single value as it is."""
@@ -145,6 +149,10 @@ def each(function: Callable[..., Any], *given: Any) -> Any:
     varied = {place: _as_words(value) for place, value in enumerate(given) if isinstance(value, (Words, np.ndarray))}
     if not varied:
         return function(*given)
+    if len(varied) == 1:
+        ((place, words),) = varied.items()
+        before, after = given[:place], given[place + 1 :]
+        return np.array([function(*before, choice, *after) for choice in words.choices])[words.codes]
     key = np.zeros((), np.int64)
     for words in varied.values():
         _, first, key = np.unique(key * len(words.choices) + words.codes, return_index=True, return_inverse=True)
