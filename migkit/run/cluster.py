@@ -69,7 +69,7 @@ def on_cluster(store: Store, batches: list[Batch], client: Any, advance: Callabl
         If the workers or the scheduler are lost before all batches are computed.
     """
     from distributed import KilledWorker, as_completed
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     threads = sum(client.nthreads().values())
     if not threads:

@@ -77,7 +77,7 @@ def numba_threads() -> int:
     check_whole_number("NUMBA_NUM_THREADS", given, least=1)
     from numba import config
 
-    return int(config.NUMBA_NUM_THREADS)
+    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -235,7 +235,9 @@ class SimulatedMigration:
         return facts
 
     def _device_rows(self) -> list[tuple[str, ...]]:
-        rows = [("device", "sent", "calls", "first call", "initial data sent", "acknowledged", "starved")]
+        rows: list[tuple[str, ...]] = [
+            ("device", "sent", "calls", "first call", "initial data sent", "acknowledged", "starved")
+        ]
         times = ("device_first_call_s", "device_initial_sent_s", "device_ack_s", "device_starved_s")
         for index, label in enumerate(self.labels):
             size, calls = (int(self.numbers[name][index]) for name in ("device_bytes", "device_calls"))
