@@ -15,6 +15,14 @@ HERE = Path(__file__).parent
 TIMEOUT_S = 600
 
 
+def compile_kernels() -> None:
+    """Compile what the notebooks need into Numba's cache, so that no cell says that it is compiled."""
+    from migkit import Guest, Link, Scenario, simulate
+
+    for engine in ("expected", "bitmap"):
+        simulate(Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s")), engine)
+
+
 def execute(path: Path) -> None:
     """Run all cells of a notebook in a new kernel, in the folder of the notebook, and write it."""
     notebook = nbformat.read(path, as_version=4)
@@ -25,6 +33,7 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    compile_kernels()
     for name in map(Path, sys.argv[1:] or sorted(HERE.glob("*.ipynb"))):
         print(name.name, flush=True)
         execute(name)

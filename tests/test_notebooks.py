@@ -135,3 +135,11 @@ def test_notebook_runs_and_shows_what_is_committed(path, folder_of_copies):
         words = [" ".join(NUMBER.sub("#", text).split()) for text in (before, now)]
         assert words[1] == words[0], f"stale: run make notebooks\n{committed.source}"
         assert numbers(now) == pytest.approx(numbers(before), rel=SAME, abs=1e-9), f"stale: run make notebooks\n{now}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """Compile the kernels before, so that no cell says that it compiles them."""
+    code = "from execute import compile_kernels; compile_kernels()"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "notebooks")])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)

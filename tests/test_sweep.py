@@ -7,6 +7,7 @@ import xarray as xr
 
 from migkit.kernels import drivers
 from migkit.results import SWEEP_VARIABLES, sentence, to_frame
+from migkit.run.design import Sweep
 from migkit.run.many import sweep
 from migkit.run.simulate import simulate
 from migkit.scenario.errors import ScenarioError
@@ -154,3 +155,17 @@ def test_bad_arguments_are_refused_before_anything_is_computed(monkeypatch, axes
         sweep(BASE, axes, **arguments)
     assert words in str(caught.value)
     assert str(caught.value).endswith((".", "?"))
+
+
+@pytest.mark.parametrize("given", [{"axes": AXES}, {"engine": "expected"}, {"seed": 0}])
+def test_what_a_description_says_is_not_given_beside_it(given):
+    described = Sweep(scenario=BASE, axes={"link.rtt": ["1 ms"]}, engine="bitmap", seed=3)
+    (name,) = given
+    with pytest.raises(ScenarioError, match=f"^{name} is part of the description: give a scenario with axes, engine"):
+        sweep(described, **given)
+    assert (sweep(described).attrs["engine"], sweep(described).attrs["seed"]) == ("bitmap", 3)
+
+
+def test_a_mapping_of_fields_is_a_scenario():
+    axes = {"link.rtt": ["1 ms", "2 ms"]}
+    xr.testing.assert_identical(sweep(BASE.model_dump(exclude_none=True), axes), sweep(BASE, axes))

@@ -113,10 +113,8 @@ def sweep(
     else:
         if not isinstance(axes, Mapping) or not axes:
             raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
-        given = {"engine": engine, "seed": seed}
-        described = Sweep(
-            scenario=scenario, axes=axes, **{name: value for name, value in given.items() if value is not None}
-        )
+        given: dict[str, Any] = {"scenario": scenario, "axes": axes, "engine": engine, "seed": seed}
+        described = Sweep(**{name: value for name, value in given.items() if value is not None})
     if batch_rows is not None:
         batch_rows = check_whole_number("batch_rows", batch_rows, least=1)
     if dask is not None and store is None:

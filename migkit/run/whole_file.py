@@ -77,7 +77,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
             with contextlib.suppress(FileNotFoundError):
                 mode = os.stat(final).st_mode
                 if stat.S_ISREG(mode):
-                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
+                    os.chmod(partial, stat.S_IMODE(mode))
             yield file
             file.close()
             os.replace(partial, final)
