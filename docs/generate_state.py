@@ -1,6 +1,6 @@
 """Write docs/state.md, the fields of the kernels' records, from the tables in migkit/kernels/state.py.
 
-    python docs/generate_state.py
+python docs/generate_state.py
 """
 
 from __future__ import annotations

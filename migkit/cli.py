@@ -158,8 +158,9 @@ def sweep(
     description: Annotated[Path, typer.Argument(help="Description of the sweep in TOML.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Zarr store; by default the description's name with .zarr.",
-                     show_default=False),
+        typer.Option(
+            "--output", "-o", help="Zarr store; by default the description's name with .zarr.", show_default=False
+        ),
     ] = None,
     dask: Annotated[
         str | None, typer.Option(help="Compute on the cluster of this scheduler.", show_default=False)
@@ -204,8 +205,9 @@ def _counts(dataset: xr.Dataset, output: Path) -> str:
 @app.command()
 def export(
     store: Annotated[Path, typer.Argument(help="Zarr store of a sweep.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File: .parquet, .csv, .jsonl or .nc.",
-                                         show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File: .parquet, .csv, .jsonl or .nc.", show_default=False)
+    ],
     devices: Annotated[bool, typer.Option(help="One row per migration and device.")] = False,
 ) -> None:
     """Write the results of a sweep as a table or as netCDF."""

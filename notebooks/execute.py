@@ -1,6 +1,6 @@
 """Execute notebooks in place and reproducibly: without execution times and the version of Python.
 
-    python notebooks/execute.py [NOTEBOOK ...]
+python notebooks/execute.py [NOTEBOOK ...]
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ GRIDS = {
         "link.bandwidth": ["20 Gbit/s", "40 Gbit/s"],
     },
     "slower from some place on": {
-        "link.fresh_bandwidth": ["1 GB/s"], "link.fresh_after": ["0 B", "6 GiB"], "guest.ram": ["4 GiB", "8 GiB"],
+        "link.fresh_bandwidth": ["1 GB/s"],
+        "link.fresh_after": ["0 B", "6 GiB"],
+        "guest.ram": ["4 GiB", "8 GiB"],
     },
     "four axes": {
         "migration.max_bandwidth": [0, "1 GiB/s"],
@@ -381,56 +383,77 @@ class Refused:
     names: dict | None = None
 
 
-REFUSED = {
-    "unknown path": Refused({"link.bandwith": ["1 GB/s"]}, 'did you mean "bandwidth"'),
-    "no such index": Refused({"guest.regions.5.size": ["4 KiB"]}, "indices here are 0 to 1"),
-    "empty": Refused({"link.bandwidth": []}, "has no values"),
-    "not a list": Refused({"link.bandwidth": "1 GB/s"}, "is not a list of values"),
-    "a number": Refused({"devices.0.count": 4}, "is not a list of values"),
-    "a set": Refused({"devices.0.count": {1, 2}}, "is not a list of values"),
-    "two dimensions": Refused({"devices.0.count": np.ones((2, 2))}, "array of 2 dimensions"),
-    "twice": Refused({"guest.ram": ["8 GiB", "4 GiB", "8192 MiB"]}, 'is on the axis twice (first as "8 GiB")'),
-    "wrong unit": Refused({"link.bandwidth": ["1 GB/s", "1 GiB"]}, "a rate is needed"),
-    "no unit": Refused({"link.bandwidth": [1e9]}, "has no unit"),
-    "whole part": Refused({"link": [Link(bandwidth="1 GB/s")]}, "not single numbers or words"),
-    "region beyond RAM": Refused(
-        {"guest.ram": ["16 GiB", "4 GiB"], "guest.regions.1.start": ["2 GiB", "15 GiB"]}, "beyond the 4 GiB of RAM"
-    ),
-    "ack of an old version": Refused(
-        {"migration.switchover_ack": [True, False], "devices.0.count": [0], "qemu": ["9.0", "7.2"]}, "7.2"
-    ),
-    "corner of three": Refused(
-        {
-            "migration.cpu_throttle_initial": [20, 60],
-            "link.rtt": ["1 ms", "2 ms"],
-            "migration.max_cpu_throttle": [99, 50],
-        },
-        "is below cpu_throttle_initial",
-    ),
-    "name of no axis": Refused({"guest.ram": ["8 GiB"]}, "is not an axis", {"ram": "size"}),
-    "taken name": Refused({"guest.ram": ["8 GiB"]}, "cannot be the name of a dimension", {"guest.ram": "outcome"}),
-    "same names": Refused(
-        {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "x", "link.rtt": "x"}
-    ),
-    "name of another axis": Refused(
-        {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "link.rtt"}
-    ),
-    "a second spelling": Refused({"guest.regions.00.size": ["4 KiB"]}, "is not how an index is written: write 0"),
-    "other digits": Refused({"guest.regions.\u0661.size": ["4 KiB"]}, "indices here are 0 to 1"),
-    "endless index": Refused({f"guest.regions.{'1' * 5000}.size": ["4 KiB"]}, "indices here are 0 to 1"),
-    "kind": Refused({"devices.0.kind": ["vfio"]}, "the kinds of the devices are those of the scenario"),
-    "too many values": Refused({"devices.0.count": itertools.count()}, "has more than 1000000 values"),
-    "too many device lists": Refused(
-        {f"devices.{n}.count": range(64) for n in range(4)}, "change the list of devices in 16777216 ways"
-    ),
-} | {
-    f"name {name!r}": Refused({"guest.ram": ["8 GiB"]}, "choose another one", {"guest.ram": name})
-    for name in ("sessions", "zarr.json", "device", "device_present", "outcome", "replicate", "scenario", "a/b", "..",
-                 "../a", "__x", ".x", " x", "a\nb", "\0", "\ud800", "x" * 101)
-} | {
-    f"group {name!r}": Refused({name: {"guest.ram": ["8 GiB"]}}, "cannot be the name of a dimension")
-    for name in ("sessions", "outcome", "a/b", "__x")
-}
+REFUSED = (
+    {
+        "unknown path": Refused({"link.bandwith": ["1 GB/s"]}, 'did you mean "bandwidth"'),
+        "no such index": Refused({"guest.regions.5.size": ["4 KiB"]}, "indices here are 0 to 1"),
+        "empty": Refused({"link.bandwidth": []}, "has no values"),
+        "not a list": Refused({"link.bandwidth": "1 GB/s"}, "is not a list of values"),
+        "a number": Refused({"devices.0.count": 4}, "is not a list of values"),
+        "a set": Refused({"devices.0.count": {1, 2}}, "is not a list of values"),
+        "two dimensions": Refused({"devices.0.count": np.ones((2, 2))}, "array of 2 dimensions"),
+        "twice": Refused({"guest.ram": ["8 GiB", "4 GiB", "8192 MiB"]}, 'is on the axis twice (first as "8 GiB")'),
+        "wrong unit": Refused({"link.bandwidth": ["1 GB/s", "1 GiB"]}, "a rate is needed"),
+        "no unit": Refused({"link.bandwidth": [1e9]}, "has no unit"),
+        "whole part": Refused({"link": [Link(bandwidth="1 GB/s")]}, "not single numbers or words"),
+        "region beyond RAM": Refused(
+            {"guest.ram": ["16 GiB", "4 GiB"], "guest.regions.1.start": ["2 GiB", "15 GiB"]}, "beyond the 4 GiB of RAM"
+        ),
+        "ack of an old version": Refused(
+            {"migration.switchover_ack": [True, False], "devices.0.count": [0], "qemu": ["9.0", "7.2"]}, "7.2"
+        ),
+        "corner of three": Refused(
+            {
+                "migration.cpu_throttle_initial": [20, 60],
+                "link.rtt": ["1 ms", "2 ms"],
+                "migration.max_cpu_throttle": [99, 50],
+            },
+            "is below cpu_throttle_initial",
+        ),
+        "name of no axis": Refused({"guest.ram": ["8 GiB"]}, "is not an axis", {"ram": "size"}),
+        "taken name": Refused({"guest.ram": ["8 GiB"]}, "cannot be the name of a dimension", {"guest.ram": "outcome"}),
+        "same names": Refused(
+            {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "x", "link.rtt": "x"}
+        ),
+        "name of another axis": Refused(
+            {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "link.rtt"}
+        ),
+        "a second spelling": Refused({"guest.regions.00.size": ["4 KiB"]}, "is not how an index is written: write 0"),
+        "other digits": Refused({"guest.regions.\u0661.size": ["4 KiB"]}, "indices here are 0 to 1"),
+        "endless index": Refused({f"guest.regions.{'1' * 5000}.size": ["4 KiB"]}, "indices here are 0 to 1"),
+        "kind": Refused({"devices.0.kind": ["vfio"]}, "the kinds of the devices are those of the scenario"),
+        "too many values": Refused({"devices.0.count": itertools.count()}, "has more than 1000000 values"),
+        "too many device lists": Refused(
+            {f"devices.{n}.count": range(64) for n in range(4)}, "change the list of devices in 16777216 ways"
+        ),
+    }
+    | {
+        f"name {name!r}": Refused({"guest.ram": ["8 GiB"]}, "choose another one", {"guest.ram": name})
+        for name in (
+            "sessions",
+            "zarr.json",
+            "device",
+            "device_present",
+            "outcome",
+            "replicate",
+            "scenario",
+            "a/b",
+            "..",
+            "../a",
+            "__x",
+            ".x",
+            " x",
+            "a\nb",
+            "\0",
+            "\ud800",
+            "x" * 101,
+        )
+    }
+    | {
+        f"group {name!r}": Refused({name: {"guest.ram": ["8 GiB"]}}, "cannot be the name of a dimension")
+        for name in ("sessions", "outcome", "a/b", "__x")
+    }
+)
 
 
 WITH_FOUR = BASE.replace("devices", [Vfio(initial_bytes=0)] * 4)

@@ -118,7 +118,6 @@ def test_wider_padding_changes_nothing(engine):
     assert_same(Outputs(*narrow), plain)
 
 
-
 # ---------------------------------------------------------------- the JIT
 
 DIGEST = """

@@ -132,7 +132,6 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     computed = []
     run = Layout.run
 
-
     def noted(self, places):
         computed.append(places)
         return run(self, places)

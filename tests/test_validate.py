@@ -44,8 +44,10 @@ def test_goals_are_read_where_the_runs_are(predicted, reached, tmp_path, monkeyp
 
 def test_every_run_is_predicted(predicted):
     assert len(predicted) == 342
-    assert predicted[["outcome_predicted", "total_ms_predicted", "syncs_predicted", "bytes_predicted"]].notna().all(
-        axis=None
+    assert (
+        predicted[["outcome_predicted", "total_ms_predicted", "syncs_predicted", "bytes_predicted"]]
+        .notna()
+        .all(axis=None)
     )
     assert predicted["held"].sum() == 252
 

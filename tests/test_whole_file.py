@@ -29,6 +29,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path, error):
     (tmp_path / "a.txt").write_bytes(b"old")
+
     def write():
         with whole_file(tmp_path / "a.txt") as file:
             file.write(b"new")
@@ -100,6 +101,7 @@ def test_a_folder_appears_when_it_is_complete(tmp_path):
 def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     (tmp_path / "r.zarr").mkdir()
     (tmp_path / "r.zarr" / "old").touch()
+
     def make():
         with whole_folder(tmp_path / "r.zarr", replace=True) as new:
             new.mkdir()

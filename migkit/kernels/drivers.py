@@ -32,8 +32,7 @@ from migkit.kernels.state import (
 from migkit.kernels.verdict import begin_first_lap
 
 CASE, LINK, REGION, DEVICE, STATE, LIVE, ITERATION, LAP = (
-    dtype_of(getattr(state, name))
-    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "ITERATION", "LAP")
+    dtype_of(getattr(state, name)) for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "ITERATION", "LAP")
 )
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")

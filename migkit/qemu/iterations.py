@@ -156,9 +156,7 @@ def _slices_ms(timeline: Timeline, found: Records) -> np.ndarray:
     slices = np.zeros(len(rows))
     for i, t in enumerate(rows["t_ns"].astype(float)):
         t += case["sync_ns"] * rows["synced"][i]
-        for kind, size, read in zip(
-            devices["kind"], timeline.sent[i], devices["read_ns_per_byte"], strict=True
-        ):
+        for kind, size, read in zip(devices["kind"], timeline.sent[i], devices["read_ns_per_byte"], strict=True):
             pages = rows["ram_pages"][i] if kind == RAM else 0
             put = pages * (PAGE + PAGE_HEADER) if kind == RAM else max(0, size)
             t += 0 if kind == RAM else put * read

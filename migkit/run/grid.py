@@ -255,9 +255,7 @@ class Grid:
 
     def _lists(self, places: np.ndarray) -> np.ndarray:
         """The number of the device list of every point."""
-        states = tuple(
-            codes[places[number]] for number, codes in zip(self._listing, self._state_of, strict=True)
-        )
+        states = tuple(codes[places[number]] for number, codes in zip(self._listing, self._state_of, strict=True))
         return self._list_of[states] if states else np.zeros(places.shape[1], np.int64)
 
     def align(self, found: Reports, places: np.ndarray, into: Reports) -> None:

@@ -16,9 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def progress_bar(
-    shown: bool, what: str, total: int | None = None, done: int = 0
-) -> Iterator[Callable[[int], object]]:
+def progress_bar(shown: bool, what: str, total: int | None = None, done: int = 0) -> Iterator[Callable[[int], object]]:
     """Show a progress bar that counts migrations, with the time left.
 
     Parameters

@@ -269,9 +269,7 @@ class Lattice(NamedTuple):
     """Whether neighbours have a constant ratio, not a constant difference."""
 
 
-def spaced(
-    path: str, ends: np.ndarray, unit: str, tolerance: float, multiple: Any = None, page: int = 1
-) -> Lattice:
+def spaced(path: str, ends: np.ndarray, unit: str, tolerance: float, multiple: Any = None, page: int = 1) -> Lattice:
     """Space values between two ends.
 
     Parameters

@@ -137,8 +137,9 @@ class Scenario(Part):
                                   True),
         )  # fmt: skip
         yield Rule(
-            lambda: (self.migration.avail_switchover_bandwidth > 0)
-            & _lacks(self, "supports_avail_switchover_bandwidth"),
+            lambda: (
+                (self.migration.avail_switchover_bandwidth > 0) & _lacks(self, "supports_avail_switchover_bandwidth")
+            ),
             lambda: ScenarioError(
                 f"is not available in {_named(self)}: use 8.2 or later",
                 "migration.avail_switchover_bandwidth",
@@ -245,15 +246,11 @@ def _version_has_device(scenario: Any, device: Any, field: str) -> Rule:
     if device.kind == "vfio":
         return Rule(
             lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
-            lambda: ScenarioError(
-                f"is a VFIO device, which {_named(scenario)} does not have: use 8.2 or later", field
-            ),
+            lambda: ScenarioError(f"is a VFIO device, which {_named(scenario)} does not have: use 8.2 or later", field),
         )
     return Rule(
         lambda: _lacks(scenario, "supports_block"),
-        lambda: ScenarioError(
-            f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field
-        ),
+        lambda: ScenarioError(f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field),
     )
 
 
@@ -285,9 +282,7 @@ def _names_differ(devices: Sequence[Any]) -> Iterator[Rule]:
 def _no_name_of_the_loop(device: Any, field: str) -> Rule:
     return Rule(
         lambda: each(lambda name: name in LOOP_SIZES, device.name),
-        lambda: ScenarioError(
-            "is what a timeline calls a column of its own: choose another name", field, device.name
-        ),
+        lambda: ScenarioError("is what a timeline calls a column of its own: choose another name", field, device.name),
     )
 
 

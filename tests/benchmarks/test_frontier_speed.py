@@ -36,9 +36,7 @@ def test_frontier_of_the_bitmap_engine(benchmark):
     arguments = {"policy": "unserialized", "engine": "bitmap", "replicates": 8}
     between = ["64 MiB", "512 MiB"]
     frontier(scenario, "guest.regions.0.size", between, axes, tolerance=0.3, **arguments)
-    found = benchmark.pedantic(
-        frontier, (scenario, "guest.regions.0.size", between, axes), arguments, rounds=1
-    )
+    found = benchmark.pedantic(frontier, (scenario, "guest.regions.0.size", between, axes), arguments, rounds=1)
     benchmark.extra_info["migrations"] = found.attrs["migrations"]
     benchmark.extra_info["us_a_migration"] = benchmark.stats.stats.min / found.attrs["migrations"] * 1e6
     benchmark.extra_info["times_fewer"] = found.attrs["migrations_of_a_grid"] / found.attrs["migrations"]
