@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from migkit.kernels import state
 
@@ -77,9 +78,9 @@ def _codes(said: dict[tuple[str, ...], str]) -> str:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(lines) + "\n"
+    cells = [[cell.replace("|", "\\|").replace("*", "\\*") for cell in row] for row in rows]
+    table = pd.DataFrame(cells[1:], columns=cells[0])
+    return table.to_markdown(index=False, tablefmt="github", disable_numparse=True) + "\n"
 
 
 if __name__ == "__main__":

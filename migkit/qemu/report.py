@@ -82,13 +82,13 @@ def summary(runs_table: pd.DataFrame) -> str:
         "",
         "Errors of the held runs that complete in both, as absolute values:",
         "",
-        *_markdown(["", "goal", "all", "quiet host", "loopback", "paced"], _goal_rows(reached)),
+        _markdown(["", "goal", "all", "quiet host", "loopback", "paced"], _goal_rows(reached)),
         "",
         "A quiet host is one on which other processes used at most 0.2 CPUs.",
         "",
         "## Outcomes",
         "",
-        *_markdown(
+        _markdown(
             ["configuration", "class", "completed, measured", "completed, predicted", "repeats agree"],
             _outcome_rows(configurations),
         ),
@@ -99,7 +99,7 @@ def summary(runs_table: pd.DataFrame) -> str:
         "",
         "Wrong outcomes, and held runs off by more than 4 % in total time or more than 2 syncs:",
         "",
-        *_markdown(["run", "class", "total time", "syncs", "cause"], _miss_rows(misses(runs_table))),
+        _markdown(["run", "class", "total time", "syncs", "cause"], _miss_rows(misses(runs_table))),
     ]
     return "\n".join(lines)
 
@@ -163,7 +163,7 @@ def iterations_text(path: str | os.PathLike[str] | None = None) -> str:
             ]
         )
     head = ["run", "iterations", "same sync", "same calls", "same returns", "slice off by (ms)", "pages off by"]
-    return "\n".join(_markdown([*head, "device MiB"], rows))
+    return _markdown([*head, "device MiB"], rows)
 
 
 def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> str:
@@ -215,13 +215,11 @@ def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = Non
     )
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head) - 1)] + [0]
-    lines = [
-        "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in [head, *rows]
-    ]
-    return [lines[0], "|" + "|".join("-" * max(3, width + 2) for width in widths) + "|", *lines[1:]]
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    import pandas as pd
+
+    table = pd.DataFrame(rows, columns=head)
+    return str(table.to_markdown(index=False, tablefmt="github", disable_numparse=True))  # the cells are text
 
 
 def write(runs_table: pd.DataFrame, folder: str | Path, path: str | os.PathLike[str] | None = None) -> None:
