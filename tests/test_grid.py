@@ -414,7 +414,7 @@ REFUSED = {
         {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "x", "link.rtt": "x"}
     ),
     "name of another axis": Refused(
-        {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "link.rtt"}
+        {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "choose another one", {"guest.ram": "link.rtt"}
     ),
     "a second spelling": Refused({"guest.regions.00.size": ["4 KiB"]}, "is not how an index is written: write 0"),
     "other digits": Refused({"guest.regions.\u0661.size": ["4 KiB"]}, "indices here are 0 to 1"),
@@ -430,7 +430,7 @@ REFUSED = {
                  "../a", "__x", ".x", " x", "a\nb", "\0", "\ud800", "x" * 101)
 } | {
     f"group {name!r}": Refused({name: {"guest.ram": ["8 GiB"]}}, "cannot be the name of a dimension")
-    for name in ("sessions", "outcome", "a/b", "__x")
+    for name in ("sessions", "outcome", "a/b", "__x", "link.rtt")
 }
 
 
