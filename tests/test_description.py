@@ -121,6 +121,13 @@ def test_ends_of_a_range_are_reached_and_not_passed():
     assert Range(linspace=[0.0, 0.3]).values(ends) == (0.0, 0.3)
 
 
+def test_a_design_of_one_field_may_have_a_value_twice():
+    design = {"method": "latin_hypercube", "points": 7, "ranges": {COUNT: {"linspace": [0, 2]}}}
+    ds = sweep(Sweep(scenario=BASE, design=design))
+    assert ds[COUNT].dims == ("scenario",)
+    assert set(ds[COUNT].values) == {0, 1, 2}
+
+
 def test_replicates_are_the_last_dimension():
     described = Sweep(scenario=BASE, axes={LINK: ["1 Gbit/s"]}, replicates=3, engine="bitmap")
     ds = sweep(described)

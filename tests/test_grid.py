@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from migkit.kernels.state import Records, Reports
+from migkit.kernels.parameters import Outputs
 from migkit.run import grid as grids
 from migkit.run.grid import Grid
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.rows import records
+from migkit.scenario.rows import Records, records
 from migkit.scenario.scenario import (
     Block,
     Guest,
@@ -285,15 +285,17 @@ def test_a_grid_of_ten_thousand_million_points_is_laid_out_in_little_memory():
 # --- devices
 
 
-def fake_reports(grid):
-    """Reports in which every device tells the row and its place in the list."""
+def fake_outputs(grid):
+    """Outputs in which every device tells the row and its place in the list."""
     found = records_of(grid)
-    reports = Reports.empty(*found.devices.shape)
-    place = np.arange(grid.points)[:, None] * 100 + np.arange(found.devices.shape[1])
-    for name in reports.devices.dtype.names:
-        reports.devices[name] = place
-    reports.migrations["culprit"] = found.cases["device_count"] - 1
-    return reports
+    shape = found.devices.shape
+    place = np.arange(grid.points)[:, None] * 100 + np.arange(shape[1])
+    table = {
+        name: place.copy() if name.startswith("device_") else np.zeros(grid.points, np.int64)
+        for name in Outputs._fields
+    }
+    table["culprit"] = found.cases["device_count"] - 1
+    return Outputs(**table)
 
 
 def test_devices_have_one_slot_whatever_their_place_in_the_list():
@@ -302,17 +304,16 @@ def test_devices_have_one_slot_whatever_their_place_in_the_list():
     grid = Grid(scenario, axes)
     labels = [device_labels(one) for one in written_out(scenario, axes)]
     assert set(grid.devices) == {"ram", "vfio0", "vfio1", "vfio2"}
-    aligned = Reports.empty(grid.points, len(grid.devices))
-    grid.align(fake_reports(grid), grid.places(np.arange(grid.points)), aligned)
+    aligned = grid.aligned_at(fake_outputs(grid), grid.places(np.arange(grid.points)))
     dims, present = grid.present()
     assert dims == ("devices.0.count",)
     for row, of_row in enumerate(labels):
         for slot, label in enumerate(grid.devices):
             assert present[row, slot] == (label in of_row)
             expected = row * 100 + of_row.index(label) if label in of_row else 0
-            assert aligned.devices["bytes"][row, slot] == expected
-            assert aligned.devices["ack_ns"][row, slot] == (expected if label in of_row else -1)
-        assert grid.devices[aligned.migrations["culprit"][row]] == "ram"
+            assert aligned.device_bytes[row, slot] == expected
+            assert aligned.device_ack_ns[row, slot] == (expected if label in of_row else -1)
+        assert grid.devices[aligned.culprit[row]] == "ram"
 
 
 def test_the_same_devices_everywhere_need_no_mask():
@@ -416,7 +417,7 @@ REFUSED = (
             {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "x", "link.rtt": "x"}
         ),
         "name of another axis": Refused(
-            {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "two are the same", {"guest.ram": "link.rtt"}
+            {"guest.ram": ["8 GiB"], "link.rtt": [0]}, "choose another one", {"guest.ram": "link.rtt"}
         ),
         "a second spelling": Refused({"guest.regions.00.size": ["4 KiB"]}, "is not how an index is written: write 0"),
         "other digits": Refused({"guest.regions.\u0661.size": ["4 KiB"]}, "indices here are 0 to 1"),
@@ -451,7 +452,7 @@ REFUSED = (
     }
     | {
         f"group {name!r}": Refused({name: {"guest.ram": ["8 GiB"]}}, "cannot be the name of a dimension")
-        for name in ("sessions", "outcome", "a/b", "__x")
+        for name in ("sessions", "outcome", "a/b", "__x", "link.rtt")
     }
 )
 

@@ -360,12 +360,12 @@ def dimensions(scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, 
         _check_name(name, path)
     found = []
     for key, group in groups.items():
+        alone = len(group) == 1 and key != SCENARIO
         members = []
         for path, values in group.items():
-            own = key if len(group) == 1 and key != SCENARIO else path
-            members.append(Axis(path, _read(scenario, path, values, len(group) == 1), names.get(path, own)))
-        alone = len(members) == 1 and not isinstance(axes[key], Mapping)
-        found.append(Dimension(members[0].name if alone else key, tuple(members)))
+            name = names.get(path, key if alone else path)
+            members.append(Axis(path, _read(scenario, path, values, differ=alone), name))
+        found.append(Dimension(key if isinstance(axes[key], Mapping) else members[0].name, tuple(members)))
     _check_distinct(found)
     return found
 
@@ -396,23 +396,21 @@ def _read(scenario: Scenario, path: str, given: Sequence[Any], differ: bool) -> 
     return tuple(values)
 
 
-_TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {"device", "device_present", REPLICATE, SCENARIO}
-"""Names of variables and dimensions that a Dataset of migkit has itself."""
-_IN_A_STORE = frozenset({"sessions", "zarr.json"})
-"""Names of what else lies in the folder of a store."""
+_TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {
+    "device", "device_present", REPLICATE, SCENARIO, "sessions",
+}  # fmt: skip
+"""Names that a Dataset of migkit, or its store, has itself."""
+_LONGEST_NAME = 100
 
 
 def _check_name(name: Any, path: str = "") -> None:
-    """Refuse what cannot name a dimension, a variable and a folder at once."""
+    """Refuse what cannot name a dimension, a variable and a folder at once, or looks like the path of another field."""
     if not isinstance(name, str) or not name:
         raise ScenarioError("cannot be a name: give text", path, name)
-    reserved = name in _TAKEN or name in _IN_A_STORE
     legible = name.isprintable() and name == name.strip() and len(name) <= _LONGEST_NAME
-    if reserved or not legible or ".." in name or name[0] == "." or name.startswith("__") or set(name) & set("/\\:"):
+    of_a_field = "." in name and name != path
+    if name in _TAKEN or not legible or of_a_field or name.startswith("__") or set(name) & set("/\\:"):
         raise ScenarioError("cannot be the name of a dimension: choose another one", path, name)
-
-
-_LONGEST_NAME = 100
 
 
 def _check_distinct(found: Sequence[Dimension]) -> None:
