@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-
 from migkit.kernels.parameters import Outputs
+
 from migkit.run import grid as grids
 from migkit.run.grid import Grid
 from migkit.scenario.errors import ScenarioError

@@ -186,8 +186,8 @@ def run(parameters, engine, made, **options):
     records = to_records(parameters)
     field, code = FIELDS[made.question]
     records.cases[field] = code
-    records.cases["policies_repeat"] = made.repeats
-    own = tuple(made.compiled if question == made.question else None for question in FIELDS)
+    records.cases["policies_repeat"] = made.level
+    own = tuple(made.compiled() if question == made.question else None for question in FIELDS)
     return to_outputs(drivers.run(records, engine, own=own, **options))
 
 
@@ -289,7 +289,7 @@ COPIES = {
 def test_a_copy_of_a_built_in_policy_gives_the_same_bits(name, engine):
     question, function, fields = COPIES[name]
     made = policy(function, question=question)
-    assert made.repeats == 2
+    assert made.level == 2
     cases = [random_case(random.Random(f"copy {k}")) | fields for k in range(150 if engine == "expected" else 20)]
     parameters = to_parameters(cases)
     built_in = to_outputs(drivers.run(to_records(parameters), engine, seed=3))

@@ -69,7 +69,7 @@ def announce_compilation() -> None:
 
         def on_start(self, event: Any) -> None:
             kernel = event.data["dispatcher"].py_func
-            if not self.announced and kernel.__module__.startswith("migkit.kernels."):
+            if not self.announced and (kernel.__module__ or "").startswith("migkit.kernels."):
                 self.announced = True
                 if _LOG.isEnabledFor(logging.INFO):
                     _LOG.info(COMPILING)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import dis
+import functools
 import hashlib
+import importlib
 import inspect
 import math
+import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator
@@ -87,6 +90,13 @@ class Policy(str):
     digest: str
     level: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a decorated function by the name of its module, any other by the function itself."""
+        module, name = self.function.__module__, self.function.__name__
+        if module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
+            return _decorated, (module, name)
+        return functools.partial(policy, question=self.question), (self.function,)
+
     def compiled(self) -> Any:
         """Compile the function as the kernels call it, once a process.
 
@@ -105,6 +115,10 @@ class Policy(str):
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             said = next((line for line in lines if not line.startswith(("Failed in", "During", "File"))), "no reason")
             raise ScenarioError(f"cannot be compiled by Numba: {said[:160]}", "policy", str(self)) from None
+
+
+def _decorated(module: str, name: str) -> Policy:
+    return getattr(importlib.import_module(module), name)
 
 
 _registry: dict[str, dict[str, Policy]] = {question: {} for question in _BUILT_IN}
@@ -326,7 +340,7 @@ def _identity(function: types.FunctionType) -> str:
     """What a function computes, as text: source without comments, and the numbers it uses."""
     tree = _tree(function)
     code = function.__code__
-    text = ast.dump(tree) if tree is not None else f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}"
+    text = ast.unparse(tree) if tree is not None else f"{code.co_code!r} {code.co_consts!r} {code.co_names!r}"
     numbers = sorted((name, repr(value)) for name, value in _globals_of(function) if isinstance(value, int | float))
     return f"{text} {numbers}"
 
