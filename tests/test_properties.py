@@ -17,7 +17,7 @@ random_cases = st.integers(0, 10**9).map(lambda k: random_case(random.Random(k))
 
 
 def migrate(engine, *cases, **options):
-    return kernels.run(to_parameters(cases), engine, parallel=False, **options)
+    return kernels.run(to_parameters(cases), engine, **options)
 
 
 # ---------------------------------------------------------------- books

@@ -82,7 +82,7 @@ def test_counts_and_bytes_stay_integers_and_the_outcome_is_one_byte():
     table = values(outputs(3))
     assert table["outcome"].dtype == np.int8
     assert table["bytes_sent"].dtype == np.int64
-    np.testing.assert_array_equal(table["bytes_sent"], outputs(3).bytes_sent)
+    np.testing.assert_array_equal(table["bytes_sent"], outputs(3).migrations["bytes_sent"])
 
 
 # --- sentences
@@ -177,9 +177,9 @@ def test_dataset_is_labelled_and_the_last_axis_varies_fastest():
     assert dict(ds.sizes) == {"policy": 2, "count": 3, "device": 2}
     assert ds["bytes_sent"].dims == ("policy", "count")
     assert ds["device_bytes"].dims == ("policy", "count", "device")
-    assert int(ds["iterations"].sel(policy="unserialized", count=2)) == int(outputs(6).turns[4])
+    assert int(ds["iterations"].sel(policy="unserialized", count=2)) == int(outputs(6).migrations["iterations"][4])
     assert int(ds["device_calls"].sel(policy="unserialized", count=2, device="vfio0")) == int(
-        outputs(6).device_calls[4, 1]
+        outputs(6).devices["calls"][4, 1]
     )
     assert ds["bytes_sent"].attrs == {"long_name": "everything put into the stream", "units": "B"}
     assert ds["outcome"].attrs["flag_values"] == [0, 1, 2, 3, 4]
@@ -228,7 +228,7 @@ def test_frame_by_device():
     ds = to_dataset(outputs(2), {"count": [1, 2]}, ["ram", "vfio0"])
     frame = to_frame(ds, devices=True)
     assert list(frame["device"]) == ["ram", "vfio0"] * 2
-    assert list(frame["device_bytes"]) == list(outputs(2).device_bytes.ravel())
+    assert list(frame["device_bytes"]) == list(outputs(2).devices["bytes"].ravel())
     assert list(frame["count"]) == [1, 1, 2, 2]
 
 

@@ -92,15 +92,16 @@ def _exclusively(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
+def whole_folder(path: str | Path, replaced: Path | None = None) -> Iterator[Path]:
     """Fill a folder that takes its name when the ``with`` statement ends without an exception.
 
     Parameters
     ----------
     path : str or path
         The folder's name; the folder it lies in is made if it is missing.
-    replace : bool, default False
-        Replace a folder of this name; it is removed when the new one has its place.
+    replaced : path, optional
+        Replace a folder of the name `path`. A folder cannot be renamed over another one: the earlier one is renamed to
+        `replaced` while the new one takes its place, then removed.
 
     Yields
     ------
@@ -122,11 +123,14 @@ def whole_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(_FOLDER_SUFFIX, prefix, final.parent, ignore_cleanup_errors=True) as temporary:
             new = Path(temporary, final.name)
             yield new
-            if replace and final.is_dir():
-                final.rename(Path(temporary, "replaced"))
+            if replaced is not None and final.is_dir():
+                shutil.rmtree(replaced, ignore_errors=True)
+                final.rename(replaced)
             elif os.path.lexists(final):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
             new.rename(final)
+            if replaced is not None:
+                shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _remove_left_over_folders(path: Path) -> None:

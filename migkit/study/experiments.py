@@ -352,7 +352,7 @@ def store(dataset: xr.Dataset, folder: Path) -> Path:
     Path
     """
     path = folder / f"{dataset.attrs['experiment']}.zarr"
-    with whole_folder(path, replace=True) as new:
+    with whole_folder(path, replaced=path.with_suffix(_OLD)) as new:
         dataset.to_zarr(new, consolidated=False)
     shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path

@@ -1,6 +1,6 @@
-"""How long a user waits: import, the first simulation after an installation, the first one of a later process.
+"""Time to start: import, the first simulation after an installation, the first simulation of a later process.
 
-Each is a process of its own; what the interpreter itself takes is in ``extra_info``.
+Each runs in a new process; ``extra_info`` has the time of the interpreter alone.
 """
 
 import os
