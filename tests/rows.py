@@ -98,6 +98,7 @@ def to_records(parameters):
         part, field = place_of(name)
         getattr(records, part)[field] = column
     records.cases["policies_repeat"] = 2
+    records.cases["may_stop_early"] = 1
     return records
 
 

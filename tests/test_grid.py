@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from migkit.kernels.parameters import Outputs
 
+from migkit.kernels.state import Records, Reports
 from migkit.run import grid as grids
 from migkit.run.grid import Grid
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.rows import Records, records
+from migkit.scenario.rows import records
 from migkit.scenario.scenario import (
     Block,
     Guest,
@@ -285,17 +285,15 @@ def test_a_grid_of_ten_thousand_million_points_is_laid_out_in_little_memory():
 # --- devices
 
 
-def fake_outputs(grid):
-    """Outputs in which every device tells the row and its place in the list."""
+def fake_reports(grid):
+    """Reports in which every device tells the row and its place in the list."""
     found = records_of(grid)
-    shape = found.devices.shape
-    place = np.arange(grid.points)[:, None] * 100 + np.arange(shape[1])
-    table = {
-        name: place.copy() if name.startswith("device_") else np.zeros(grid.points, np.int64)
-        for name in Outputs._fields
-    }
-    table["culprit"] = found.cases["device_count"] - 1
-    return Outputs(**table)
+    reports = Reports.empty(*found.devices.shape)
+    place = np.arange(grid.points)[:, None] * 100 + np.arange(found.devices.shape[1])
+    for name in reports.devices.dtype.names:
+        reports.devices[name] = place
+    reports.migrations["culprit"] = found.cases["device_count"] - 1
+    return reports
 
 
 def test_devices_have_one_slot_whatever_their_place_in_the_list():
@@ -304,16 +302,17 @@ def test_devices_have_one_slot_whatever_their_place_in_the_list():
     grid = Grid(scenario, axes)
     labels = [device_labels(one) for one in written_out(scenario, axes)]
     assert set(grid.devices) == {"ram", "vfio0", "vfio1", "vfio2"}
-    aligned = grid.aligned_at(fake_outputs(grid), grid.places(np.arange(grid.points)))
+    aligned = Reports.empty(grid.points, len(grid.devices))
+    grid.align(fake_reports(grid), grid.places(np.arange(grid.points)), aligned)
     dims, present = grid.present()
     assert dims == ("devices.0.count",)
     for row, of_row in enumerate(labels):
         for slot, label in enumerate(grid.devices):
             assert present[row, slot] == (label in of_row)
             expected = row * 100 + of_row.index(label) if label in of_row else 0
-            assert aligned.device_bytes[row, slot] == expected
-            assert aligned.device_ack_ns[row, slot] == (expected if label in of_row else -1)
-        assert grid.devices[aligned.culprit[row]] == "ram"
+            assert aligned.devices["bytes"][row, slot] == expected
+            assert aligned.devices["ack_ns"][row, slot] == (expected if label in of_row else -1)
+        assert grid.devices[aligned.migrations["culprit"][row]] == "ram"
 
 
 def test_the_same_devices_everywhere_need_no_mask():

@@ -219,7 +219,7 @@ REFUSED = {
     "another question": (lambda: STARVING.replace("policy", never_twice_a_window), 'answers the question "syncs"'),
     "unknown name": (lambda: STARVING.replace("policy", "device_frist"), 'did you mean "device_first"'),
     "does not compile": (lambda: simulate(STARVING.replace("policy", made("return {}, 1"))), "cannot be compiled"),
-    "unknown field": (lambda: simulate(STARVING.replace("policy", made("return state.nothing, 1"))), "be compiled"),
+    "unknown field": (lambda: simulate(STARVING.replace("policy", made("return state.nothing, 1"))), "reads nothing"),
 }
 
 

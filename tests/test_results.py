@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 import migkit
-from migkit import Guest, Link, Region, Scenario, Vfio, frontier, open_sweep, results, sweep
+from migkit import Guest, Link, Region, Scenario, Vfio, frontier, results, sweep
 from migkit.analysis.closed_form import categories
 from migkit.kernels import state
 from migkit.kernels.state import Reports
@@ -18,7 +18,6 @@ from migkit.results import (
     SWEEP_VARIABLES,
     VARIABLES,
     Outcome,
-    attributes,
     provenance,
     sentence,
     to_dataset,
@@ -307,15 +306,6 @@ def test_a_stored_sweep_is_registered_too(tmp_path):
     for name, array in swept.data_vars.items():
         assert stored[name].attrs == array.attrs, name
         assert stored[name].dtype == array.dtype, name
-
-
-def test_older_stores_with_another_name_of_a_variable_open(tmp_path):
-    path = tmp_path / "r.zarr"
-    counts = sweep(SCENARIO, AXES, store=path)["iterations"].values
-    (path / "iterations").rename(path / "turns")
-    opened = open_sweep(path)
-    np.testing.assert_array_equal(opened["iterations"], counts)
-    assert opened["iterations"].attrs == attributes(next(v for v in SWEEP_VARIABLES if v.name == "iterations"))
 
 
 def first_and_last(dataset):

@@ -190,7 +190,7 @@ def test_a_mapping_of_fields_is_a_scenario(completed):
     given = simulate(QUIET.model_dump(exclude_none=True))
     assert given.scenario == QUIET
     assert given.summary() == completed.summary()
-    with pytest.raises(ScenarioError, match=r'scenario = "QUIET" is not a Scenario: give one, or a mapping'):
+    with pytest.raises(ScenarioError, match=r'"QUIET" is not a scenario: give a migkit.Scenario, or a mapping'):
         simulate("QUIET")
     with pytest.raises(ScenarioError, match="guest is missing"):
         simulate({})

@@ -18,7 +18,7 @@ import xarray as xr
 from killed_sweep import BATCH_ROWS, DESCRIPTION, fill
 
 import migkit
-from migkit.results import VARIABLES
+from migkit.results import SWEEP_VARIABLES
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
@@ -132,9 +132,9 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     computed = []
     run = Layout.run
 
-    def noted(self, places):
+    def noted(self, places, into):
         computed.append(places)
-        return run(self, places)
+        return run(self, places, into)
 
     monkeypatch.setattr(Layout, "run", noted)
     fill(store)
@@ -148,10 +148,10 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
 def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
     computed, run = [], Layout.run
 
-    def counted(self, places):
+    def counted(self, places, into):
         computed.append(places.shape[1])
         time.sleep(0.01)  # so that the next batch is not finished when the first one is written
-        return run(self, places)
+        return run(self, places, into)
 
     def fails(self, batch, outputs):
         raise KeyboardInterrupt
@@ -410,7 +410,7 @@ def test_stores_without_a_model_version(stores_of_fbfe521, monkeypatch):
             sweep(described, store=unfinished)
     assert str(told.value).count("\n") == 0
     assert open_sweep(unfinished).attrs["migrations_missing"] == 4
-    assert [variable.name for variable in VARIABLES] == list(returned.data_vars)
+    assert [variable.name for variable in SWEEP_VARIABLES] == list(returned.data_vars)
     for name in returned.variables:
         np.testing.assert_array_equal(returned[name], computed[name], name)
     assert returned["outcome"].dims == computed["outcome"].dims

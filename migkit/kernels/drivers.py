@@ -113,7 +113,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             policies_,
         )
         qemu_savevm_state_setup(s, run.seed, run.replicates[i])
-        s.state.stops_early = run.stops_early
+        s.state.stops_early = run.stops_early * s.case.may_stop_early
         s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
         remember(s, scratch.marks.window)
         begin_first_lap(s, scratch.lap)

@@ -330,10 +330,10 @@ def simulate(
     check_engine(engine)
     seed = check_whole_number("seed", seed)
     replicate = check_whole_number("replicate", replicate)
-    from migkit.kernels import drivers
-
     numba_threads()
     announce_compilation()
+    from migkit.kernels import drivers
+
     found = records([scenario])
     labels = tuple(device_labels(scenario))
     numbers: dict[str, Any] = {}

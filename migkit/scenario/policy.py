@@ -41,6 +41,7 @@ __all__ = [
     "SYNC_POLICIES",
     "Policy",
     "own_functions",
+    "policies_settle",
     "policy",
     "policy_code",
     "policy_level",
@@ -83,12 +84,16 @@ class Policy(str):
     level : int
         Whether its answers are the same in iterations (2) or windows (1) that repeat, so that they can be jumped over:
         it reads no clock, no counter and, but for the rule when to sync, no sizes. 0: it reads them.
+    settles : bool
+        Whether it is not a rule when to sync that reads more than sizes and the threshold. With one that does, a
+        migration is not ended before the time limit.
     """
 
     question: str
     function: Callable[..., Any]
     digest: str
     level: int
+    settles: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a decorated function by the name of its module, any other by the function itself."""
@@ -111,6 +116,8 @@ class Policy(str):
 
         try:
             return compiled_policy(self.question, self.function)
+        except KeyError as error:
+            raise ScenarioError(f"reads {error.args[0]}, which no record has", "policy", str(self)) from None
         except (NumbaError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             said = next((line for line in lines if not line.startswith(("Failed in", "During", "File"))), "no reason")
@@ -134,6 +141,8 @@ def _fields() -> dict[str, set[str]]:
 
 
 _WHEN = _fields()
+_SIZES = {"estimate", "ram_bytes", "precopy_bytes", "threshold", "device_count", *(each.name for each in DEVICE)}
+"""What a rule when to sync may read, and still be final where it asks for a sync below the threshold."""
 
 
 def policy(function: Callable[..., Any] | None = None, *, question: str = "next_device") -> Any:
@@ -217,6 +226,7 @@ def policy(function: Callable[..., Any] | None = None, *, question: str = "next_
     made.question, made.function = question, plain
     made.digest = hashlib.sha256("\n".join(map(_identity, used)).encode()).hexdigest()
     made.level = 2 if when <= _ALLOWED[question] else 1 if when <= _ALLOWED[question] | {"windows"} else 0
+    made.settles = question != "syncs" or reads & _WHEN.keys() <= _SIZES
     _registry[question][name] = made
     return made
 
@@ -274,6 +284,11 @@ def policy_code(field: str, given: str | None, version: Any) -> int:
 def policy_level(given: str | None) -> int:
     """Whether the answers of a policy repeat (:attr:`Policy.level`); those of a built-in one do."""
     return given.level if isinstance(given, Policy) else BUILT_IN_LEVEL
+
+
+def policies_settle(given: str | None) -> bool:
+    """Whether a migration with this rule when to sync may end before its time limit (:attr:`Policy.settles`)."""
+    return given.settles if isinstance(given, Policy) else True
 
 
 def own_functions(scenario: Any) -> tuple[Any, Any, Any] | None:

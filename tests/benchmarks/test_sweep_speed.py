@@ -1,10 +1,12 @@
-"""Sweeps into a store: a million migrations, what the store costs beside the kernels, Dask workers, and memory."""
+"""Sweeps: a million migrations in memory and into a store, beside the kernels alone; Dask workers; peak memory."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 
 import numba
@@ -36,7 +38,7 @@ def seconds(function, *arguments, **options):
 
 
 def kernels_alone(layout, store):
-    """Seconds of the kernels for the same migrations, on as many threads, records ready and results dropped."""
+    """Seconds of the kernels for the same migrations, on as many threads, with records made before and no results."""
     total = 0.0
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in store.batches:
@@ -49,6 +51,21 @@ def kernels_alone(layout, store):
     return total
 
 
+def test_a_million_migrations_in_memory_and_into_a_store(benchmark, tmp_path):
+    whole = described()
+    sweep(described(3))
+    sweep(described(3), store=tmp_path / "warm.zarr")
+    in_memory, stored = [], []
+    for number in range(ROUNDS):  # in turn, on the same state of the machine
+        in_memory.append(seconds(sweep, whole, threads=THREADS))
+        stored.append(seconds(sweep, whole, store=tmp_path / f"{number}.zarr", threads=THREADS))
+        shutil.rmtree(tmp_path / f"{number}.zarr")
+    benchmark.pedantic(sweep, (whole,), {"threads": THREADS}, rounds=1)
+    benchmark.extra_info["seconds_in_memory"] = median(in_memory)
+    benchmark.extra_info["seconds_into_a_store"] = median(stored)
+    benchmark.extra_info["memory_over_store"] = median(in_memory) / median(stored)
+
+
 @pytest.mark.parametrize(("points", "rounds"), [(POINTS, ROUNDS), (TEN_MILLION, 1)])
 def test_migrations_into_a_store(benchmark, tmp_path, points, rounds):
     whole = described(points)
@@ -56,7 +73,7 @@ def test_migrations_into_a_store(benchmark, tmp_path, points, rounds):
     sweep(described(3), store=tmp_path / "warm.zarr")
     store = Store.at(tmp_path / "layout.zarr", layout)
     alone, stored, laid_out = [], [], []
-    for number in range(rounds):  # in turn, so that all meet the same machine
+    for number in range(rounds):  # in turn, on the same state of the machine
         alone.append(kernels_alone(layout, store))
         laid_out.append(seconds(Layout, whole))
         stored.append(seconds(sweep, whole, store=tmp_path / f"{number}.zarr", threads=THREADS, progress=True))
@@ -84,7 +101,7 @@ def test_two_dask_workers_against_one(benchmark, tmp_path):
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
-            # every worker has its kernels and the client's modules before the clock starts
+            # every worker has loaded its kernels and modules before the time is taken
             sweep(described(8), store=tmp_path / f"warm{workers}.zarr", dask=client, batch_rows=64)
             took[workers] = min(
                 seconds(sweep, whole, store=tmp_path / f"{workers}-{i}.zarr", dask=client, batch_rows=16384)
@@ -98,7 +115,6 @@ def test_two_dask_workers_against_one(benchmark, tmp_path):
 def test_memory_of_ten_million_migrations(benchmark, tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(study.__file__).removesuffix("/migkit/study.py")!r})
 from migkit import Sweep, sweep
 from migkit.study import experiments as study
 experiment = study.experiments({TEN_MILLION})["convergence"]
@@ -107,9 +123,9 @@ peak = next(line.split()[1] for line in open("/proc/self/status") if line.starts
 print(dataset["outcome"].size, peak)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "r.zarr")]
-    done = benchmark.pedantic(
-        subprocess.run, (command,), {"capture_output": True, "text": True, "check": True}, rounds=1
-    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    options = {"capture_output": True, "text": True, "check": True, "env": environment}
+    done = benchmark.pedantic(subprocess.run, (command,), options, rounds=1)
     migrations, peak = map(int, done.stdout.split())
     benchmark.extra_info["migrations"] = migrations
     benchmark.extra_info["peak_bytes"] = peak * 1024
