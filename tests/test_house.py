@@ -40,7 +40,7 @@ def test_no_file_of_the_package_is_long():
     long = {
         str(path.relative_to(ROOT)): lines
         for path in (ROOT / "migkit").rglob("*.py")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 600
     }
     assert long == {}
 
