@@ -423,6 +423,19 @@ REFUSED = (
         "endless index": Refused({f"guest.regions.{'1' * 5000}.size": ["4 KiB"]}, "indices here are 0 to 1"),
         "kind": Refused({"devices.0.kind": ["vfio"]}, "the kinds of the devices are those of the scenario"),
         "too many values": Refused({"devices.0.count": itertools.count()}, "has more than 1000000 values"),
+        "too many points": Refused(
+            {
+                path: [f"{n} {unit}" for n in range(1, 1001)]
+                for path, unit in (
+                    ("guest.regions.0.start", "GiB"),
+                    ("guest.regions.0.size", "GiB"),
+                    ("guest.regions.1.start", "GiB"),
+                    ("guest.regions.1.size", "GiB"),
+                    ("link.bandwidth", "GB/s"),
+                )
+            },
+            "has 1000000000000000 migrations (1000 guest.regions.0.start x",
+        ),
         "too many device lists": Refused(
             {f"devices.{n}.count": range(64) for n in range(4)}, "change the list of devices in 16777216 ways"
         ),

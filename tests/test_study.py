@@ -132,7 +132,7 @@ class Killed(BaseException):
 
 
 def killed_at(monkeypatch, number):
-    """The process ends at this call of what moves and removes folders, before or after it; from then on none happens."""
+    """The process ends at this call of what moves and removes folders, before or after it; then none happens."""
     calls = []
 
     def dying(function):

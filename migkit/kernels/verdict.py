@@ -280,11 +280,11 @@ def highest_threshold(s):
 def never_fits(s):
     """Whether the stop-copy is above any threshold that can still come; asked after an iteration with a sync."""
     state = s.state
-    if state.threshold > 0 and state.stop_copy > state.threshold and s.case.bandwidth_policy != BANDWIDTH_OWN:
-        # a rule of the user's own may let it complete on an estimate, which has no stop-copy
-        if s.case.sync_policy != SYNC_OWN or syncs_below_threshold(s):
-            return state.stop_copy > highest_threshold(s)
-    return False
+    if state.threshold <= 0 or state.stop_copy <= state.threshold or s.case.bandwidth_policy == BANDWIDTH_OWN:
+        return False
+    if s.case.sync_policy == SYNC_OWN and not syncs_below_threshold(s):
+        return False  # it may complete on an estimate, which has no stop-copy
+    return state.stop_copy > highest_threshold(s)
 
 
 @kernel

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_MIGRATIONS", "Grid", "Layout"]
 
+MOST_MIGRATIONS = 1 << 40
+"""A sweep of more would take a year at a microsecond a migration."""
 MOST_TABLE_BYTES = 1 << 26
 """Records of a part for all combinations that it depends on are kept if they take no more than this."""
 MOST_DEVICE_LISTS = 1 << 16
@@ -71,6 +73,7 @@ class Grid:
         self.dimensions = dimensions(scenario, axes, names or {})
         self.shape = tuple(dimension.size for dimension in self.dimensions)
         self.points = math.prod(self.shape)
+        _check_size([dimension.name for dimension in self.dimensions], self.shape)
         self._scenario = scenario
         self._columns = {
             axis.path: (number, stacked(axis.values))
@@ -339,11 +342,20 @@ def _rules(view: View) -> Iterator[Rule]:
         yield from part.rules()
 
 
+def _size(dims: Sequence[str], shape: Sequence[int]) -> str:
+    """How many migrations there are, in words."""
+    lengths = " x ".join(f"{size} {dim}" for dim, size in zip(dims, shape, strict=True))
+    return f"{math.prod(shape)} migrations ({lengths})"
+
+
+def _check_size(dims: Sequence[str], shape: Sequence[int]) -> None:
+    if math.prod(shape) > MOST_MIGRATIONS:
+        raise ScenarioError(
+            f"has {_size(dims, shape)}: at most {MOST_MIGRATIONS} can be laid out, use fewer values", "sweep"
+        )
+
+
 # --- a sweep -------------------------------------------------------------------------------------
-
-
-MOST_MIGRATIONS = 1 << 40
-"""A sweep of more would take a year at a microsecond a migration."""
 
 
 class Layout:
@@ -382,15 +394,10 @@ class Layout:
         along = dict(zip(axes, self._grid.dimensions, strict=True))
         self.dims = tuple(REPLICATE if key == REPLICATE else along[key].name for key in order)
         self.shape = tuple(len(self._replicates) if key == REPLICATE else along[key].size for key in order)
-        if self.migrations > MOST_MIGRATIONS:
-            raise ScenarioError(f"has {self.migrations} migrations ({self._lengths()}): at most {MOST_MIGRATIONS} can "
-                                "be laid out, use fewer values", "sweep")  # fmt: skip
+        _check_size(self.dims, self.shape)
         # the place along a dimension of the grid is the place along this dimension of the sweep
         self._of_grid = [order.index(key) for key in axes]
         self.devices = self._grid.devices
-
-    def _lengths(self) -> str:
-        return " x ".join(f"{size} {dim}" for dim, size in zip(self.dims, self.shape, strict=True))
 
     @property
     def migrations(self) -> int:
@@ -485,8 +492,8 @@ class Layout:
         one = Reports.empty(1, len(self.devices))
         if rows * sum(part.nbytes for part in one) > _memory():
             raise ScenarioError(
-                f"has {self.migrations} migrations ({self._lengths()}), whose results do not fit into memory: give a "
-                'store=, such as store="result.zarr", which holds them on disk', "sweep"
+                f"has {_size(self.dims, self.shape)}, whose results do not fit into memory: give a store=, such as "
+                'store="result.zarr", which holds them on disk', "sweep"
             )  # fmt: skip
 
     def notes(self) -> dict[str, str | int]:

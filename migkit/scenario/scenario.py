@@ -459,8 +459,8 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     --------
     >>> from migkit import Guest, Link, Scenario
     >>> read = reader(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
-    >>> read("10 Gbit/s")
-    10 Gbit/s
+    >>> read("2 GB/s") / 1e9
+    2.0
     """
     if isinstance(field(scenario, path), Part | tuple):
         raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
