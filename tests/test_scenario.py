@@ -131,7 +131,7 @@ REFUSED = [
     (lambda: Scenario.from_toml("x" * 9999 + " = 1"), "... is not a field of Scenario"),
     # more policies
     (lambda: scenario(sync_policy="9.1"), 'sync_policy = "9.1" is not a sync policy: use "7.2"'),
-    (lambda: scenario(sync_policy="serialized"), 'use "7.2", "8.2", "9.0" or "11.1"'),
+    (lambda: scenario(sync_policy="serialized"), 'use "7.2", "8.2", "9.0"'),
     (lambda: scenario(bandwidth_policy="mean"), 'bandwidth_policy = "mean" is not a bandwidth policy: use "window"'),
     # whatever a program gives
     (lambda: as_scenario("x"), '"x" is not a scenario: give a migkit.Scenario, or a mapping of its fields'),
