@@ -539,7 +539,7 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
     else:
         where, folder = show(str(source)), Path(source).parent
         try:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")  # a byte-order mark is allowed
         except FileNotFoundError:
             raise ScenarioError("is not a file that exists", value=str(source)) from None
         except UnicodeDecodeError:
