@@ -188,6 +188,8 @@ def test_files(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text(scenario(name="é").to_toml(), encoding="utf-8")
     assert Scenario.from_toml(path) == Scenario.from_toml(str(path)) == scenario(name="é")
+    path.write_text(scenario().to_toml(), encoding="utf-8-sig")
+    assert Scenario.from_toml(path) == scenario()
     path.write_bytes(b"\xff")
     with pytest.raises(ScenarioError, match="UTF-8"):
         Scenario.from_toml(path)
