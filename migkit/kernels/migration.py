@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.memory import fraction, remaining, sync
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
 from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, guest_ns, page_bytes, ram_save_complete
@@ -106,7 +106,7 @@ def migration_rate_limit(s):
         state.t = max(state.t, state.window_t + WINDOW_NS + s.case.wakeup_ns)
 
 
-@kernel
+@inlined_kernel
 def migration_update_counters(s):
     """Set the threshold from the window that ends, begin a new one (migration/migration.c:migration_update_counters).
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import window_room
 from migkit.kernels.state import (
     END,
@@ -127,7 +127,7 @@ def window(state, devices, live, own):
     return state.window_bytes / state.window_ms
 
 
-@kernel
+@inlined_kernel
 def bandwidth(s):
     """Ask which bandwidth is to be believed, bytes per millisecond."""
     if s.case.bandwidth_policy == WINDOW:

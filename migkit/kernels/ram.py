@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.memory import remaining, stretch, sync, take
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
 from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 
@@ -38,14 +38,14 @@ def page_cpu(case, normal, zero):
     return int(normal * case.page_cost_ns + zero * case.zero_cost_ns)
 
 
-@kernel
+@inlined_kernel
 def pages_elapsed(case, state, backlog, normal, zero):
     """Nanoseconds since the start of the call when these pages have been put."""
     size, cpu = page_bytes(case, normal, zero), page_cpu(case, normal, zero)
     return elapsed_ns(state.page_ns_per_byte, state.page_slack_ns, backlog, size, cpu)
 
 
-@kernel
+@inlined_kernel
 def put_pages(case, state, normal, zero):
     """Put pages on the link; their bytes."""
     size = page_bytes(case, normal, zero)
@@ -74,7 +74,7 @@ def pages_until_above(case, room, normal, zero, share):
     return pages
 
 
-@kernel
+@inlined_kernel
 def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
     """Pages of this stretch after which the budget is used up; more than ``most`` if they do not use it up.
 
@@ -101,7 +101,7 @@ def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
     return pages
 
 
-@kernel
+@inlined_kernel
 def pages_until_check(case, state, backlog, normal, zero, share, most):
     """Pages of this stretch after which a check of the clock ends the call; more than ``most`` if none does.
 
@@ -152,7 +152,7 @@ def release_flags(s, leave_t, drained_at):
             state.events += 1
 
 
-@kernel
+@inlined_kernel
 def ram_save_iterate(s, most_bytes):
     """One call of RAM's handler (migration/ram.c:ram_save_iterate).
 

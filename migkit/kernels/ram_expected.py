@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.options import kernel
+from migkit.kernels.options import inlined_kernel, kernel
 
 
 class ExpectedRam(NamedTuple):
@@ -147,7 +147,7 @@ def clear_chunk(ram, here, tau):
         n += 1
 
 
-@kernel
+@inlined_kernel
 def expected_stretch(ram, case, regions, tau):
     """Clear the chunk under the cursor if it waits; say how many dirty pages follow that cost the same.
 
@@ -212,7 +212,7 @@ def cut(ram, n, pages):
         ram.head.cursor += 1
 
 
-@kernel
+@inlined_kernel
 def expected_take(ram, case, count):
     """Send ``count`` pages from the cursor on."""
     ram.head.remaining -= count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migkit.kernels.options import kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import COPY_BUFFER, count_copied, qemu_put_buffer
 from migkit.kernels.ram import SECTION_BYTES, release_flags
 
@@ -57,7 +57,7 @@ def vfio_read(device, own, t, most):
     return size
 
 
-@kernel
+@inlined_kernel
 def vfio_save_iterate(s, d, most_bytes):
     """One call of VFIO's handler: one read of at most a buffer, no look at the rate limit.
 
