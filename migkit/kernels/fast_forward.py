@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.memory import alike, remaining, take
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
 from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
 from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
@@ -45,7 +45,7 @@ def fast_forward(s, marks):
         remember(s, marks.iteration)
 
 
-@kernel
+@inlined_kernel
 def remember(s, mark):
     """Note what a window or an iteration begins with; field by field, since Numba copies a record byte by byte."""
     now, old = s.state, mark.state
@@ -80,7 +80,7 @@ def remember(s, mark):
             old.bandwidth_own[k] = now.bandwidth_own[k]
 
 
-@kernel
+@inlined_kernel
 def same_phase(s, mark):
     """Whether what has just ended began in the phase it ended in, with nothing but sending in it."""
     state, old = s.state, mark.state
@@ -128,7 +128,7 @@ def device_repeats(device, own, old):
     return FAR if device.dirty_rate == 0.0 and own.initial == old.initial else np.int64(0)
 
 
-@kernel
+@inlined_kernel
 def jump_windows(s, mark):
     """Repeat the last window as often as it stays the same."""
     case, state, old = s.case, s.state, mark.state
@@ -169,7 +169,7 @@ def jump_iterations(s, mark):
         skip(s, mark, count)
 
 
-@kernel
+@inlined_kernel
 def repeats(s, mark):
     """How often the last window or iteration can repeat as far as time, devices and threshold go."""
     case, state, old = s.case, s.state, mark.state

@@ -59,7 +59,7 @@ def zeros_of(pages, share):
     return int(pages * share + 0.5)
 
 
-@kernel
+@inlined_kernel
 def pages_until_above(case, room, normal, zero, share):
     """Pages of this stretch after which all pages of the call have more than ``room`` bytes."""
     room -= page_bytes(case, normal, zero)
@@ -127,7 +127,7 @@ def pages_until_check(case, state, backlog, normal, zero, share, most):
     return k * CHECK_PAGES + 1 - done
 
 
-@kernel
+@inlined_kernel
 def check_stops(case, state, backlog, normal, zero, share, k):
     """Whether check ``k`` of the call, after page ``64 k + 1``, finds 51 ms gone."""
     pages = k * CHECK_PAGES + 1 - normal - zero
@@ -233,7 +233,7 @@ def ram_save_iterate(s, most_bytes):
     return returned
 
 
-@kernel
+@inlined_kernel
 def finish_section(state, size, pages):
     """End of a RAM call: everything buffered is flushed and counted."""
     state.counted += size + state.buffered + SECTION_BYTES
@@ -267,7 +267,7 @@ def ram_save_complete(s, stop_t):
     return size + put_pages(case, state, normal, zero)
 
 
-@kernel
+@inlined_kernel
 def migration_bitmap_sync(s):
     """A sync of the loop (migration/ram.c:migration_bitmap_sync): log into bitmap, and once a second the throttle."""
     case, state = s.case, s.state

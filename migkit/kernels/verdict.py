@@ -8,7 +8,7 @@ pages were left when RAM's call was over, which is what a device behind RAM wait
 from __future__ import annotations
 
 from migkit.kernels.memory import fraction, remaining
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.ram import SECTION_BYTES
 from migkit.kernels.state import (
@@ -77,7 +77,7 @@ def account_starvation(s, until):
             own.starved += until - state.iteration_t
 
 
-@kernel
+@inlined_kernel
 def begin_lap(s, lap):
     """Begin a lap here."""
     state = s.state
@@ -110,7 +110,7 @@ def begin_first_lap(s, lap):
     begin_lap(s, lap)
 
 
-@kernel
+@inlined_kernel
 def initial_left(s):
     """Initial data left on all devices."""
     total = 0
@@ -207,7 +207,7 @@ def policies_remember(state):
     return False
 
 
-@kernel
+@inlined_kernel
 def end_lap(s, lap):
     """Close a lap and compare it with the three before: set ``stuck`` if nothing can change any more."""
     case, state = s.case, s.state

@@ -16,7 +16,7 @@ def vfio_dirty(device, own, t):
     return min(device.dirty_max, own.dirty + int(device.dirty_rate * (t - own.dirty_t) * 1e-9))
 
 
-@kernel
+@inlined_kernel
 def vfio_query_precopy_size(case, device, own, t):
     """Read the sizes from the device, as setup and the exact query do (hw/vfio/migration.c:vfio_query_precopy_size)."""
     own.initial_cached = own.initial
@@ -43,7 +43,7 @@ def vfio_state_pending_exact(case, own):
     return max(own.stop_cached, own.initial_cached + own.dirty_cached)
 
 
-@kernel
+@inlined_kernel
 def vfio_read(device, own, t, most):
     """Take up to ``most`` bytes from the hardware, initial data first; bytes taken."""
     dirty = vfio_dirty(device, own, t)
