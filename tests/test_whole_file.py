@@ -103,7 +103,7 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     (tmp_path / "r.zarr" / "old").touch()
 
     def make():
-        with whole_folder(tmp_path / "r.zarr", replace=True) as new:
+        with whole_folder(tmp_path / "r.zarr", replaced=tmp_path / "r.old") as new:
             new.mkdir()
             raise error
 
@@ -115,7 +115,7 @@ def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path, error):
 
 def test_a_folder_is_replaced_only_when_asked(tmp_path):
     for name in ("old", "new"):
-        with whole_folder(tmp_path / "r.zarr", replace=True) as folder:
+        with whole_folder(tmp_path / "r.zarr", replaced=tmp_path / "r.old") as folder:
             folder.mkdir()
             (folder / name).touch()
     assert names(tmp_path) == ["r.zarr"]
