@@ -36,7 +36,6 @@ __all__ = [
     "Vfio",
     "as_scenario",
     "device_labels",
-    "device_list",
     "field",
     "read_toml",
     "reader",
@@ -337,11 +336,6 @@ def placed(devices: Sequence[Any]) -> list[Any]:
         first = next((i for i, device in enumerate(found) if device.kind != "block"), len(found))
         found.insert(first, _RAM)
     return found
-
-
-def device_list(scenario: Scenario) -> list[Ram | Vfio | Block]:
-    """Expand the device list: RAM put in its place, one entry for each of several equal devices."""
-    return [device for device in placed(scenario.devices) for _ in range(copies(device))]
 
 
 def device_labels(scenario: Scenario) -> list[str]:
