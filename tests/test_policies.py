@@ -8,6 +8,7 @@ from cases import PROFILES, VFIO, random_case
 from naive import NO_LIMIT, migrate
 from rows import OUTPUTS, to_outputs, to_parameters, to_records
 
+import migkit
 from migkit.kernels import drivers
 from migkit.kernels.state import BANDWIDTH_OWN, OWN, SYNC_OWN
 from migkit.scenario.policy import policy
@@ -187,6 +188,7 @@ def run(parameters, engine, made, **options):
     field, code = FIELDS[made.question]
     records.cases[field] = code
     records.cases["policies_repeat"] = made.level
+    records.cases["policies_remember"] = made.remembers
     records.cases["may_stop_early"] = made.settles
     own = tuple(made.compiled() if question == made.question else None for question in FIELDS)
     return to_outputs(drivers.run(records, engine, own=own, **options))
@@ -306,3 +308,30 @@ def test_a_copy_of_a_built_in_policy_gives_the_same_bits(name, engine):
 
 def test_every_profile_has_a_rule_of_its_own():
     assert {values["exact_rule"] for values in PROFILES.values()} == {0, 1, 2, 3}
+
+
+# ---------------------------------------------------------------- rules that change their mind
+
+
+def patient_then_blind(state, devices, live, own):
+    """Sync at the threshold as 9.0 does, 30 times; then never, and complete on the estimate."""
+    if own[0] < 30.0 and state.estimate < state.threshold:
+        own[0] += 1.0
+        return True
+    return False
+
+
+def test_a_rule_when_to_sync_with_numbers_of_its_own_is_not_stopped_early():
+    assert not policy(patient_then_blind, question="syncs").settles
+    scenario = migkit.Scenario(
+        guest=migkit.Guest(ram="1 GiB"),
+        link=migkit.Link(bandwidth="10 Gbit/s"),
+        devices=[migkit.Vfio(initial_bytes=0, stop_copy_bytes="8 GiB")],
+        time_limit="5 min",
+    )
+    never = migkit.simulate(scenario)
+    assert never.outcome.name == "STOP_COPY_ABOVE_THRESHOLD"
+    rule = policy(patient_then_blind, question="syncs")
+    blind = migkit.simulate(scenario.replace("sync_policy", rule))
+    assert blind.converged
+    assert blind.sync_count > 30

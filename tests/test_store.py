@@ -181,13 +181,17 @@ def test_a_partial_store_can_be_read(tmp_path):
     assert np.isfinite(part["total_time_s"].values[done]).all()
 
 
+def _hear_ctrl_c():
+    # a shell starts what runs in the background with SIGINT ignored, and children inherit that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_finished_batches_and_says_how_to_go_on(tmp_path, undisturbed):
     (tmp_path / "sweep.toml").write_text(DESCRIPTION.replace("12]", "1200]").replace("11]", "1100]"))
     code = "from migkit.cli import app; app()"
     command = [sys.executable, "-c", code, "sweep", "sweep.toml", "-o", "r.zarr", "--threads", "1"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, preexec_fn=_hear_ctrl_c, **pipes)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "r.zarr" / "outcome").glob("c.*")) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -73,13 +73,11 @@ def remember(s, mark):
         was.iteration = own.iteration
         was.starved = own.starved
         was.bytes = own.bytes
-    case = s.case
-    for k in range(POLICY_NUMBERS if case.policy == OWN else 0):
-        old.own[k] = now.own[k]
-    for k in range(POLICY_NUMBERS if case.sync_policy == SYNC_OWN else 0):
-        old.sync_own[k] = now.sync_own[k]
-    for k in range(POLICY_NUMBERS if case.bandwidth_policy == BANDWIDTH_OWN else 0):
-        old.bandwidth_own[k] = now.bandwidth_own[k]
+    if s.case.policies_remember == 1:
+        for k in range(POLICY_NUMBERS):
+            old.own[k] = now.own[k]
+            old.sync_own[k] = now.sync_own[k]
+            old.bandwidth_own[k] = now.bandwidth_own[k]
 
 
 @inlined_kernel
@@ -103,15 +101,13 @@ def same_policy(s, mark):
     case, state, old = s.case, s.state, mark.state
     if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
         return True
-    different = False
-    for k in range(POLICY_NUMBERS if case.policy == OWN else 0):
-        different |= state.own[k] != old.own[k]
-    for k in range(POLICY_NUMBERS if case.sync_policy == SYNC_OWN else 0):
-        different |= state.sync_own[k] != old.sync_own[k]
-    for k in range(POLICY_NUMBERS if case.bandwidth_policy == BANDWIDTH_OWN else 0):
-        different |= state.bandwidth_own[k] != old.bandwidth_own[k]
-    if different:
-        return False
+    for k in range(POLICY_NUMBERS if case.policies_remember == 1 else 0):
+        if (
+            state.own[k] != old.own[k]
+            or state.sync_own[k] != old.sync_own[k]
+            or state.bandwidth_own[k] != old.bandwidth_own[k]
+        ):
+            return False
     for d in range(case.device_count):
         if (s.live[d].iteration == state.iteration) != (mark.live[d].iteration == old.iteration):
             return False

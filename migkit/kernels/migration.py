@@ -44,7 +44,7 @@ def migration_thread(s, marks, lap, timeline):
     time_is_up(s, lap)
 
 
-@spliced_kernel
+@inlined_kernel
 def migration_iteration_run(s):
     """Decide whether to switch over; if not, iterate once (migration/migration.c:migration_iteration_run).
 

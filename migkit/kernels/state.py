@@ -83,6 +83,7 @@ CASE = (
     Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
     Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
     Field("policies_repeat", INT, "code", "policies repeat: 0 never, 1 in equal windows, 2 in equal iterations"),
+    Field("policies_remember", INT, "flag", "1: a policy of the user's own keeps numbers"),
     Field("may_stop_early", INT, "flag", "1: the rule when to sync asks for sizes alone, so that a verdict is final"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),

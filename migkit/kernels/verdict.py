@@ -16,7 +16,6 @@ from migkit.kernels.state import (
     INITIAL_DATA_STARVED,
     LAPS,
     PAGE_HEADER,
-    POLICY_NUMBERS,
     RAM_ABOVE_LINK,
     RUNNING,
     STOP_COPY_ABOVE_THRESHOLD,
@@ -131,26 +130,27 @@ def note_iteration(s, lap):
         if gap < lap.gap:
             lap.gap = gap
             lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
-    elif s.case.sync_policy == SYNC_OWN and not syncs_below_threshold(s):
-        # the migration may complete on the estimate
+    elif may_complete_on_estimate(s):
         lap.gap = min(lap.gap, float(state.pending - state.threshold))
 
 
 @kernel
-def syncs_below_threshold(s):
-    """Whether the user's own rule would have synced in this iteration, had the estimate been below the threshold."""
+def may_complete_on_estimate(s):
+    """Whether the rule when to sync is one of the user's own that need not sync below the threshold.
+
+    A rule of sizes alone is asked: whether it would have synced in this iteration, had the estimate been below.
+    """
     state = s.state
-    for k in range(POLICY_NUMBERS):
-        if state.sync_own[k] != 0.0:
-            return True  # a rule that keeps numbers is not stopped early at all
+    if s.case.sync_policy != SYNC_OWN:
+        return False
+    if s.case.may_stop_early == 0:
+        return True
     estimate, ram_bytes, precopy_bytes = state.estimate, state.ram_bytes, state.precopy_bytes
     below = max(0, state.threshold - 1)
     state.estimate, state.ram_bytes, state.precopy_bytes = below, below, below
     answer = s.policies.syncs(state, s.devices, s.live, state.sync_own)
     state.estimate, state.ram_bytes, state.precopy_bytes = estimate, ram_bytes, precopy_bytes
-    for k in range(POLICY_NUMBERS):
-        state.sync_own[k] = 0.0
-    return answer
+    return not answer
 
 
 @spliced_kernel
@@ -198,15 +198,6 @@ def append(values, value):
     values[LAPS - 1] = value
 
 
-@kernel
-def policies_remember(state):
-    """Whether a policy of the user's own keeps numbers: it may act differently later."""
-    for k in range(POLICY_NUMBERS):
-        if state.own[k] != 0.0 or state.sync_own[k] != 0.0 or state.bandwidth_own[k] != 0.0:
-            return True
-    return False
-
-
 @inlined_kernel
 def end_lap(s, lap):
     """Close a lap and compare it with the three before: set ``stuck`` if nothing can change any more."""
@@ -219,7 +210,7 @@ def end_lap(s, lap):
         # a link that is slow in the first pass gives higher thresholds later
         or pages_at_one_rate(case, s.link, lap.began_pages) <= case.ram_pages
         or case.policies_repeat == 0
-        or policies_remember(state)
+        or case.policies_remember == 1
     ):
         lap.count = 0
     else:
@@ -282,8 +273,8 @@ def never_fits(s):
     state = s.state
     if state.threshold <= 0 or state.stop_copy <= state.threshold or s.case.bandwidth_policy == BANDWIDTH_OWN:
         return False
-    if s.case.sync_policy == SYNC_OWN and not syncs_below_threshold(s):
-        return False  # it may complete on an estimate, which has no stop-copy
+    if may_complete_on_estimate(s):
+        return False  # an estimate has no stop-copy
     return state.stop_copy > highest_threshold(s)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "SYNC_POLICIES",
     "Policy",
     "own_functions",
+    "policies_remember",
     "policies_settle",
     "policy",
     "policy_code",
@@ -84,15 +85,18 @@ class Policy(str):
     level : int
         Whether its answers are the same in iterations (2) or windows (1) that repeat, so that they can be jumped over:
         it reads no clock, no counter and, but for the rule when to sync, no sizes. 0: it reads them.
+    remembers : bool
+        Whether it uses its own numbers.
     settles : bool
-        Whether it is not a rule when to sync that reads more than sizes and the threshold. With one that does, a
-        migration is not ended before the time limit.
+        Whether it is not a rule when to sync that reads more than sizes and the threshold, or that has numbers of its
+        own. With one that does, a migration is not ended before the time limit.
     """
 
     question: str
     function: Callable[..., Any]
     digest: str
     level: int
+    remembers: bool
     settles: bool
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -226,7 +230,8 @@ def policy(function: Callable[..., Any] | None = None, *, question: str = "next_
     made.question, made.function = question, plain
     made.digest = hashlib.sha256("\n".join(map(_identity, used)).encode()).hexdigest()
     made.level = 2 if when <= _ALLOWED[question] else 1 if when <= _ALLOWED[question] | {"windows"} else 0
-    made.settles = question != "syncs" or reads & _WHEN.keys() <= _SIZES
+    made.remembers = _remembers(plain)
+    made.settles = question != "syncs" or (reads & _WHEN.keys() <= _SIZES and not made.remembers)
     _registry[question][name] = made
     return made
 
@@ -282,13 +287,18 @@ def policy_code(field: str, given: str | None, version: Any) -> int:
 
 
 def policy_level(given: str | None) -> int:
-    """Whether the answers of a policy repeat (:attr:`Policy.level`); those of a built-in one do."""
+    """Whether the answers of a policy repeat (:attr:`Policy.level`)."""
     return given.level if isinstance(given, Policy) else BUILT_IN_LEVEL
+
+
+def policies_remember(given: str | None) -> bool:
+    """Whether a policy keeps numbers (:attr:`Policy.remembers`)."""
+    return isinstance(given, Policy) and given.remembers
 
 
 def policies_settle(given: str | None) -> bool:
     """Whether a migration with this rule when to sync may end before its time limit (:attr:`Policy.settles`)."""
-    return given.settles if isinstance(given, Policy) else True
+    return not isinstance(given, Policy) or given.settles
 
 
 def own_functions(scenario: Any) -> tuple[Any, Any, Any] | None:
@@ -335,6 +345,12 @@ def _reads(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _reads(constant)
+
+
+def _remembers(function: types.FunctionType) -> bool:
+    """Whether a policy uses its fourth parameter, its own numbers."""
+    own = list(inspect.signature(function).parameters)[3]
+    return any(instruction.argval == own for instruction in dis.get_instructions(function.__code__))
 
 
 def _tree(function: types.FunctionType) -> ast.FunctionDef | None:

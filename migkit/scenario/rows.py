@@ -15,7 +15,7 @@ import numpy as np
 from migkit.kernels import state
 from migkit.kernels.state import Records
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.policy import POLICY_FIELDS, policies_settle, policy_code, policy_level
+from migkit.scenario.policy import POLICY_FIELDS, policies_remember, policies_settle, policy_code, policy_level
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View, columns_of, each
@@ -86,6 +86,7 @@ CASES: Mapping[str, Expression] = {
     "sync_policy": _policy("sync_policy"),
     "bandwidth_policy": _policy("bandwidth_policy"),
     "policies_repeat": lambda s: each(min, *(each(policy_level, getattr(s, name)) for name in POLICY_FIELDS)),
+    "policies_remember": lambda s: each(max, *(each(policies_remember, getattr(s, name)) for name in POLICY_FIELDS)),
     "may_stop_early": lambda s: each(policies_settle, s.sync_policy),
     "complete_rule": _of_profile("complete_rule"),
     "ram_exact_always": _of_profile("ram_exact_always"),
