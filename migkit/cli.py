@@ -121,6 +121,7 @@ def run(
     engine: Annotated[Engine, typer.Option(help="RAM as expected values, or page by page.")] = Engine.expected,
     seed: Annotated[int, typer.Option(help="Root seed of the random draws (bitmap engine).")] = 0,
     replicate: Annotated[int, typer.Option(help="Number of the repetition; each has its own draws.")] = 0,
+    limit: Annotated[str, typer.Option(help="Computing that the migration may take.")] = "20 s",
     as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
     timeline: Annotated[
         Path | None,
@@ -137,7 +138,7 @@ def run(
             raise ScenarioError("must end in .parquet or .csv", "--timeline", str(timeline))
         if {"axes", "scenario"} & _top_level_keys(scenario):
             raise ScenarioError("describes a sweep: use migkit sweep", value=str(scenario))
-        migration = simulate(Scenario.from_toml(scenario), engine.value, seed, replicate)
+        migration = simulate(Scenario.from_toml(scenario), engine.value, seed, replicate, limit)
         if timeline is not None:
             _write_timeline(migration, timeline)
         typer.echo(json.dumps(migration.to_dict(), indent=2) if as_json else migration.summary())
@@ -166,6 +167,7 @@ def sweep(
         str | None, typer.Option(help="Compute on the cluster of this scheduler.", show_default=False)
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads; by default all.", show_default=False)] = None,
+    limit: Annotated[str, typer.Option(help="Computing that one migration may take.")] = "20 s",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per migration.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
@@ -181,7 +183,7 @@ def sweep(
             raise ScenarioError("describes one migration: use migkit run", value=str(description))
         described = Sweep.from_toml(description)
         output = output or Path(description.with_suffix(".zarr").name)
-        dataset = fill(described, store=output, dask=dask, threads=threads, progress=not quiet)
+        dataset = fill(described, store=output, dask=dask, threads=threads, progress=not quiet, limit=limit)
         if as_json:
             write_json_lines(dataset, sys.stdout)
         else:

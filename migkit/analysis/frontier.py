@@ -16,6 +16,7 @@ from migkit.kernels.state import Reports
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.grid import Layout
+from migkit.run.limits import LIMIT
 from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import spaced
@@ -54,6 +55,7 @@ def frontier(
     confidence: float = 0.95,
     threads: int | None = None,
     progress: bool = False,
+    limit: str = LIMIT,
 ) -> xr.Dataset:
     """Find the values of one axis at which the outcome changes to or from completion, or another outcome.
 
@@ -97,6 +99,8 @@ def frontier(
         Threads to compute on; by default all that Numba has.
     progress : bool, default False
         Count the migrations while they are computed.
+    limit : duration, default "20 s"
+        Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
     Returns
     -------
@@ -181,7 +185,9 @@ def frontier(
 
     def laid_out(values: Sequence[Any]) -> Layout:
         every = {**axes, axis: values}
-        return Layout(Sweep(scenario=scenario, axes=every, engine=engine, seed=seed, replicates=replicates))
+        return Layout(
+            Sweep(scenario=scenario, axes=every, engine=engine, seed=seed, replicates=replicates), limit=limit
+        )
 
     ends = laid_out(_two(between))
     if taken := _RESERVED & {*ends.dims, *ends.coordinates()}:

@@ -10,6 +10,7 @@ import numpy as np
 from migkit import results
 from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
+from migkit.run.limits import LIMIT, effort, within
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_POINTS, Range
 from migkit.scenario.errors import ScenarioError, did_you_mean
@@ -40,6 +41,7 @@ def sensitivity(
     *,
     confidence: float = 0.95,
     progress: bool = False,
+    limit: str = LIMIT,
 ) -> xr.Dataset:
     """Compute the share of the variance of each output that each field explains: first-order and total Sobol indices.
 
@@ -65,6 +67,8 @@ def sensitivity(
         Confidence of the intervals.
     progress : bool, default False
         Count the migrations while they are computed.
+    limit : duration, default "20 s"
+        Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
     Returns
     -------
@@ -124,7 +128,7 @@ def sensitivity(
     problem = {"num_vars": len(rules), "names": list(rules), "bounds": [[0.0, 1.0]] * len(rules)}
     shares = sampler.sample(problem, points, calc_second_order=False, seed=np.random.default_rng(seed))
     values = [rule.values(shares[:, number]) for number, rule in enumerate(rules.values())]
-    table = _computed(_scenarios(scenario, list(rules), values), len(shares), engine, seed, progress)
+    table = _computed(_scenarios(scenario, list(rules), values), len(shares), engine, seed, progress, limit)
 
     completed = table["outcome"] == Outcome.COMPLETED
     measured = {name: _measured(name, table, completed, scenario.time_limit) for name in outputs}
@@ -214,7 +218,7 @@ def _scenarios(scenario: Scenario, paths: list[str], values: list[tuple[Any, ...
 
 
 def _computed(
-    scenarios: Iterator[Scenario], total: int, engine: str, seed: int, progress: bool
+    scenarios: Iterator[Scenario], total: int, engine: str, seed: int, progress: bool, limit: str
 ) -> dict[str, np.ndarray]:
     """Outcome and times of all scenarios."""
     import itertools
@@ -223,10 +227,13 @@ def _computed(
     from migkit.run.progress import announce_compilation, progress_bar
 
     announce_compilation()
+    most = effort(limit)
     batches = []
     with progress_bar(progress, "sensitivity", total) as advance:
         while batch := list(itertools.islice(scenarios, BATCH_ROWS)):
-            table = results.values(drivers.run(records(batch), engine, seed, own=own_functions(batch[0])))
+            with within(most):
+                reports = drivers.run(records(batch), engine, seed, own=own_functions(batch[0]), limit=most)
+            table = results.values(reports)
             batches.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
             advance(len(batch))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from migkit.kernels.savevm import qemu_savevm_state_setup
 from migkit.kernels.state import (
     NO_DEVICE_REPORT,
     NO_REPORT,
+    RUNNING,
     Mark,
     Marks,
     Migration,
@@ -39,6 +42,26 @@ SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
 )
 
 
+PAUSE = 4_000_000
+"""Effort after which the loop returns, for Python to hear Ctrl-C."""
+LIMIT = 400_000_000
+"""Effort that one migration may take unless a caller allows more: 20 s."""
+
+
+class OverLimit(Exception):
+    """A migration takes more computing than it may.
+
+    Attributes
+    ----------
+    row : int
+        Which one of the batch.
+    """
+
+    def __init__(self, row: int):
+        super().__init__(f"row {row} takes more computing than it may")
+        self.row = row
+
+
 class Scratch(NamedTuple):
     """Memory that the migrations of a batch use one after the other."""
 
@@ -55,6 +78,9 @@ class Run(NamedTuple):
     seed: int
     replicates: np.ndarray  # int64, one number a row
     stops_early: int  # 1: end at a state that repeats
+    limit: int  # effort of a migration at which it pauses for good
+    first: int  # row to begin with
+    goes_on: int  # 1: that row was paused, its migration is in the scratch memory
     timeline: Timeline
 
 
@@ -87,7 +113,7 @@ def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
 
 
 def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwidth):
-    """Migrate the rows of a batch one after the other.
+    """Migrate the rows of a batch one after the other, for about as long as `PAUSE` says.
 
     Parameters
     ----------
@@ -96,11 +122,21 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
         Its type chooses the engine when this function is compiled.
     next_device, syncs, bandwidth : functions
         Of the policies, called where a case says so (:mod:`migkit.kernels.policies`).
+
+    Returns
+    -------
+    row : int
+        To go on with, in the middle of its migration if the outcome of that is RUNNING; the number of rows at the end.
     """
     policies_ = Policies(next_device, syncs, bandwidth)
-    for i in range(records.cases.shape[0]):
-        scratch.words[0].fill(0)
-        scratch.words[1].fill(0)
+    effort = 0
+    for i in range(run.first, records.cases.shape[0]):
+        if effort >= PAUSE:
+            return i
+        goes_on = run.goes_on == 1 and i == run.first
+        if not goes_on:
+            scratch.words[0].fill(0)
+            scratch.words[1].fill(0)
         s = Migration(
             records.cases[i],
             records.links[i],
@@ -112,13 +148,21 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             reports.migrations[i],
             policies_,
         )
-        qemu_savevm_state_setup(s, run.seed, run.replicates[i])
-        s.state.stops_early = run.stops_early * s.case.may_stop_early
-        s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
-        remember(s, scratch.marks.window)
-        begin_first_lap(s, scratch.lap)
+        if not goes_on:
+            qemu_savevm_state_setup(s, run.seed, run.replicates[i])
+            s.state.effort = s.ram.head.effort
+            s.state.stops_early = run.stops_early * s.case.may_stop_early
+            s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
+            remember(s, scratch.marks.window)
+            begin_first_lap(s, scratch.lap)
+        before = s.state.effort
+        s.state.pause_at = min(run.limit, before + PAUSE)
         migration_thread(s, scratch.marks, scratch.lap, run.timeline)
+        if s.state.outcome == RUNNING:
+            return i
+        effort += s.state.effort - before
         write_report(s, reports.devices[i])
+    return records.cases.shape[0]
 
 
 _RECORDS = (numba.from_dtype(STATE), numba.from_dtype(DEVICE)[::1], numba.from_dtype(LIVE)[::1])
@@ -162,16 +206,16 @@ def _driver(engine: str) -> Any:
     one = Records(_empty(1, CASE), _empty(1, LINK), _empty((1, 1), REGION), _empty((1, 1), DEVICE))
     reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
-    run = _run_of(1, 0, 0, True, None)
+    run = _run_of(1, 0, 0, True, LIMIT, None)
     given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1), run)]
     return compiled_for(migrate_rows, (*given, *(types.FunctionType(signature) for signature in SIGNATURES.values())))
 
 
-def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, timeline: Timeline | None) -> Run:
+def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, limit: int, timeline: Timeline | None) -> Run:
     if timeline is None:
         timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64))
     replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: the kernel takes a writable one
-    return Run(int(seed), replicates, int(stops_early), timeline)
+    return Run(int(seed), replicates, int(stops_early), limit, 0, 0, timeline)
 
 
 def run(
@@ -183,6 +227,8 @@ def run(
     own: tuple[Any, Any, Any] | None = None,
     timeline: Timeline | None = None,
     into: Reports | None = None,
+    limit: int = LIMIT,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Reports:
     """Migrate every row.
 
@@ -204,20 +250,38 @@ def run(
         Filled iteration by iteration, as far as it goes; for one row.
     into : Reports, optional
         Where the reports go; new memory by default.
+    limit : int
+        Most effort of one migration.
+    stop : callable
+        Asked now and then, on this thread: whether to end without the reports.
 
     Returns
     -------
     Reports
+
+    Raises
+    ------
+    OverLimit
+        If a migration takes more.
+    CancelledError
+        If `stop` said so.
     """
     rows, width = records.devices.shape
     reports = Reports.empty(rows, width) if into is None else into
     reports.migrations[:] = NO_REPORT
     reports.devices[:] = NO_DEVICE_REPORT
     stops_early = stops_early and engine == "expected"
-    how = _run_of(rows, seed, replicate, stops_early, timeline)
+    how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * 3)
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
-        _driver(engine)(records, reports, _memory(engine, records), _scratch(width), how, *functions)
+        migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width)
+        while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
+            paused = scratch.state.outcome == RUNNING
+            if paused and scratch.state.effort >= limit:
+                raise OverLimit(row)
+            if stop():
+                raise CancelledError
+            how = how._replace(first=row, goes_on=int(paused))
     return reports
 
 
@@ -228,15 +292,16 @@ def record(
     replicate: int = 0,
     most: int = 200_000,
     own: tuple[Any, Any, Any] | None = None,
+    limit: int = LIMIT,
 ) -> tuple[Reports, Timeline]:
     """Migrate one row and keep its iterations, at most the first ``most`` of them.
 
     The migration is computed twice: once to count its iterations, once to write them down.
     """
-    reports = run(records, engine, seed, replicate, own=own)
+    reports = run(records, engine, seed, replicate, own=own, limit=limit)
     rows = min(most, int(reports.migrations["iterations"][0]))
     sent = np.full((max(1, rows), records.devices.shape[1]), -1, np.int64)
     timeline = Timeline(_empty(max(1, rows), ITERATION), sent)
-    reports = run(records, engine, seed, replicate, own=own, timeline=timeline)
+    reports = run(records, engine, seed, replicate, own=own, timeline=timeline, limit=limit)
     rows = min(rows, int(reports.migrations["iterations"][0]))
     return reports, Timeline(timeline.iterations[:rows], sent[:rows])

@@ -22,6 +22,8 @@ from migkit.kernels.vfio import vfio_save_complete_precopy
 def migration_thread(s, marks, lap, timeline):
     """One migration, from setup to completion or a verdict (migration/migration.c:migration_thread).
 
+    It returns before that where it has done as much computing as it may at a time, to be called again.
+
     Parameters
     ----------
     s : Migration
@@ -32,6 +34,8 @@ def migration_thread(s, marks, lap, timeline):
         One row per iteration is written while there are rows.
     """
     while s.state.t < s.case.time_limit_ns:
+        if s.state.effort >= s.state.pause_at:
+            return
         if not migration_rate_exceeded(s.state):
             cpu_throttle_dirty_sync_timer_tick(s)
             if migration_iteration_run(s):
@@ -72,6 +76,7 @@ def migration_iteration_run(s):
     qemu_savevm_state_iterate(s)
     state.window_drained += 1 if state.ram_returned == 1 else 0
     state.steps += 1
+    state.effort += 2 + case.device_count
     state.t += case.iteration_ns
     return False
 

@@ -274,6 +274,7 @@ def migration_bitmap_sync(s):
     state.syncs += 1
     state.window_syncs += 1
     state.period_new += sync(s.ram, case, s.regions, guest_ns(state, state.t), state.syncs)
+    state.effort += s.ram.head.effort
     state.ram_remaining = remaining(s.ram) * case.page_size
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
         if case.auto_converge == 1 and state.bulk == 0:

@@ -131,6 +131,7 @@ def bitmap_reset(ram, case, regions, seed, replicate):
     ram.head.seed = seed
     ram.head.replicate = replicate
     ram.head.stretch = 0
+    ram.head.effort = pages >> 7
 
 
 @kernel

@@ -107,6 +107,7 @@ def expected_reset(ram, case, regions, seed, replicate):
             append_segment(ram, page, stop, inside, np.int64(-1), np.int64(0))
         page = stop
     ram.head.remaining = case.ram_pages
+    ram.head.effort = ram.head.count
 
 
 @kernel
@@ -435,6 +436,7 @@ def expected_sync(ram, case, regions, tau, number):
                         make_room(ram, 8)
                         cut_at_writer(ram, regions, r, ram.segments[n].clear_tau, tau, done)
                     n += 1
+    ram.head.effort = ram.head.count
     total = 0.0
     region_seen, clear_seen = -1, np.int64(-1)
     since_sync, since_clear = 0.0, 0.0

@@ -42,6 +42,8 @@ PAGE_HEADER = 8
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 """How a migration ends."""
 RUNNING = -1
+EFFORT_NS = 50
+"""What one unit of effort stands for: computing is counted, not timed, so that it is the same on every machine."""
 """Outcome of a migration that has not ended."""
 
 INT, FLOAT = np.int64, np.float64
@@ -212,6 +214,8 @@ STATE = (
     Field("ram_calls_done", INT, "1", "calls that found nothing left", "varies"),
     Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop", "repeats"),
     Field("steps", INT, "1", "iterations that were computed one by one", "varies"),
+    Field("effort", INT, "1", "computing done, of about EFFORT_NS each", "varies"),
+    Field("pause_at", INT, "1", "effort at which the computation pauses", "varies"),
     # what the policies keep from one question to the next
     Field("own", FLOAT, "", "numbers of the rule which device comes next", "", (POLICY_NUMBERS,)),
     Field("sync_own", FLOAT, "", "numbers of the rule when to sync", "", (POLICY_NUMBERS,)),
@@ -316,6 +320,7 @@ EXPECTED_HEAD = (
     Field("used", FLOAT, "pages", "dirty pages of the cursor's segment that it has passed"),
     Field("fraction", FLOAT, "pages", "what the whole pages left of the last sync's sum"),
     Field("offset", FLOAT, "pages", "fraction of a page carried to the next sync"),
+    Field("effort", INT, "1", "of a sync: segments"),
 )
 """Expected engine: the cursor and the sums."""
 
@@ -335,6 +340,7 @@ BITMAP_HEAD = (
     Field("seed", INT, "1", "root of the draws"),
     Field("replicate", INT, "1", "number of the replicate"),
     Field("stretch", INT, "pages", "dirty pages to the end of a chunk that was cleared, 0 if not counted"),
+    Field("effort", INT, "1", "of a sync: 128 pages each"),
 )
 """Bitmap engine: the cursor and the counts."""
 

@@ -8,10 +8,10 @@ read; it is then computed over the combinations of those.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from migkit import results
 from migkit.kernels.state import NO_DEVICE_REPORT, Records, Reports
 from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
+from migkit.run.limits import LIMIT, check_bitmap, effort, machine_memory, within
 from migkit.scenario import rows
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Rule
@@ -367,6 +368,8 @@ class Layout:
         What is computed.
     names : mapping of str to str, optional
         Coordinates that shall have another name, by path.
+    limit : duration, optional
+        Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
     Attributes
     ----------
@@ -382,8 +385,9 @@ class Layout:
         If an axis, a value or a combination of values is refused, or if there are more migrations than can be counted.
     """
 
-    def __init__(self, sweep: Sweep, names: Mapping[str, str] | None = None) -> None:
+    def __init__(self, sweep: Sweep, names: Mapping[str, str] | None = None, limit: str = LIMIT) -> None:
         self.sweep = sweep
+        self._effort = effort(limit)
         design = {} if sweep.design is None else {SCENARIO: sweep.design.values()}
         order = [*design, *sweep.axes, *([REPLICATE] if sweep.replicates is not None else [])]
         self._repeated = REPLICATE in order
@@ -431,7 +435,7 @@ class Layout:
         dims, takes_part = found
         return xr.Variable((*dims, "device"), takes_part, {"long_name": "the device takes part in the migration"})
 
-    def run(self, places: np.ndarray, into: Reports | None = None) -> Reports:
+    def run(self, places: np.ndarray, into: Reports | None = None, stop: Callable[[], bool] = lambda: False) -> Reports:
         """Compute migrations on this thread.
 
         Parameters
@@ -440,11 +444,18 @@ class Layout:
             Place along every dimension.
         into : Reports, optional
             Where the reports go; new memory by default.
+        stop : callable, optional
+            Asked now and then: whether to end without the reports, with a CancelledError.
 
         Returns
         -------
         Reports
             A row for each, devices in the slots of `devices`.
+
+        Raises
+        ------
+        ScenarioError
+            If a migration takes more computing, or memory, than it may.
         """
         from migkit.kernels import drivers
 
@@ -456,18 +467,26 @@ class Layout:
         records = self._grid.records_at(grid_places)
         direct = self._grid.in_place and records.devices.shape == into.devices.shape
         found = into if direct else Reports.empty(*records.devices.shape)
+        if self.sweep.engine == "bitmap":
+            check_bitmap(records)
         for rows_here, own in self._grid.own_policies(grid_places):
-            drivers.run(
-                Records(*(part[rows_here] for part in records)), self.sweep.engine, self.sweep.seed,
-                replicates if np.ndim(replicates) == 0 else replicates[rows_here], own=own,
-                into=(target := Reports(*(part[rows_here] for part in found))),
-            )  # fmt: skip
+            with within(self._effort, functools.partial(self._described, places[:, rows_here])):
+                drivers.run(
+                    Records(*(part[rows_here] for part in records)), self.sweep.engine, self.sweep.seed,
+                    replicates if np.ndim(replicates) == 0 else replicates[rows_here], own=own,
+                    into=(target := Reports(*(part[rows_here] for part in found))), limit=self._effort, stop=stop,
+                )  # fmt: skip
             if not isinstance(rows_here, slice):  # a copy
                 for part, values in zip(found, target, strict=True):
                     part[rows_here] = values
         if not direct:
             self._grid.align(found, grid_places, into)
         return into
+
+    def _described(self, places: np.ndarray, row: int) -> str:
+        """One of the migrations at some places, by its values on the dimensions."""
+        of = {dim: (name, values) for name, (dim, values, _) in reversed(self.coordinates().items())}
+        return ", ".join(f"{of[dim][0]} = {of[dim][1][at]}" for dim, at in zip(self.dims, places[:, row], strict=True))
 
     def empty(self, rows: int) -> Reports:
         """Room for the reports of this many migrations.
@@ -490,7 +509,7 @@ class Layout:
         """
         rows = self.migrations if rows is None else rows
         one = Reports.empty(1, len(self.devices))
-        if rows * sum(part.nbytes for part in one) > _memory():
+        if rows * sum(part.nbytes for part in one) > machine_memory():
             raise ScenarioError(
                 f"has {_size(self.dims, self.shape)}, whose results do not fit into memory: give a store=, such as "
                 'store="result.zarr", which holds them on disk', "sweep"
@@ -501,11 +520,3 @@ class Layout:
         notes = results.provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
         notes |= {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
         return notes | ({"policies": json.dumps(self.sweep.policies)} if self.sweep.policies else {})
-
-
-def _memory() -> float:
-    """Bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on Windows
-        return 1 << 40

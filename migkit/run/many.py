@@ -14,6 +14,7 @@ from migkit import results
 from migkit.kernels.state import Reports
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
+from migkit.run.limits import LIMIT
 from migkit.run.progress import progress_bar
 from migkit.run.simulate import check_whole_number, numba_threads
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
@@ -43,6 +44,7 @@ def sweep(
     dask: Client | str | None = None,
     names: Mapping[str, str] | None = None,
     batch_rows: int | None = None,
+    limit: str = LIMIT,
 ) -> xr.Dataset:
     """Simulate every combination of axis values.
 
@@ -77,6 +79,8 @@ def sweep(
     batch_rows : int, optional
         Most migrations of a batch, 1 or more: of what is computed together and, in a new store, of a Zarr chunk.
         Changes memory, the steps of the progress bar and the size of the store's files, and nothing else.
+    limit : duration, default "20 s"
+        Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
     Returns
     -------
@@ -120,7 +124,7 @@ def sweep(
     if dask is not None and store is None:
         raise ScenarioError("is missing: the workers of a cluster write to it", "store")
     threads = checked_threads(threads)
-    layout = Layout(described, names)
+    layout = Layout(described, names, limit)
     if store is not None:
         return _stored(layout, Path(store), threads, dask, progress, batch_rows)
     layout.check_memory()
@@ -179,9 +183,11 @@ def _in_memory(layout: Layout, threads: int, progress: bool, batch_rows: int | N
     return _labelled(layout, table)
 
 
-def _compute(layout: Layout, places: np.ndarray, target: dict[str, np.ndarray], rows: slice) -> None:
+def _compute(
+    layout: Layout, places: np.ndarray, target: dict[str, np.ndarray], rows: slice, stop: Callable[[], bool]
+) -> None:
     """Write results in SI units to their place, on the thread that computed them: they are in its cache."""
-    for name, values in results.values(layout.run(places)).items():
+    for name, values in results.values(layout.run(places, stop=stop)).items():
         target[name][rows] = values
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from migkit import results
 from migkit.kernels.state import ENGINES
 from migkit.results import Outcome, bytes_text, seconds_text
+from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.policy import own_functions
@@ -101,6 +102,8 @@ class SimulatedMigration:
     numbers : mapping of str to number or ndarray
         Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices are arrays in
         the order of `labels`. Also ``device_initial_bytes``, the initial data of each device.
+    limit : str
+        Computing that it may take.
     """
 
     scenario: Scenario
@@ -109,6 +112,7 @@ class SimulatedMigration:
     replicate: int
     labels: tuple[str, ...]
     numbers: Mapping[str, Any]
+    limit: str = LIMIT
 
     @property
     def outcome(self) -> Outcome:
@@ -177,8 +181,11 @@ class SimulatedMigration:
 
         from migkit.kernels import drivers
 
-        own = own_functions(self.scenario)
-        _, timeline = drivers.record(records([self.scenario]), self.engine, self.seed, self.replicate, own=own)
+        own, most = own_functions(self.scenario), effort(self.limit)
+        with within(most):
+            _, timeline = drivers.record(
+                records([self.scenario]), self.engine, self.seed, self.replicate, own=own, limit=most
+            )
         iterations = timeline.iterations
         table = {
             "time_s": iterations["t_ns"] * 1e-9,
@@ -295,7 +302,11 @@ def _never_is_nan(column: np.ndarray) -> np.ndarray:
 
 
 def simulate(
-    scenario: Scenario | Mapping[str, Any], engine: str = "expected", seed: int = 0, replicate: int = 0
+    scenario: Scenario | Mapping[str, Any],
+    engine: str = "expected",
+    seed: int = 0,
+    replicate: int = 0,
+    limit: str = LIMIT,
 ) -> SimulatedMigration:
     """Simulate one migration.
 
@@ -309,6 +320,8 @@ def simulate(
         Root seed of the random draws of the bitmap engine, 0 or more.
     replicate : int, default 0
         Number of the repetition, 0 or more; each has its own draws, the same for every scenario.
+    limit : duration, default "20 s"
+        Computing that the migration may take (:func:`migkit.run.limits.effort`).
 
     Returns
     -------
@@ -317,7 +330,8 @@ def simulate(
     Raises
     ------
     ScenarioError
-        If an argument is refused.
+        If an argument is refused, the migration takes more computing than `limit`, or the bitmap engine more memory
+        than the machine has.
 
     Examples
     --------
@@ -335,11 +349,16 @@ def simulate(
     from migkit.kernels import drivers
 
     found = records([scenario])
+    most = effort(limit)
+    if engine == "bitmap":
+        check_bitmap(found)
     labels = tuple(device_labels(scenario))
     numbers: dict[str, Any] = {}
-    table = results.values(drivers.run(found, engine, seed, replicate, own=own_functions(scenario)))
+    with within(most):
+        reports = drivers.run(found, engine, seed, replicate, own=own_functions(scenario), limit=most)
+    table = results.values(reports)
     for variable in results.SWEEP_VARIABLES:
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
     numbers["device_initial_bytes"] = found.devices["initial_bytes"][0, : len(labels)]
-    return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers)
+    return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers, limit)

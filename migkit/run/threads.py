@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ from migkit.run.progress import announce_compilation
 from migkit.run.store import Store
 
 __all__ = ["AHEAD", "BATCH_PIECES", "PIECE_ROWS", "compute_batch", "on_threads"]
+
+Stop = Callable[[], bool]
 
 PIECE_ROWS = {"expected": 4096, "bitmap": 16}
 """Migrations of a piece: few enough that what a thread needs for them stays in its cache."""
@@ -43,8 +46,8 @@ def _rows_of(reports: Reports, rows: slice) -> Reports:
     return Reports(*(part[rows] for part in reports))
 
 
-def _compute(layout: Layout, places: np.ndarray, target: Reports, rows: slice) -> None:
-    layout.run(places, into=_rows_of(target, rows))
+def _compute(layout: Layout, places: np.ndarray, target: Reports, rows: slice, stop: Stop) -> None:
+    layout.run(places, into=_rows_of(target, rows), stop=stop)
 
 
 def compute_batch(store: Store, batch: Batch) -> int:
@@ -53,7 +56,7 @@ def compute_batch(store: Store, batch: Batch) -> int:
     places = store.batches.places(batch)
     reports = store.layout.empty(places.shape[1])
     for rows in _pieces(places.shape[1], PIECE_ROWS[store.layout.sweep.engine]):
-        _compute(store.layout, places[:, rows], reports, rows)
+        store.layout.run(places[:, rows], into=_rows_of(reports, rows))
     store.write(batch, reports)
     return places.shape[1]
 
@@ -62,9 +65,9 @@ def on_threads(
     layout: Layout,
     batches: Iterable[tuple[np.ndarray, Any]],
     threads: int,
-    compute: Callable[[Layout, np.ndarray, Any, slice], None] = _compute,
+    compute: Callable[[Layout, np.ndarray, Any, slice, Stop], None] = _compute,
 ) -> Generator[Any, None, None]:
-    """Compute migrations batch by batch. Close the generator to end early: pieces that have not begun are dropped.
+    """Compute migrations batch by batch. Close the generator to end early: the threads end within a second.
 
     Parameters
     ----------
@@ -76,8 +79,9 @@ def on_threads(
     threads : int
         How many compute.
     compute : callable, optional
-        ``compute(layout, places, target, rows)`` computes some rows of a batch and writes them to its target; called on
-        the threads. By default the target is a ``Reports`` with a row for each migration.
+        ``compute(layout, places, target, rows, stop)`` computes some rows of a batch and writes them to its target;
+        called on the threads. ``stop()`` says whether to end without them. By default the target is a ``Reports`` with
+        a row for each migration.
 
     Yields
     ------
@@ -95,13 +99,14 @@ def on_threads(
             piece.result()
         return target
 
-    pool = ThreadPoolExecutor(threads, "migkit")
+    pool, ending = ThreadPoolExecutor(threads, "migkit"), threading.Event()
     try:
         for places, target in batches:
             fair = math.ceil(places.shape[1] / (_PIECES_PER_THREAD * threads))
             most = max(_LEAST_ROWS[engine], min(PIECE_ROWS[engine], fair))
             pieces = [
-                pool.submit(compute, layout, places[:, rows], target, rows) for rows in _pieces(places.shape[1], most)
+                pool.submit(compute, layout, places[:, rows], target, rows, ending.is_set)
+                for rows in _pieces(places.shape[1], most)
             ]
             running.append((target, pieces))
             if len(running) > AHEAD:
@@ -109,4 +114,5 @@ def on_threads(
         while running:
             yield finished()
     finally:
+        ending.set()
         pool.shutdown(cancel_futures=True)
