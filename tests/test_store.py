@@ -132,9 +132,9 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     computed = []
     run = Layout.run
 
-    def noted(self, places, into):
+    def noted(self, places, into, stop):
         computed.append(places)
-        return run(self, places, into)
+        return run(self, places, into, stop)
 
     monkeypatch.setattr(Layout, "run", noted)
     fill(store)
@@ -148,10 +148,10 @@ def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
 def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
     computed, run = [], Layout.run
 
-    def counted(self, places, into):
+    def counted(self, places, into, stop):
         computed.append(places.shape[1])
         time.sleep(0.01)  # so that the next batch is not finished when the first one is written
-        return run(self, places, into)
+        return run(self, places, into, stop)
 
     def fails(self, batch, outputs):
         raise KeyboardInterrupt
