@@ -34,13 +34,15 @@ PROFILES = {
 }
 
 
-def region(start, pages, writes_per_s, *, sequential=0, zero_share=0.0):
+def region(start, pages, writes_per_s, *, sequential=0, zero_share=0.0, vcpu_share=10_000, phase=0.0):
     return {
         "region_start": start,
         "region_pages": pages,
         "region_writes_per_s": float(writes_per_s),
         "region_sequential": sequential,
         "region_zero_share": float(zero_share),
+        "region_vcpu_share": vcpu_share,
+        "region_phase": float(phase),
     }
 
 
@@ -151,6 +153,11 @@ def random_regions(rng, ram_pages, pages_per_s):
             )
         )
     rng.shuffle(regions)
+    # draws of their own, so that the cases are those of before
+    own = random.Random(f"guest {ram_pages} {pages_per_s} {regions}")
+    for each in regions:
+        each["region_vcpu_share"] = maybe(own, 0.5, lambda: own.randint(1, 10_000), 10_000)
+        each["region_phase"] = own.choice([0.0, 1.0, -1.0, own.random()])
     return regions
 
 

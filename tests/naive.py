@@ -95,11 +95,30 @@ class Region:
         self.pages = case["region_pages"][index]
         self.writes_per_s = case["region_writes_per_s"][index]
         self.sequential = case["region_sequential"][index]
+        self.vcpu_share = case["region_vcpu_share"][index]  # in 1/10000
+        self.phase = case["region_phase"][index]
         self.zero_share = case["region_zero_share"][index]
 
     def writes_so_far(self, tau_ns):
-        """Sequential: how many writes happened until ``tau_ns``."""
-        return math.floor(self.writes_per_s * (tau_ns * 1e-9))
+        """Sequential: how many writes happened until ``tau_ns``, counted from the first page of the region."""
+        return self.first + math.floor(self.writes_per_s * (tau_ns * 1e-9))
+
+    def begin(self, t, seed, replicate):
+        """Guest time 0 is at ``t``; a phase below 0 is drawn."""
+        phase = self.phase
+        if phase < 0:
+            phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
+        self.first = math.floor(phase * self.pages)
+        self.tau_then, self.tau_since, self.gets = 0, t, self.vcpu_share
+
+    def guest_time(self, t):
+        """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
+        return self.tau_then + (t - self.tau_since) * self.gets // self.vcpu_share
+
+    def throttled(self, t, percent):
+        gets = min(self.vcpu_share, 100 * (100 - percent))
+        if gets != self.gets:
+            self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
 
     def sequential_writes_hit(self, page, since, until):
         """Is the page among those that the writes number first .. last - 1 hit?"""
@@ -171,8 +190,9 @@ class Ram:
         self.seed, self.replicate = seed, replicate
 
         self.region_of = [None] * self.pages
-        for index in range(case["region_count"]):
-            region = Region(case, index)
+        self.regions = [Region(case, index) for index in range(case["region_count"])]
+        for region in self.regions:
+            region.begin(case["setup_ns"], seed, replicate)
             for page in range(region.start, region.start + region.pages):
                 self.region_of[page] = region
         self.is_zero = [self.draw_zero_page(page, case["idle_zero_share"]) for page in range(self.pages)]
@@ -186,7 +206,7 @@ class Ram:
         self.chunk_pages = case["chunk_pages"]
         self.log = [1] * self.pages
         self.cleared_at = self.no_chunk_cleared()
-        self.last_sync = 0  # guest time
+        self.last_sync = case["setup_ns"]
         self.sync_number = 0
         self.uniform_writes = {}
 
@@ -220,7 +240,10 @@ class Ram:
         if name not in self.uniform_writes:
             keys = (draw_key(self.seed, self.replicate, 1 + 3 * region.index + n, self.sync_number) for n in range(3))
             block_pages = min(self.chunk_pages, 4096)
-            self.uniform_writes[name] = UniformWrites(region, block_pages, self.last_sync, cleared_at, now, *keys)
+            times = [region.guest_time(self.last_sync), cleared_at, region.guest_time(now)]
+            if cleared_at is not None:
+                times[1] = region.guest_time(cleared_at)
+            self.uniform_writes[name] = UniformWrites(region, block_pages, *times, *keys)
         return self.uniform_writes[name].known(page, self.log[page])
 
     def known_written(self, page, now):
@@ -233,7 +256,7 @@ class Ram:
             return False
         if region.sequential:
             since = self.last_sync if cleared_at is None or not self.log[page] else cleared_at
-            return region.sequential_writes_hit(page, since, now)
+            return region.sequential_writes_hit(page, region.guest_time(since), region.guest_time(now))
         return self.uniform_known(region, page, cleared_at, now)
 
     def migration_bitmap_sync(self, now):
@@ -304,7 +327,7 @@ class Ram:
             if page is None:
                 done = 1
                 break
-            self.clear_chunk_of(page, m.guest_time(m.t + elapsed))
+            self.clear_chunk_of(page, m.t + elapsed)
             self.take(page)
             if self.is_zero[page]:
                 zero += 1
@@ -560,8 +583,6 @@ class Migration:
         self.drained_at = 0
         self.thr = 0
         self.sync_count = 1
-        # guest time: tau_then at time tau_since
-        self.tau_then, self.tau_since = 0, self.t
         # section 6
         self.last_eval, self.period_new, self.xfer_prev = self.t, 0, 0
         self.hi = self.throttle = 0
@@ -635,15 +656,12 @@ class Migration:
             return True
         return all(d.ack_due is not None and d.ack_due <= self.t for d in self.vfio)
 
-    # -- guest time and throttle
-
-    def guest_time(self, t):
-        return self.tau_then + (t - self.tau_since) * (100 - self.throttle) // 100
+    # -- throttle
 
     def set_throttle(self, percent):
-        if percent != self.throttle:
-            self.tau_then, self.tau_since = self.guest_time(self.t), self.t
-            self.throttle = percent
+        self.throttle = percent
+        for region in self.ram.regions:
+            region.throttled(self.t, percent)
 
     def block_bulk(self):
         return any(d.left > 0 for d in self.block)
@@ -661,7 +679,7 @@ class Migration:
 
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
-        self.period_new += self.ram.migration_bitmap_sync(self.guest_time(self.t))
+        self.period_new += self.ram.migration_bitmap_sync(self.t)
         self.ram.remaining_after_sync = self.ram.pending()
         if (self.t - self.last_eval) // MILLISECOND > 1000:
             if self.auto_converge and not self.block_bulk():
@@ -829,7 +847,7 @@ class Migration:
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_ns
-        self.ram.migration_bitmap_sync(self.guest_time(self.stop_t))
+        self.ram.migration_bitmap_sync(self.stop_t)
         self.sync_count += self.counts_all_syncs
         self.switchover_bytes = 0
         self.initial_left = self.initial_data_left()

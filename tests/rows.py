@@ -13,8 +13,9 @@ from migkit.kernels.state import ENGINES
 
 PARAMETERS = (
     "ram_pages", "page_size", "chunk_pages", "lazy_clear", "idle_zero_share", "region_count", "region_start",
-    "region_pages", "region_writes_per_s", "region_sequential", "region_zero_share", "device_count", "device_kind",
-    "device_initial_bytes", "device_dirty_rate", "device_dirty_max", "device_stop_copy_bytes", "device_chunk_bytes",
+    "region_pages", "region_writes_per_s", "region_sequential", "region_zero_share", "region_vcpu_share",
+    "region_phase", "device_count", "device_kind", "device_initial_bytes", "device_dirty_rate", "device_dirty_max",
+    "device_stop_copy_bytes", "device_chunk_bytes",
     "device_read_ns_per_byte", "device_load_ns", "link_ns_per_byte", "send_slack_ns", "fresh_ns_per_byte",
     "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge", "throttle_trigger_threshold",

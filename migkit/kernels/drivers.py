@@ -34,8 +34,9 @@ from migkit.kernels.state import (
 )
 from migkit.kernels.verdict import begin_first_lap
 
-CASE, LINK, REGION, DEVICE, STATE, LIVE, ITERATION, LAP = (
-    dtype_of(getattr(state, name)) for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "ITERATION", "LAP")
+CASE, LINK, REGION, DEVICE, STATE, LIVE, WRITER, ITERATION, LAP = (
+    dtype_of(getattr(state, name))
+    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
 )
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
@@ -67,6 +68,7 @@ class Scratch(NamedTuple):
 
     state: np.record  # STATE
     live: np.ndarray  # records LIVE
+    writers: np.ndarray  # records WRITER
     marks: Marks
     lap: np.record  # LAP
     words: tuple[np.ndarray, np.ndarray]  # state and live as 64-bit words, to be zeroed at once
@@ -88,11 +90,11 @@ def _empty(shape, dtype) -> Any:
     return np.zeros(shape, dtype).view(np.recarray)
 
 
-def _scratch(devices: int) -> Scratch:
+def _scratch(devices: int, regions: int) -> Scratch:
     state, live = _empty(1, STATE), _empty(devices, LIVE)
     marks = Marks(*(Mark(_empty(1, STATE)[0], _empty(devices, LIVE)) for _ in Marks._fields))
     words = tuple(records.view(np.ndarray).view(np.int64) for records in (state, live))
-    return Scratch(state[0], live, marks, _empty(1, LAP)[0], words)
+    return Scratch(state[0], live, _empty(regions, WRITER), marks, _empty(1, LAP)[0], words)
 
 
 def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
@@ -144,6 +146,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             records.devices[i],
             scratch.state,
             scratch.live,
+            scratch.writers,
             ram,
             reports.migrations[i],
             policies_,
@@ -207,7 +210,7 @@ def _driver(engine: str) -> Any:
     reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
     run = _run_of(1, 0, 0, True, LIMIT, None)
-    given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1), run)]
+    given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1, 1), run)]
     return compiled_for(migrate_rows, (*given, *(types.FunctionType(signature) for signature in SIGNATURES.values())))
 
 
@@ -274,7 +277,7 @@ def run(
     how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * 3)
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
-        migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width)
+        migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width, records.regions.shape[1])
         while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
             paused = scratch.state.outcome == RUNNING
             if paused and scratch.state.effort >= limit:

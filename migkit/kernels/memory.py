@@ -30,10 +30,10 @@ remaining = _by_engine(ram_bitmap.bitmap_remaining, ram_expected.expected_remain
 fraction = _by_engine(ram_bitmap.bitmap_fraction, ram_expected.expected_fraction)
 """``fraction(ram)``: fraction of a page beyond the whole dirty pages; bitmaps have none."""
 stretch = _by_engine(ram_bitmap.bitmap_stretch, ram_expected.expected_stretch)
-"""``stretch(ram, case, regions, tau)``: dirty pages from the cursor on that cost the same, and their zero share."""
+"""``stretch(ram, case, regions, t)``: dirty pages from the cursor on that cost the same, and their zero share."""
 alike = _by_engine(ram_bitmap.bitmap_alike, ram_expected.expected_alike)
 """``alike(ram, case, regions)``: the same with nothing in between; 0 pages if something comes first."""
 take = _by_engine(ram_bitmap.bitmap_take, ram_expected.expected_take)
 """``take(ram, case, count)``: send pages."""
 sync = _by_engine(ram_bitmap.bitmap_sync, ram_expected.expected_sync)
-"""``sync(ram, case, regions, tau, number)``: bring the guest's writes in; the pages that became dirty."""
+"""``sync(ram, case, regions, writers, t, number)``: bring the guest's writes in; the pages that became dirty."""

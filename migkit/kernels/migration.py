@@ -7,7 +7,7 @@ from migkit.kernels.memory import fraction, remaining, sync
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
-from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, guest_ns, page_bytes, ram_save_complete
+from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, page_bytes, ram_save_complete
 from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
@@ -141,7 +141,7 @@ def migration_completion(s):
     stop_t, sent = state.t, state.bytes_sent
     state.t += case.vm_stop_ns + case.sync_ns
     state.syncs += 1
-    sync(s.ram, case, s.regions, guest_ns(state, stop_t), state.syncs)
+    sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
     state.sync_count += case.counts_all_syncs
     report.stop_ns = stop_t
     report.downtime_stop_ns = state.t - stop_t

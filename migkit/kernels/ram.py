@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from migkit.kernels.guest import set_throttle
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
@@ -18,12 +19,6 @@ FLAG_PAGES = 32  # a waiting flag leaves with the first 32 pages
 SECTION_BYTES = 18  # section header, end mark, footer
 ZERO_PAGE_BYTES = 9
 PERIOD_MS = 1000  # rates and throttle are evaluated when more than this has passed
-
-
-@kernel
-def guest_ns(state, t):
-    """Guest time at ``t``: slower than the clock while the vCPUs are throttled."""
-    return state.tau0 + (t - state.t0) * (100 - state.throttle) // 100
 
 
 @kernel
@@ -189,7 +184,7 @@ def ram_save_iterate(s, most_bytes):
         if remaining(s.ram) == 0:
             break
         start = state.t + pages_elapsed(case, state, backlog, normal, zero)
-        pages, share = stretch(s.ram, case, s.regions, guest_ns(state, start))
+        pages, share = stretch(s.ram, case, s.regions, start)
         level = int(share * 1e15)
         if level != state.zero_level:
             # pages of another cost: the next window will not be like the last one
@@ -256,7 +251,7 @@ def ram_save_complete(s, stop_t):
             normal, zero = np.int64(0), np.int64(0)
             set_page_rate(case, s.link, state)
             most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
-        pages, share = stretch(s.ram, case, s.regions, guest_ns(state, stop_t))
+        pages, share = stretch(s.ram, case, s.regions, stop_t)
         pages = min(pages, most - normal - zero)
         zeros = zeros_of(pages, share)
         take(s.ram, case, pages)
@@ -273,20 +268,21 @@ def migration_bitmap_sync(s):
     case, state = s.case, s.state
     state.syncs += 1
     state.window_syncs += 1
-    state.period_new += sync(s.ram, case, s.regions, guest_ns(state, state.t), state.syncs)
+    state.period_new += sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
     state.effort += s.ram.head.effort
     state.ram_remaining = remaining(s.ram) * case.page_size
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
         if case.auto_converge == 1 and state.bulk == 0:
-            migration_trigger_throttle(case, state)
+            migration_trigger_throttle(s)
         state.xfer_prev = state.counted
         state.last_eval = state.t
         state.period_new = 0
 
 
 @kernel
-def migration_trigger_throttle(case, state):
+def migration_trigger_throttle(s):
     """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle)."""
+    case, state = s.case, s.state
     sent = state.counted - state.xfer_prev
     if state.period_new * case.page_size <= sent * case.throttle_trigger_threshold // 100:
         return
@@ -295,13 +291,9 @@ def migration_trigger_throttle(case, state):
         return
     state.high = 0
     if state.throttle == 0:
-        throttle = case.cpu_throttle_initial
+        set_throttle(s, case.cpu_throttle_initial)
     else:
-        throttle = min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle)
-    if throttle != state.throttle:
-        state.tau0 = guest_ns(state, state.t)
-        state.t0 = state.t
-        state.throttle = throttle
+        set_throttle(s, min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle))
 
 
 @spliced_kernel

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from migkit.kernels.guest import region_stream, writer_ns, writes_of
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.random import (
     DRAW_WORDS,
@@ -29,7 +30,6 @@ _M1, _M2, _M4 = (np.uint64(m) for m in (0x5555555555555555, 0x3333333333333333, 
 _H = np.uint64(0x0101010101010101)
 _GROUP = 16  # words that are counted at once when pages are sent
 _S1, _S2, _S4, _S56 = (np.uint64(n) for n in (1, 2, 4, 56))
-STREAMS = 3  # of a region: page by page, one by one, one by one after the clear
 
 
 class BitmapRam(NamedTuple):
@@ -112,7 +112,7 @@ def bitmap_reset(ram, case, regions, seed, replicate):
     for c in range(chunks):
         ram.chunks[c].dirty = min(case.chunk_pages, pages - c * case.chunk_pages)
         ram.chunks[c].pending = case.lazy_clear
-        ram.chunks[c].tau = 0
+        ram.chunks[c].clear_t = 0
     any_zero = 0
     covered = 0
     for r in range(case.region_count):
@@ -125,7 +125,7 @@ def bitmap_reset(ram, case, regions, seed, replicate):
         any_zero = 1
     ram.head.remaining = pages
     ram.head.cursor = 0
-    ram.head.sync_tau = 0
+    ram.head.sync_t = case.setup_ns
     ram.head.pending = chunks if case.lazy_clear == 1 else 0
     ram.head.any_zero = any_zero
     ram.head.seed = seed
@@ -192,7 +192,7 @@ def bitmap_is_zero(ram, case, regions, page):
 
 
 @kernel
-def bitmap_stretch(ram, case, regions, tau):
+def bitmap_stretch(ram, case, regions, t):
     """Clear the chunk of the next dirty page if it waits for it; say how many pages follow that cost the same.
 
     Returns
@@ -210,7 +210,7 @@ def bitmap_stretch(ram, case, regions, tau):
     if ram.chunks[chunk].pending == 1:
         # KVM_CLEAR_DIRTY_LOG just before the first page of the chunk is sent
         ram.chunks[chunk].pending = 0
-        ram.chunks[chunk].tau = tau
+        ram.chunks[chunk].clear_t = t
         ram.head.pending -= 1
     if ram.head.any_zero == 1:
         return 1, float(bitmap_is_zero(ram, case, regions, page))
@@ -302,11 +302,11 @@ def bitmap_take(ram, case, count):
 
 
 @kernel
-def written_by_sequence(region, since, until, word):
+def written_by_sequence(region, writer, since, until, word):
     """Pages of ``word`` a cyclic writer touched between two guest times."""
     size = region.pages
-    first = int(region.writes_per_s * (since * 1e-9))
-    count = int(region.writes_per_s * (until * 1e-9)) - first
+    first = writes_of(region, writer, since)
+    count = writes_of(region, writer, until) - first
     if count <= 0:
         return _U0
     if count >= size:
@@ -328,7 +328,7 @@ def plan_chunk(ram, region, r, number, times, pages):
     mean = region.writes_per_s * ((times.now - times.since) * 1e-9) / region.pages
     late = region.writes_per_s * ((times.now - times.clear) * 1e-9) / region.pages
     head = ram.head
-    writes = plan_writes(head.seed, head.replicate, 1 + STREAMS * r, number, mean, late, pages, times.cleared)
+    writes = plan_writes(head.seed, head.replicate, region_stream(r), number, mean, late, pages, times.cleared)
     if ram.means[0] != writes.hits:
         ram.means[0] = writes.hits
         poisson_levels(writes.hits, ram.levels[0])
@@ -386,15 +386,17 @@ def draw_run(ram, writes, word, first, last, pages, log):
 
 
 @inlined_kernel
-def sequence_run(ram, region, times, word, first, last, log):
+def sequence_run(ram, region, writer, times, word, first, last, log):
     """As :func:`draw_run`, for a cyclic writer."""
     known = ram.draws[0]
     for k in range(first, last):
-        known[k] = written_by_sequence(region, times.since, times.now, word + k)
+        known[k] = written_by_sequence(region, writer, times.since, times.now, word + k)
     if times.cleared:
         for k in range(first, last):
             logged = log[k - first]
-            known[k] = (known[k] & ~logged) | (written_by_sequence(region, times.clear, times.now, word + k) & logged)
+            known[k] = (known[k] & ~logged) | (
+                written_by_sequence(region, writer, times.clear, times.now, word + k) & logged
+            )
 
 
 @inlined_kernel
@@ -425,12 +427,13 @@ def add_dirty(dirty, known):
 
 
 @inlined_kernel
-def sync_chunk(ram, case, region, r, chunk, tau, number):
+def sync_chunk(ram, case, regions, writers, r, chunk, t, number):
     """Bring a region's writes to a chunk into log and migration bitmap; the pages that became dirty.
 
     A page in the log of a chunk that was cleared is known only if it was written after the clear, any other page if it
     was written since the last sync. The log of a chunk that was not cleared is in the migration bitmap already.
     """
+    region, writer = regions[r], writers[r]
     chunk_words = case.chunk_pages // 64
     run_words = min(DRAW_WORDS, chunk_words)
     end = region.start + region.pages
@@ -438,7 +441,9 @@ def sync_chunk(ram, case, region, r, chunk, tau, number):
     end_word = min((end + 63) // 64, (chunk + 1) * chunk_words)
     lazy = case.lazy_clear == 1
     cleared = lazy and ram.chunks[chunk].pending == 0
-    times = Times(ram.head.sync_tau, ram.chunks[chunk].tau if cleared else tau, tau, cleared)
+    now = writer_ns(writer, t)
+    clear = writer_ns(writer, ram.chunks[chunk].clear_t) if cleared else now
+    times = Times(writer_ns(writer, ram.head.sync_t), clear, now, cleared)
     writes = plan_chunk(ram, region, r, number, times, run_words * 64)
     new = 0
     for word in range(begin_word - begin_word % run_words, end_word, run_words):
@@ -446,7 +451,7 @@ def sync_chunk(ram, case, region, r, chunk, tau, number):
         log = ram.log[word + first : word + last] if lazy else ram.dirty[word + first : word + last]
         some = True
         if region.sequential == 1:
-            sequence_run(ram, region, times, word, first, last, log)
+            sequence_run(ram, region, writer, times, word, first, last, log)
         else:
             some = draw_run(ram, writes, word, first, last, run_words * 64, log)
         if not (some or cleared):
@@ -465,8 +470,8 @@ def sync_chunk(ram, case, region, r, chunk, tau, number):
 
 
 @kernel
-def bitmap_sync(ram, case, regions, tau, number):
-    """Bring the writes up to guest time ``tau`` into the migration bitmap (migration/ram.c:migration_bitmap_sync).
+def bitmap_sync(ram, case, regions, writers, t, number):
+    """Bring the writes up to time ``t`` into the migration bitmap (migration/ram.c:migration_bitmap_sync).
 
     Returns
     -------
@@ -479,13 +484,13 @@ def bitmap_sync(ram, case, regions, tau, number):
         if region.pages > 0:
             last = (region.start + region.pages - 1) // case.chunk_pages
             for chunk in range(region.start // case.chunk_pages, last + 1):
-                new += sync_chunk(ram, case, region, r, chunk, tau, number)
+                new += sync_chunk(ram, case, regions, writers, r, chunk, t, number)
     if case.lazy_clear == 1:
         chunks = (case.ram_pages + case.chunk_pages - 1) // case.chunk_pages
         for c in range(chunks):
             ram.chunks[c].pending = 1
         ram.head.pending = chunks
-    ram.head.sync_tau = tau
+    ram.head.sync_t = t
     ram.head.stretch = 0
     ram.head.remaining += new
     return new

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from migkit.kernels.guest import writer_ns, writes_of
 from migkit.kernels.options import inlined_kernel, kernel
 
 
@@ -54,7 +55,7 @@ def append_segment(ram, start, stop, region, chunk, waits):
     ram.segments[n].region = region
     ram.segments[n].chunk = chunk
     ram.segments[n].waits = waits
-    ram.segments[n].clear_tau = 0
+    ram.segments[n].clear_t = 0
     ram.head.count = n + 1
 
 
@@ -80,7 +81,7 @@ def expected_reset(ram, case, regions, seed, replicate):
     ram.head.most = most_segments(case, regions)
     ram.head.count = 0
     ram.head.cursor = 0
-    ram.head.sync_tau = 0
+    ram.head.sync_t = case.setup_ns
     ram.head.used = 0.0
     ram.head.fraction = 0.0
     ram.head.offset = 0.0
@@ -135,7 +136,7 @@ def following(ram, n):
 
 
 @kernel
-def clear_chunk(ram, here, tau):
+def clear_chunk(ram, here, t):
     """Re-protect the chunk that segment ``here`` is in: its segments, side by side, start to log anew."""
     chunk = ram.segments[here].chunk
     first = here
@@ -144,12 +145,12 @@ def clear_chunk(ram, here, tau):
     n = first
     while n < ram.head.count and ram.segments[n].chunk == chunk:
         ram.segments[n].waits = 0
-        ram.segments[n].clear_tau = tau
+        ram.segments[n].clear_t = t
         n += 1
 
 
 @inlined_kernel
-def expected_stretch(ram, case, regions, tau):
+def expected_stretch(ram, case, regions, t):
     """Clear the chunk under the cursor if it waits; say how many dirty pages follow that cost the same.
 
     Returns
@@ -171,7 +172,7 @@ def expected_stretch(ram, case, regions, tau):
         steps += 1
     ram.head.cursor = here
     if ram.segments[here].waits == 1:
-        clear_chunk(ram, here, tau)
+        clear_chunk(ram, here, t)
     share = zero_share_at(case, regions, ram.segments[here].region)
     pages = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
     n = here
@@ -196,7 +197,7 @@ def copy_segment(ram, source, target):
     new.region = old.region
     new.chunk = old.chunk
     new.waits = old.waits
-    new.clear_tau = old.clear_tau
+    new.clear_t = old.clear_t
 
 
 @kernel
@@ -365,17 +366,11 @@ def make_room(ram, spare):
 
 
 @kernel
-def writes_of(region, tau):
-    """Page writes of a region up to guest time ``tau`` (ns), whole."""
-    return int(region.writes_per_s * (tau * 1e-9))
-
-
-@kernel
-def cut_at_writer(ram, regions, r, since, tau, chunk):
-    """Cut a sequential region where the writer began and where it stands, within one chunk (-1: all)."""
-    region = regions[r]
-    first = writes_of(region, since)
-    count = writes_of(region, tau) - first
+def cut_at_writer(ram, regions, writers, r, since_t, t, chunk):
+    """Cut a sequential region where its writer stood and where it stands, within one chunk (-1: all)."""
+    region, writer = regions[r], writers[r]
+    first = writes_of(region, writer, writer_ns(writer, since_t))
+    count = writes_of(region, writer, writer_ns(writer, t)) - first
     if count <= 0 or count >= region.pages:
         return
     for edge in (first % region.pages, (first + count) % region.pages):
@@ -389,25 +384,27 @@ def cut_at_writer(ram, regions, r, since, tau, chunk):
 
 
 @kernel
-def written_share(region, start, length, since, tau):
-    """Share of a segment's pages written between two guest times (0 or 1 for a sequential writer)."""
+def written_share(regions, writers, segment, since_t, t):
+    """Share of a segment's pages written between two times (0 or 1 for a sequential writer)."""
+    region, writer = regions[segment.region], writers[segment.region]
+    since, tau = writer_ns(writer, since_t), writer_ns(writer, t)
     if region.sequential == 0:
         return -np.expm1(-region.writes_per_s * ((tau - since) * 1e-9) / region.pages)
-    first = writes_of(region, since)
-    count = writes_of(region, tau) - first
+    first = writes_of(region, writer, since)
+    count = writes_of(region, writer, tau) - first
     if count <= 0:
         return 0.0
     if count >= region.pages:
         return 1.0
-    middle = start + 0.5 * length - region.start - first % region.pages
+    middle = segment.start + 0.5 * segment.length - region.start - first % region.pages
     if middle < 0.0:
         middle += region.pages
     return 1.0 if middle < count else 0.0
 
 
 @kernel
-def expected_sync(ram, case, regions, tau, number):
-    """Bring the writes up to guest time ``tau`` into the segments (migration/ram.c:migration_bitmap_sync, in the mean).
+def expected_sync(ram, case, regions, writers, t, number):
+    """Bring the writes up to time ``t`` into the segments (migration/ram.c:migration_bitmap_sync, in the mean).
 
     With ``d`` the probability of being dirty, ``k`` of being known, ``p2`` and ``p12`` of being written since the
     clear and since the last sync: ``d' = d + (1 - d) p12`` where pages wait to be sent, ``d' = k'`` where they
@@ -419,14 +416,14 @@ def expected_sync(ram, case, regions, tau, number):
     new : int
         Pages that went from clean to dirty.
     """
-    before = ram.head.sync_tau
+    before = ram.head.sync_t
     lazy = case.lazy_clear == 1
     cut_at_cursor(ram)
     join_alike(ram, regions)
     for r in range(case.region_count):
         if regions[r].sequential == 1:
             make_room(ram, 8)
-            cut_at_writer(ram, regions, r, before, tau, np.int64(-1))
+            cut_at_writer(ram, regions, writers, r, before, t, np.int64(-1))
             if lazy:
                 done = np.int64(-1)
                 n = 0
@@ -434,7 +431,7 @@ def expected_sync(ram, case, regions, tau, number):
                     if ram.segments[n].region == r and ram.segments[n].chunk != done and ram.segments[n].waits == 0:
                         done = ram.segments[n].chunk
                         make_room(ram, 8)
-                        cut_at_writer(ram, regions, r, ram.segments[n].clear_tau, tau, done)
+                        cut_at_writer(ram, regions, writers, r, ram.segments[n].clear_t, t, done)
                     n += 1
     ram.head.effort = ram.head.count
     total = 0.0
@@ -444,18 +441,17 @@ def expected_sync(ram, case, regions, tau, number):
         segment = ram.segments[n]
         r = segment.region
         if segment.chunk >= 0 and lazy:
-            clear_tau, cleared = segment.clear_tau, segment.waits == 0
+            clear_t, cleared = segment.clear_t, segment.waits == 0
             segment.waits = 1
         else:
-            clear_tau, cleared = before, False
+            clear_t, cleared = before, False
         if r >= 0 and regions[r].writes_per_s > 0.0:
-            region = regions[r]
-            if r != region_seen or region.sequential == 1:
-                since_sync = written_share(region, segment.start, segment.length, before, tau)
+            if r != region_seen or regions[r].sequential == 1:
+                since_sync = written_share(regions, writers, segment, before, t)
                 region_seen, clear_seen, since_clear = r, before, since_sync
-            if cleared and clear_tau != clear_seen:
-                clear_seen = clear_tau
-                since_clear = written_share(region, segment.start, segment.length, clear_seen, tau)
+            if cleared and clear_t != clear_seen:
+                clear_seen = clear_t
+                since_clear = written_share(regions, writers, segment, clear_seen, t)
             sent = segment.dirty == 0.0
             segment.dirty += (1.0 - segment.dirty) * since_sync
             if cleared:
@@ -471,5 +467,5 @@ def expected_sync(ram, case, regions, tau, number):
     new = remaining - ram.head.remaining
     ram.head.remaining = remaining
     ram.head.fraction = max(0.0, total - remaining)
-    ram.head.sync_tau = tau
+    ram.head.sync_t = t
     return new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migkit.kernels.block import block_save_iterate, block_state_pending
+from migkit.kernels.guest import guest_setup
 from migkit.kernels.memory import remaining, reset
 from migkit.kernels.options import kernel, spliced_kernel
 from migkit.kernels.policies import next_device
@@ -26,7 +27,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     case, state = s.case, s.state
     state.outcome, state.culprit = RUNNING, -1
     state.device_count = case.device_count
-    state.t, state.t0 = case.setup_ns, case.setup_ns
+    state.t = case.setup_ns
     state.window_t, state.last_eval, state.iteration_t = case.setup_ns, case.setup_ns, case.setup_ns
     state.max_bandwidth = case.max_bandwidth
     state.downtime_limit_ms = case.downtime_limit_ms
@@ -35,6 +36,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.timer_due = case.setup_ns + case.throttle_timer_ns
     state.zero_level = -1
     state.ram_remaining = case.ram_pages * case.page_size
+    guest_setup(s, seed, replicate)
     reset(s.ram, case, s.regions, seed, replicate)
     for d in range(case.device_count):
         device, own = s.devices[d], s.live[d]

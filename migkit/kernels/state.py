@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MODEL_VERSION = "1"
+MODEL_VERSION = "2"
 """Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
 
 ENGINES = ("expected", "bitmap")
@@ -42,6 +42,10 @@ PAGE_HEADER = 8
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
 """How a migration ends."""
 RUNNING = -1
+DRAWN = -1.0
+"""A phase that is drawn for each replicate."""
+WHOLE_VCPU = 10_000
+"""A vCPU that is busy all the time, in the units of ``vcpu_share``."""
 EFFORT_NS = 50
 """What one unit of effort stands for: computing is counted, not timed, so that it is the same on every machine."""
 """Outcome of a migration that has not ended."""
@@ -123,7 +127,9 @@ LINK = (
 REGION = (
     Field("start", INT, "pages", "first page"),
     Field("pages", INT, "pages", "size"),
-    Field("writes_per_s", FLOAT, "1/s", "page writes per second of guest time"),
+    Field("writes_per_s", FLOAT, "1/s", "page writes per second of the writer's guest time"),
+    Field("vcpu_share", INT, "1e-4", "of its vCPU, needed at full rate; WHOLE_VCPU: writes as fast as it can"),
+    Field("phase", FLOAT, "1", "where a sequential writer begins, as a share of the region, or DRAWN"),
     Field("sequential", INT, "flag", "0: uniform; 1: sequential"),
     Field("zero_share", FLOAT, "1", "share of zero pages"),
 )
@@ -164,9 +170,6 @@ STATE = (
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
     Field("page_slack_ns", INT, "ns", "a full send buffer, for RAM pages now", "repeats"),
-    # guest time: tau0 at t0, slower while the vCPUs are throttled
-    Field("t0", INT, "ns", "when the throttle last changed", "repeats"),
-    Field("tau0", INT, "ns", "guest time then", "repeats"),
     # syncs and throttle
     Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "repeats"),
     Field("sync_count", INT, "1", "dirty-sync-count", "repeats"),
@@ -222,6 +225,15 @@ STATE = (
     Field("bandwidth_own", FLOAT, "", "numbers of the rule which bandwidth to believe", "", (POLICY_NUMBERS,)),
 )
 """Of a running migration (docs/model.md, section 1)."""
+
+WRITER = (
+    Field("t0", INT, "ns", "when its speed last changed"),
+    Field("tau0", INT, "ns", "guest time of the writer then"),
+    Field("gets", INT, "1e-4", "of its vCPU, since then"),
+    Field("needs", INT, "1e-4", "of its vCPU, at full rate"),
+    Field("first", INT, "pages", "into the region, where a sequential writer began"),
+)
+"""Per region of a running migration: how far its writer has got."""
 
 LIVE = (
     Field("initial", INT, "B", "initial data left in the hardware", "varies"),
@@ -307,7 +319,7 @@ SEGMENT = (
     Field("region", INT, "index", "-1 outside the regions"),
     Field("chunk", INT, "index", "of the dirty log, -1 where nothing is written"),
     Field("waits", INT, "flag", "1: the log of the chunk is to be cleared before a page of it is sent"),
-    Field("clear_tau", INT, "ns", "guest time of the last clear"),
+    Field("clear_t", INT, "ns", "time of the last clear"),
 )
 """Expected engine: a range of pages of one region and chunk that are alike."""
 
@@ -316,7 +328,7 @@ EXPECTED_HEAD = (
     Field("most", INT, "1", "segments there may be"),
     Field("remaining", INT, "pages", "dirty pages, whole"),
     Field("cursor", INT, "index", "segment the cursor is in"),
-    Field("sync_tau", INT, "ns", "guest time of the last sync"),
+    Field("sync_t", INT, "ns", "time of the last sync"),
     Field("used", FLOAT, "pages", "dirty pages of the cursor's segment that it has passed"),
     Field("fraction", FLOAT, "pages", "what the whole pages left of the last sync's sum"),
     Field("offset", FLOAT, "pages", "fraction of a page carried to the next sync"),
@@ -327,14 +339,14 @@ EXPECTED_HEAD = (
 CHUNK = (
     Field("dirty", INT, "pages", "dirty pages"),
     Field("pending", INT, "flag", "1: to be cleared before its first page is sent (RAMBlock.clear_bmap)"),
-    Field("tau", INT, "ns", "guest time of the last clear"),
+    Field("clear_t", INT, "ns", "time of the last clear"),
 )
 """Bitmap engine: a chunk of the clear bitmap."""
 
 BITMAP_HEAD = (
     Field("remaining", INT, "pages", "dirty pages"),
     Field("cursor", INT, "page", "behind the last one sent"),
-    Field("sync_tau", INT, "ns", "guest time of the last sync"),
+    Field("sync_t", INT, "ns", "time of the last sync"),
     Field("pending", INT, "1", "chunks to be cleared"),
     Field("any_zero", INT, "flag", "1: some page is a zero page"),
     Field("seed", INT, "1", "root of the draws"),
@@ -444,6 +456,7 @@ class Migration(NamedTuple):
     devices: np.ndarray  # records DEVICE, in list order
     state: np.record  # STATE
     live: np.ndarray  # records LIVE, as `devices`
+    writers: np.ndarray  # records WRITER, as `regions`
     ram: NamedTuple  # memory of the engine: its type chooses the engine when the loop is compiled
     report: np.record  # REPORT
     policies: NamedTuple  # Policies of migkit.kernels.policies

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Flag, Part, Rule, Share, Text, quantity, whole_number
+from migkit.scenario.fields import Flag, Part, Rule, Share, Text, number, quantity, whole_number
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
 
@@ -45,6 +45,13 @@ class Region(Part):
         between two syncs dirty it once.
     pattern : {"uniform", "sequential"}, default "uniform"
         Independent writes to random pages, or one page after the other, round and round.
+    phase : float, optional
+        Where a sequential writer stands when the migration begins, as a share of the region, 0 to 1. By default it is
+        drawn, anew in each replicate, with either engine.
+    vcpu_share : float, default 1
+        Share of its vCPU that the writer needs at `write_rate`, 0.0001 to 1. Auto-converge takes the vCPU's idle time
+        first: a writer that is paced by its work slows down when the throttle leaves less than this, one that writes
+        as fast as it can (1) slows down at once.
     zero_share : float, default 0
         Share of the region's pages that hold only zeroes, 0 to 1
         (``migration/ram.c:save_zero_page``: 9 bytes on the wire).
@@ -59,6 +66,8 @@ class Region(Part):
     start: Size = Bytes(0)
     write_rate: Speed = Rate(0)
     pattern: Literal["uniform", "sequential"] = "uniform"
+    phase: Share | None = None
+    vcpu_share: Annotated[float, number(1e-4, 1)] = 1.0
     zero_share: Share = 0.0
 
 

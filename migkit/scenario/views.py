@@ -99,7 +99,7 @@ def stacked(values: Sequence[Any]) -> Any:
     first = values[0]
     if isinstance(first, bool):
         return np.array(values, dtype=bool)
-    if isinstance(first, int | float):
+    if isinstance(first, int | float) and None not in values:
         return np.array(values, dtype=np.int64 if isinstance(first, int) else np.float64)
     number: dict[Any, int] = {}
     codes = [number.setdefault(value, len(number)) for value in values]
