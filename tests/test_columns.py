@@ -95,6 +95,8 @@ def test_numbers():
         "start": [1024, 0],
         "pages": [256, 1],
         "writes_per_s": [1953.125, 1.0],
+        "vcpu_share": [10_000, 10_000],
+        "phase": [-1.0, -1.0],
         "sequential": [0, 1],
         "zero_share": [0.0, 0.5],
     }

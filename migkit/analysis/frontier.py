@@ -32,9 +32,9 @@ BATCH_ROWS = {"expected": 65536, "bitmap": 2048}
 """Migrations computed together, by engine."""
 REPLICATES = 20
 
-_KINDS: dict[str, Kind] = {"expected": "frontier", "bitmap": "frontier_of_replicates"}
+_KINDS: tuple[Kind, ...] = ("frontier", "frontier_of_replicates")
 _NO_FLIP = -1
-_RESERVED = {"flip"} | {variable.name for variable in VARIABLES if variable.kind in _KINDS.values()}
+_RESERVED = {"flip"} | {variable.name for variable in VARIABLES if variable.kind in _KINDS}
 """Names of the Dataset's own, which no axis can have."""
 
 
@@ -90,11 +90,12 @@ def frontier(
     engine : {"expected", "bitmap"}, optional
         RAM as expected values or as a page-exact bitmap.
     replicates : int, optional
-        Bitmap engine: repetitions with their own random draws, 20 by default. Each has its own flips.
+        Repetitions with their own random draws, 20 by default, where something is drawn: by the bitmap engine, or a
+        field of the scenario (:meth:`migkit.Scenario.drawn_fields`). Each has its own flips.
     seed : int, default 0
         Root seed of the draws.
     confidence : float, default 0.95
-        Bitmap engine: confidence of both intervals.
+        Of both intervals, with replicates.
     threads : int, optional
         Threads to compute on; by default all that Numba has.
     progress : bool, default False
@@ -109,18 +110,18 @@ def frontier(
         order; ``NaN`` where a point has fewer flips than another.
 
         ``critical``, in SI units
-            Expected engine: the middle between the nodes on either side of the flip, geometric if the lattice is.
-            Bitmap engine: the median of that over the replicates that have the flip.
+            Without replicates the middle between the nodes on either side of the flip, geometric if the lattice is.
+            With replicates the median of that over the replicates that have the flip.
         ``below``, ``above``
             These two nodes. With the same draws their outcomes differ.
         ``outcome_below``, ``outcome_above``
             Codes (:class:`migkit.results.Outcome`) at these nodes, -1 where there is no flip.
         ``flips``
-            How many there are; with the bitmap engine, those that at least half of the replicates have.
+            How many there are;  with replicates those that at least half of them have.
         ``converges_at_low``, ``converges_at_high``
             Whether the migration completes at the two ends of the axis.
 
-        With the bitmap engine ``below``, ``above``, the outcomes and ``converges_at_...`` have a ``replicate``
+        With replicates ``below``, ``above``, the outcomes and ``converges_at_...`` have a ``replicate``
         dimension, and the Dataset also has:
 
         ``sample``
@@ -149,7 +150,9 @@ def frontier(
         the lattice has more than 100,000 nodes; if another argument or a combination of values is refused. Raised
         before anything is computed.
 
-    Notes ----- Every flip that is returned is a true one. A pair of flips between two neighbouring nodes of the scan
+    Notes
+    -----
+    Every flip that is returned is a true one. A pair of flips between two neighbouring nodes of the scan
     can be missed: raise `scan` to find bands narrower than ``1 / (scan - 1)`` of the axis. If a neighbouring point of
     the other axes has a band, that band is followed into points whose scan missed it, as long as it overlaps from point
     to point. Of an odd number of flips between two nodes of the scan one is found; this includes ragged edges, where
@@ -171,9 +174,10 @@ def frontier(
     True
     """
     axes, scenario = _other_axes(scenario, axis, over, policy)
-    if engine == "expected" and replicates is not None:
+    draws = engine == "bitmap" or bool(scenario.drawn_fields())
+    if replicates is not None and not draws:
         raise ScenarioError("draws nothing, so there is nothing to repeat: leave replicates out", "engine", engine)
-    if engine == "bitmap":
+    if draws:
         replicates = check_whole_number("replicates", REPLICATES if replicates is None else replicates, least=1)
     scan = check_whole_number("scan", scan, least=2)
     labels = {one.label: one for one in Outcome}
@@ -206,9 +210,9 @@ def frontier(
         "axis": axis, "between": f"{low} to {high}", "outcome": outcome, "tolerance": float(tolerance), "scan": scan,
         "nodes": len(nodes), "migrations": computed, "migrations_of_a_grid": layout.migrations,
     }  # fmt: skip
-    if engine == "bitmap":
+    if draws:
         dataset.attrs["confidence"] = float(confidence)
-    return results.validated(dataset, _KINDS[engine])
+    return results.validated(dataset, "frontier_of_replicates" if draws else "frontier")
 
 
 # --- arguments -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The uncertainty of sweeps of the bitmap engine: convergence, times and differences over the replicates.
+"""The uncertainty of sweeps with replicates: convergence, times and differences over the replicates.
 
 The replicates of a point are independent repetitions of one migration: the number that completes is binomial, and the
 times of those that complete are a sample. No distribution of the sample is assumed, but for the t interval of
@@ -33,7 +33,7 @@ def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) 
 
     if not isinstance(dataset, xr.Dataset) or "outcome" not in dataset:
         raise ScenarioError("is not a result of migkit.sweep: it must be a Dataset with outcomes", "dataset")
-    if dataset.attrs.get("engine") == "expected":
+    if dataset.attrs.get("engine") == "expected" and not _draws(dataset):
         raise ScenarioError(
             'was made with the expected engine, which draws nothing, so there is no spread: sweep with engine="bitmap"',
             "dataset",
@@ -48,6 +48,18 @@ def _checked(dataset: xr.Dataset, confidence: float, names: Sequence[str] = ()) 
             raise ScenarioError(f"is not a result with one value a migration: {did_you_mean(name, measured)}", name)
 
 
+def _draws(dataset: xr.Dataset) -> bool:
+    """Whether the replicates of the expected engine differ: where a field of the scenario is drawn."""
+    if REPLICATE not in dataset["outcome"].dims:
+        return False
+    for name in ("outcome", *TIMES):
+        values = dataset[name].compute()
+        first = values.isel({REPLICATE: 0}, drop=True)
+        if bool(((values != first) & (values.notnull() | first.notnull())).any()):
+            return True
+    return False
+
+
 def _completed(dataset: xr.Dataset) -> xr.DataArray:
     return dataset["outcome"].compute() == Outcome.COMPLETED
 
@@ -58,7 +70,7 @@ def convergence(dataset: xr.Dataset, confidence: float = 0.95) -> xr.Dataset:
     Parameters
     ----------
     dataset : Dataset
-        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+        Of :func:`migkit.sweep`, with a ``replicate`` dimension.
     confidence : float, default 0.95
         Confidence of the interval.
 
@@ -110,7 +122,7 @@ def quantiles(
     Parameters
     ----------
     dataset : Dataset
-        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+        Of :func:`migkit.sweep`, with a ``replicate`` dimension.
     q : sequence of float, default 0.05, 0.5 and 0.95
         From 0 to 1.
     variables : sequence of str, default total time and downtime
@@ -202,7 +214,7 @@ def paired(
     Parameters
     ----------
     dataset : Dataset
-        Of :func:`migkit.sweep`, bitmap engine, with a ``replicate`` dimension.
+        Of :func:`migkit.sweep`, with a ``replicate`` dimension.
     axis : str
         Dimension along which to compare, such as ``"policy"``.
     values : sequence of two, optional

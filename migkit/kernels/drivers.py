@@ -242,7 +242,7 @@ def run(
     engine : {"expected", "bitmap"}
         Model of RAM.
     seed : int
-        Root of the draws; 0 or more. The expected engine draws nothing.
+        Root of the draws; 0 or more. The expected engine draws phases and nothing else.
     replicate : int or array of int
         Number of the replicate, for all rows or one a row.
     stops_early : bool

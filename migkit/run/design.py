@@ -36,6 +36,8 @@ REPLICATE = "replicate"
 """The one axis that is no field of a scenario: repetitions with their own random draws."""
 SCENARIO = "scenario"
 """The dimension along which the points of a design lie."""
+_LATER_IN_REGIONS = {"phase": None, "vcpu_share": 1.0}
+"""Fields of a region that the first descriptions did not have, and their defaults."""
 _FIRST_NAMES = {"iteration": "turn"}  # costs that were renamed
 DEFAULT = "default"
 """How a list of words writes a field that is not set, such as a policy that follows the QEMU version."""
@@ -140,11 +142,15 @@ class Sweep(Part):
     def sha256(self) -> str:
         """Digest of what is computed: equal for equal descriptions, on any machine."""
         table = self.model_dump(mode="json")
-        # Older descriptions keep their digests: fields that came later are left out where they have no value, and one
-        # that was renamed counts under its first name.
+        # Older descriptions keep their digests: fields that came later are left out where they have their default, and
+        # one that was renamed counts under its first name.
         for name in ("sync_policy", "bandwidth_policy"):
             if table["scenario"][name] is None:
                 del table["scenario"][name]
+        for region in table["scenario"]["guest"]["regions"]:
+            for name, default in _LATER_IN_REGIONS.items():
+                if region[name] == default:
+                    del region[name]
         costs = table["scenario"]["costs"]
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
         if self.policies:

@@ -39,6 +39,10 @@ DOWNTIME_PARTS = {
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
+SPREAD_REPLICATES = 20
+"""Replicates behind what is said of a scenario that leaves something to draws."""
+
+
 def check_engine(engine: str) -> str:
     """Return `engine` if it is one.
 
@@ -204,6 +208,30 @@ class SimulatedMigration:
             table[f"{label}_bytes"] = _never_is_nan(timeline.sent[:, index])
         return pd.DataFrame(table)
 
+    @functools.cached_property
+    def spread(self) -> dict[str, Any]:
+        """What the fields that are drawn leave open, over `SPREAD_REPLICATES` replicates; empty if none is drawn.
+
+        ``fields`` names them (:meth:`migkit.Scenario.drawn_fields`), ``completed`` counts the replicates that complete,
+        ``total_time_s`` and ``downtime_s`` are the least, median and largest among these.
+        """
+        if not (fields := self.scenario.drawn_fields()):
+            return {}
+        from migkit.kernels import drivers
+
+        most = effort(self.limit)
+        with within(most):
+            reports = drivers.run(
+                records([self.scenario] * SPREAD_REPLICATES), self.engine, self.seed, np.arange(SPREAD_REPLICATES),
+                own=own_functions(self.scenario), limit=most,
+            )  # fmt: skip
+        table = results.values(reports)
+        completed = table["outcome"] == Outcome.COMPLETED
+        found: dict[str, Any] = {"fields": fields, "replicates": SPREAD_REPLICATES, "completed": int(completed.sum())}
+        for name in ("total_time_s", "downtime_s") if completed.any() else ():
+            found[name] = [float(each(table[name][completed])) for each in (np.min, np.median, np.max)]
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain Python values, ``None`` for never; ``migkit run --json`` prints it."""
 
@@ -224,6 +252,8 @@ class SimulatedMigration:
             else:
                 table[variable.name] = plain(value)
         table["devices"] = per_device
+        if self.spread:
+            table["spread"] = self.spread
         table["provenance"] = results.provenance(self.engine, self.seed) | {"replicate": self.replicate}
         return table
 
@@ -242,6 +272,12 @@ class SimulatedMigration:
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
+        if spread := self.spread:
+            text = f"{spread['completed']} of {spread['replicates']} replicates complete"
+            if spread["completed"]:
+                least, _, most = (seconds_text(value) for value in spread["total_time_s"])
+                text += f", in {least} to {most}"
+            facts.append(("spread", f"{text}; drawn: {', '.join(spread['fields'])}"))
         return facts
 
     def _device_rows(self) -> list[tuple[str, ...]]:
@@ -268,7 +304,8 @@ class SimulatedMigration:
 
     def _settings(self) -> str:
         text = f"QEMU {self.scenario.qemu}, {self.scenario.walk_policy}, {self.engine} engine"
-        return text + (f", seed {self.seed}, replicate {self.replicate}" if self.engine == "bitmap" else "")
+        draws = self.engine == "bitmap" or self.scenario.drawn_fields()
+        return text + (f", seed {self.seed}, replicate {self.replicate}" if draws else "")
 
     def __repr__(self) -> str:
         return f"<SimulatedMigration: {self.sentence}>"
@@ -317,7 +354,8 @@ def simulate(
     engine : {"expected", "bitmap"}, default "expected"
         RAM as expected values (deterministic, microseconds) or as a page-exact bitmap.
     seed : int, default 0
-        Root seed of the random draws of the bitmap engine, 0 or more.
+        Root seed of the random draws, 0 or more: those of the bitmap engine, and of
+        :meth:`migkit.Scenario.drawn_fields`.
     replicate : int, default 0
         Number of the repetition, 0 or more; each has its own draws, the same for every scenario.
     limit : duration, default "20 s"

@@ -123,9 +123,9 @@ REGIONS: Mapping[str, Expression] = {
     "start": lambda region, s: region.start // s.guest.page_size,
     "pages": lambda region, s: region.size // s.guest.page_size,
     "writes_per_s": lambda region, s: region.write_rate / s.guest.page_size,
-    "sequential": lambda region, s: each(lambda pattern: pattern == "sequential", region.pattern),
-    "phase": lambda region, s: each(lambda phase: state.DRAWN if phase is None else phase, region.phase),
     "vcpu_share": lambda region, s: np.rint(region.vcpu_share * state.WHOLE_VCPU),
+    "phase": lambda region, s: each(lambda phase: state.DRAWN if phase is None else phase, region.phase),
+    "sequential": lambda region, s: each(lambda pattern: pattern == "sequential", region.pattern),
     "zero_share": lambda region, s: region.zero_share,
 }
 """Fields of a region, of the region and the scenario."""

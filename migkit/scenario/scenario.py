@@ -126,6 +126,27 @@ class Scenario(Part):
         """
         return self.policy or self.profile.default_policy
 
+    def drawn_fields(self) -> list[str]:
+        """List the fields that are not given and are drawn for each replicate, with either engine.
+
+        Returns
+        -------
+        list of str
+            Dotted paths.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Region, Scenario
+        >>> region = Region(size="64 MiB", write_rate="100 MB/s", pattern="sequential")
+        >>> Scenario(guest=Guest(ram="1 GiB", regions=[region]), link=Link(bandwidth="1 GB/s")).drawn_fields()
+        ['guest.regions.0.phase']
+        """
+        return [
+            f"guest.regions.{i}.phase"
+            for i, region in enumerate(self.guest.regions)
+            if region.pattern == "sequential" and region.phase is None and region.write_rate > 0
+        ]
+
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
             if device.kind != "ram":
