@@ -95,12 +95,12 @@ def _seconds(value: float) -> str:
 
 
 TAIL = """
-- *Agree.* A writer that goes through all memory dirties new bytes at a constant rate, which is what the geometric series
-  assumes. It begins where the migration begins and is slower, so it only writes pages that were sent.
+- *Agree.* A writer that goes through all memory dirties new bytes at a constant rate, as the geometric series assumes.
+  It begins where the migration begins and is slower, so it only writes pages that were sent.
 - *Disagree: random pages.* The same rate to random pages hits some pages again, so a round leaves less than the series
-  says; `uniform_precopy` knows that. QEMU has no rounds either. It clears the dirty bitmap of a chunk of 1 GiB just before
-  it sends the first page of it, so a page written before that is sent once; and it syncs as soon as what is left falls
-  below the threshold.
+  says; `uniform_precopy` knows that. QEMU has no rounds either. It clears the dirty bitmap of a chunk of 1 GiB just
+  before it sends the first page of it, so a page written before that is sent once; and it syncs as soon as what is left
+  falls below the threshold.
 - *Disagree: a working set.* The series takes the write rate for the rate of new dirty bytes: at twice the link it never
   ends. The 100 MiB that are written fit the downtime limit from the start.
 

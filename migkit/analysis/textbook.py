@@ -380,7 +380,7 @@ def nova_downtime_limits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The steps in which OpenStack Nova raises the downtime limit.
 
-    Step i of 0 to n is set i w after the start, with w the delay times the size. It is b + i (D - b) / n with b = D / n.
+    Step i of 0 to n is set i w after the start, w the delay times the size, and is b + i (D - b) / n with b = D / n.
 
     Parameters
     ----------
