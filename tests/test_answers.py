@@ -1,6 +1,8 @@
 """What people have of a migration is read for what it says: units, versions, and what it does not say."""
 
+import importlib.util
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from migkit.qemu.columns import COLUMNS
 from migkit.qemu.monitor_text import without_typing
 
 DATA = Path(__file__).parent / "data"
+PAGE = Path(__file__).parents[1] / "docs" / "generate_reading.py"
 RUNS = Path(__file__).parents[1] / "data" / "qemu-traces"
 QMP = DATA / "qmp-11.1.3.jsonl"
 measured = pytest.mark.skipif(not RUNS.is_dir(), reason="the measured runs are part of a checkout only")
@@ -121,6 +124,15 @@ def test_columns_are_named_once_and_have_their_unit():
         if column.unit in ("B", "B/s", "s", "%", "1/s"):
             end = {"B": "_bytes", "B/s": "_bytes_per_s", "s": "_s", "%": "_percent", "1/s": "_per_s"}[column.unit]
             assert column.name.endswith(end)
+
+
+def test_the_page_is_current():
+    spec = importlib.util.spec_from_file_location("generate_reading", PAGE)
+    generate_reading = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate_reading)
+    assert generate_reading.PAGE.read_text(encoding="utf-8") == generate_reading.page(), (
+        "run: python docs/generate_reading.py"
+    )
 
 
 # -- QMP
@@ -493,6 +505,32 @@ def test_files_that_cannot_be_opened(tmp_path):
         read(QMP, "A")
     with pytest.raises(ScenarioError, match="cannot be read"):
         read("a\0b")
+
+
+def damaged(text, generator):
+    """The text with a piece cut out, doubled, or replaced."""
+    for _ in range(generator.randint(1, 4)):
+        start = generator.randrange(len(text))
+        end = min(len(text), start + generator.randint(1, 40))
+        piece = generator.choice(["", text[start:end] * 2, "9" * 400, "-1", "{", '"', "\n", "NaN", "\x1b[", "null"])
+        text = text[:start] + piece + text[end:] or "\n"
+    return text
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_damaged_text_is_read_or_refused_in_one_sentence(seed):
+    generator = random.Random(seed)
+    texts = [MAIL, SHORT_2025, RUNNING, COMPLETED, QMP.read_text(), (DATA / "monitor-11.1.3.txt").read_text()]
+    text = damaged(generator.choice(texts), generator)
+    sentence = ""
+    try:
+        answers = read(f"{text}\n")
+    except ScenarioError as error:
+        sentence = str(error)
+    else:
+        assert answers.summary()
+        assert set(answers.table) <= {column.name for column in COLUMNS}
+    assert "\n" not in sentence
 
 
 # -- the command

@@ -169,8 +169,9 @@ class Said:
     def put(self, row: dict[str, Any], name: str, value: Any, line: int = 0) -> None:
         """Write a value into a row; a counter that QEMU let fall below 0 is left out and told."""
         assert name in _NAMES, name
-        if name not in _TEXT and (value < 0 or value >= _WRAPPED):
-            self.note(f"{name} is below 0 there, which QEMU's counter cannot mean: it is left out", line)
+        numbers = value if isinstance(value, tuple) else () if name in _TEXT else (value,)
+        if any(not 0 <= number < _WRAPPED for number in numbers):
+            self.note(f"{name} is below 0, which it cannot mean, or was before it was printed: it is left out", line)
             return
         row[name] = value if name in _TEXT else float(value)
 
@@ -182,7 +183,12 @@ class Said:
                 continue
             if name == "avail-switchover-bandwidth" and value == 0:
                 self.limits.pop(column, None)  # 0 is not set: QEMU measures
-            elif name == "max-bandwidth" and value >= _NO_LIMIT:
+            elif not 0 <= value < _NO_LIMIT and name != "max-bandwidth":
+                self.note(
+                    f"{name} is below 0, which it cannot mean, or was before it was printed: it is left out", line
+                )
+                self.limits.pop(column, None)
+            elif value >= _NO_LIMIT:
                 self.note(f"max-bandwidth {value:.0f} is libvirt's number for no limit: it is read as 0", line)
                 self.limits[column] = 0.0
             else:

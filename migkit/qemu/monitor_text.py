@@ -222,7 +222,7 @@ class _Monitor:
         elif found := _VCPU.match(line):
             if self.row is not None:
                 rates = (*self.row.get("vcpu_dirty_bytes_per_s", ()), float(found.group(1)) * 2**20)
-                self.row["vcpu_dirty_bytes_per_s"] = rates
+                self.said.put(self.row, "vcpu_dirty_bytes_per_s", rates, number)
         elif line.startswith("capabilities:"):
             states = re.findall(r"([\w-]+): (on|off)", line.removeprefix("capabilities:"))
             self.said.capabilities = tuple(name for name, state in states if state == "on")
