@@ -39,8 +39,9 @@ dirty rate before the second sync, the throughput in the first window, the total
 counter that QEMU let fall below 0 is absent too. `notes` tells each case with its lines.
 
 The monitor prints a quantity a line up to 10.0, in kbytes rounded down; 10.1 and later print several on a line, in
-sizes of three digits. virsh prints sizes of three decimals, QMP exact bytes. The reader was compared with sessions of 7.2.22,
-10.0.2 and 11.1.3; the formats of domjobinfo, of other versions and of post-copy are from sources and published reports.
+sizes of three digits. virsh prints sizes of three decimals, QMP exact bytes. The reader was compared with sessions of
+7.2.22, 10.0.2 and 11.1.3; the formats of domjobinfo, of other versions and of post-copy are from sources and published
+reports.
 
 ## Columns
 

@@ -90,6 +90,7 @@ def test_uniform_writes_above_the_bandwidth_settle():
         memory = 2.0**32
         assert textbook.uniform_precopy(memory, ratio * 1e9, 1e9, 0.99 * left * memory).rounds == np.inf
         assert np.isfinite(textbook.uniform_precopy(memory, ratio * 1e9, 1e9, 1.01 * left * memory).total_time_s)
+    assert textbook.uniform_precopy(2.0**40, 1e9, 1e9, 1.0).rounds == np.inf  # 2^41 rounds
     assert np.array_equal(textbook.uniform_remainder([0.0, 0.5, 1.0]), np.zeros(3))
 
 

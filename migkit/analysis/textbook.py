@@ -30,6 +30,7 @@ __all__ = [
 PAGE_SIZE = 4096
 """Bytes of a page where a formula needs one and none is given."""
 _MOST_ROUNDS = 10_000
+_MOST_UNIFORM_ROUNDS = 1_000_000
 
 
 class Precopy(NamedTuple):
@@ -190,7 +191,8 @@ def uniform_precopy(
     Returns
     -------
     Precopy
-        Infinite where what is left settles above the threshold (:func:`uniform_remainder`).
+        Infinite where what is left settles above the threshold (:func:`uniform_remainder`), or takes more than a
+        million rounds.
 
     Raises
     ------
@@ -211,12 +213,14 @@ def uniform_precopy(
     bandwidth = float(_above_0("bandwidth_bytes_per_s", bandwidth_bytes_per_s))
     threshold = float(_above_0("threshold_bytes", threshold_bytes))
     ratio = float(_not_below_0("dirty_bytes_per_s", dirty_bytes_per_s)) / bandwidth
+    if float(uniform_remainder(ratio)) * memory > threshold:
+        return Precopy(np.inf, np.inf, np.inf, np.inf)
     volume = sent = memory
     rounds = 0
     while volume > threshold:
         following = -memory * float(np.expm1(-ratio * volume / memory))
-        # volumes fall monotonically towards the remainder: one that no longer falls never will
-        if not following < volume or float(uniform_remainder(ratio)) * memory > threshold:
+        # at a ratio near 1 the volumes fall as slowly as one likes
+        if not following < volume or rounds >= _MOST_UNIFORM_ROUNDS:
             return Precopy(np.inf, np.inf, np.inf, np.inf)
         volume, sent, rounds = following, sent + following, rounds + 1
     return Precopy(float(rounds), sent, sent / bandwidth, volume / bandwidth)
