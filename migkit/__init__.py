@@ -35,7 +35,7 @@ _HOMES = {
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
 }
-_MODULES = {"units": "scenario.units", "uncertainty": "analysis.uncertainty"}
+_MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
 
 __all__ = [
     "Block",
@@ -62,6 +62,7 @@ __all__ = [
     "sensitivity",
     "simulate",
     "sweep",
+    "textbook",
     "uncertainty",
     "units",
 ]

@@ -220,6 +220,34 @@ def export(
 
 
 @app.command()
+def read(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Log of QMP, text of info migrate, or of virsh domjobinfo; - is standard input.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--run", help="Name of the run in a folder of recorded runs.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per answer, in SI units.")] = False,
+) -> None:
+    """Print what QEMU or libvirt said of a migration or a dirty rate."""
+    with errors_on_one_line():
+        from migkit.qemu.answers import read as read_answers
+
+        answers = read_answers("/dev/stdin" if source == "-" else source, name)
+        if as_json:
+            for row in answers.table.to_dict("records"):
+                said = {key: value for key, value in row.items() if value is not None and value == value}
+                typer.echo(json.dumps(said))
+        else:
+            typer.echo(answers.summary())
+
+
+@app.command()
 def validate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write report, tables and figure here.", show_default=False)
