@@ -60,8 +60,11 @@ def compared() -> list[tuple[str, str, textbook.Precopy, float, float]]:
     ]
     out = []
     for writes, formula, said, size, rate, pattern in cases:
+        region = Region(
+            size=size, write_rate=units.Rate(rate), pattern=pattern, phase=0.0
+        )  # the writer begins at page 0
         scenario = Scenario(
-            guest=Guest(ram=MEMORY, regions=[Region(size=size, write_rate=units.Rate(rate), pattern=pattern)]),
+            guest=Guest(ram=MEMORY, regions=[region]),
             link=Link(bandwidth=LINK),
             migration={"max_bandwidth": 0, "downtime_limit": units.Seconds(LIMIT_S)},
         )

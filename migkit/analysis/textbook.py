@@ -92,7 +92,7 @@ def geometric_precopy(
     Notes
     -----
     H. Liu, C.-Z. Xu, H. Jin, J. Gong, X. Liao: Performance and energy modeling for live migration of virtual machines,
-    HPDC 2011, the model with a constant dirty rate (section 3). The same series is behind the time-outs of KubeVirt's
+    HPDC 2011, the model with a constant dirty rate. The same series is behind the time-outs of KubeVirt's
     proposal VEP 248 (2026). The formula was taken from texts that cite the paper.
 
     Examples
