@@ -5,8 +5,11 @@ PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
+PYTHONS ?= 3.11 3.12 3.13
+OLDEST := $(abspath $(VENV)-oldest)
+OLDEST_PYTHON ?= python3.11
 
-.PHONY: study test lint bench notebooks figures docs clean
+.PHONY: study test test-pythons test-short test-oldest lint bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -22,6 +25,32 @@ test: lint
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m nojit $(PYTEST_ARGS)
 	cache=$$(mktemp -d) && NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
 	status=$$?; rm -rf "$$cache"; exit $$status
+	$(MAKE) test-pythons
+
+# The tests marked short, on each other version of Python that is installed, in an environment each. To run it finds out
+# whether it is installed: pyenv has a command for versions that are not active.
+test-pythons: $(DEV)
+	own=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(PYTHONS); do \
+	    if [ $$version = $$own ]; then continue; fi; \
+	    if ! python$$version -c '' 2> /dev/null; then echo "Python $$version is not installed: not tested."; continue; fi; \
+	    $(MAKE) test-short VENV=$(VENV)-$$version PYTHON=python$$version || exit 1; \
+	done
+
+test-short: $(DEV)
+	$(BIN)/pytest -m short $(PYTEST_ARGS)
+
+# The tests with each dependency that pyproject.toml names at its lower bound, on the lowest version of Python. The Numba
+# cache is its own: two versions of Numba overwrite the index of each other.
+test-oldest: $(OLDEST)/.dev
+	NUMBA_CACHE_DIR=$(OLDEST)/numba $(OLDEST)/bin/pytest $(PYTEST_ARGS)
+
+# From nothing each time: uv keeps what is installed and allowed, also when the bound has become lower.
+$(OLDEST)/.dev: pyproject.toml
+	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/pip install -q uv
+	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	touch $@
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -50,5 +79,5 @@ $(DEV): pyproject.toml | $(BIN)/python
 	touch $(CORE) $@
 
 clean:
-	rm -rf .venv build dist docs/_build docs/generated docs/notebooks docs/jupyter_execute .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
+	rm -rf .venv .venv-* build dist docs/_build docs/generated docs/notebooks docs/jupyter_execute .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks .import_linter_cache .numba_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,6 +38,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+@pytest.mark.short
 def test_prints_the_summary(path):
     result = run("run", path)
     assert result.exit_code == 0
@@ -49,6 +50,7 @@ def test_engine_seed_and_replicate(path):
     assert result.stdout == simulate(SCENARIO, "bitmap", 7, 2).summary() + "\n"
 
 
+@pytest.mark.short
 def test_json(path):
     result = run("run", path, "--json")
     assert result.exit_code == 0
@@ -56,6 +58,7 @@ def test_json(path):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.short
 def test_timeline(path, tmp_path, suffix):
     target = tmp_path / f"timeline.{suffix}"
     assert run("run", path, "--timeline", target).exit_code == 0
@@ -63,6 +66,7 @@ def test_timeline(path, tmp_path, suffix):
     pd.testing.assert_frame_equal(table, simulate(SCENARIO).timeline)
 
 
+@pytest.mark.short
 def test_version():
     result = run("--version")
     assert result.exit_code == 0
@@ -110,6 +114,7 @@ def test_broken_toml(path):
     assert text.count("\n") == 1
 
 
+@pytest.mark.short
 def test_scenario_error(path):
     path.write_text(SCENARIO.to_toml().replace("bandwidth", "bandwith", 1))
     text = refused("run", path)
@@ -135,6 +140,7 @@ def test_timeline_that_cannot_be_written(path, tmp_path):
     assert result.stderr == f"migkit: {tmp_path / 'nowhere' / 't.csv'}: No such file or directory.\n"
 
 
+@pytest.mark.short
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from typer.testing import CliRunner; from migkit.cli import app; "
@@ -159,6 +165,7 @@ def described(tmp_path, path):
     return file
 
 
+@pytest.mark.short
 def test_sweep_fills_a_store_and_says_what_is_in_it(described, tmp_path):
     store = tmp_path / "r.zarr"
     result = run("sweep", described, "-o", store)
@@ -214,6 +221,7 @@ def test_a_full_disk_is_status_1(described, tmp_path, monkeypatch):
     assert "No space left on device; 0 of 1 batches are finished and kept" in result.stderr
 
 
+@pytest.mark.short
 def test_export(described, tmp_path):
     run("sweep", described, "-o", tmp_path / "r.zarr", "--quiet")
     result = run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.parquet")
@@ -326,6 +334,7 @@ def test_no_threads_for_numba(described, tmp_path, arguments):
     assert done.stderr == "migkit: NUMBA_NUM_THREADS = 0 must be a whole number of 1 or more.\n"
 
 
+@pytest.mark.short
 def test_verbose_shows_what_is_skipped(described, tmp_path):
     run("sweep", described, "-o", tmp_path / "r.zarr", "-q")
     line = f"migkit: {tmp_path / 'r.zarr'}: all 1 batches are skipped: they are finished\n"

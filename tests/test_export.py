@@ -35,6 +35,7 @@ def assert_says_how(notes):
 
 
 @pytest.mark.parametrize("devices", [False, True])
+@pytest.mark.short
 def test_parquet(store, tmp_path, devices):
     path = export(store, tmp_path / "t.parquet", devices)
     expected = to_frame(open_sweep(store).load(), devices)
@@ -54,6 +55,7 @@ def test_parquet_in_parts_is_the_same(store, tmp_path, monkeypatch):
         pd.testing.assert_series_equal(whole[name].astype(object), parts[name].astype(object))
 
 
+@pytest.mark.short
 def test_csv(store, tmp_path, table):
     read = pd.read_csv(export(store, tmp_path / "t.csv"))
     assert read["total_time_s"].tolist() == pytest.approx(table["total_time_s"].tolist(), rel=1e-15)
@@ -79,6 +81,7 @@ def test_json_lines_on_a_stream(store, table):
     assert stream.getvalue().count("\n") == len(table)
 
 
+@pytest.mark.short
 def test_netcdf(store, tmp_path):
     pytest.importorskip("h5netcdf")
     with xr.open_dataset(export(store, tmp_path / "t.nc"), engine="h5netcdf") as read:

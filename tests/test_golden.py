@@ -9,6 +9,8 @@ from golden_cases import results, scenarios, stored
 from migkit.kernels.state import MODEL_VERSION
 from migkit.scenario.versions import PROFILES
 
+pytestmark = pytest.mark.short
+
 OTHER_MODEL = "these kernels are another model: give MODEL_VERSION another number, and say why in CHANGELOG.md"
 
 

@@ -5,8 +5,10 @@ import doctest
 import importlib.util
 import os
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,10 @@ def run(*command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def project_table():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
 def test_style():
     run(TOOLS / "ruff", "check", "--no-cache", ".")
 
@@ -39,6 +45,7 @@ def test_types():
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.short
 def test_examples_in_docstrings(name):
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
@@ -74,13 +81,31 @@ def test_no_two_test_files_have_one_name():
     assert sorted(names) == sorted(set(names))
 
 
-def test_conda_environment_lists_the_dependencies():
-    import tomllib
+def test_conda_environment_has_the_lower_bounds_of_the_project():
+    project = project_table()
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    lines = text.split("dependencies:\n")[1].split("  - pip:")[0].splitlines()
+    listed = [line.removeprefix("  - ") for line in lines]
+    assert listed == [f"python{project['requires-python']}", "pip", *project["dependencies"]]
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed = [line.strip()[2:] for line in (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()]
-    assert set(project["dependencies"]) <= set(listed)
-    assert f"python{project['requires-python']}" in listed
+
+def test_every_dependency_has_a_lower_bound():
+    """And nothing but that: make test-oldest installs it."""
+    project = project_table()
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    named = [each for group in groups for each in group if not each.startswith("migkit[")]
+    assert [each for each in named if not re.fullmatch(r"[\w.-]+(\[\w+\])?>=[\d.]+", each)] == []
+
+
+def test_the_versions_of_python_agree():
+    """Those that the classifiers name are those that the Makefile tests, from the lowest that is allowed."""
+    project = project_table()
+    prefix = "Programming Language :: Python :: 3."
+    named = ["3." + each.removeprefix(prefix) for each in project["classifiers"] if each.startswith(prefix)]
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"PYTHONS ?= {' '.join(named)}\n" in text
+    assert f"OLDEST_PYTHON ?= python{named[0]}\n" in text
+    assert project["requires-python"] == f">={named[0]}"
 
 
 def test_citation_has_the_version():

@@ -60,6 +60,7 @@ def in_memory():
     return sweep(SWEEP)
 
 
+@pytest.mark.short
 def test_store_holds_what_a_sweep_in_memory_gives(undisturbed, in_memory):
     stored = open_sweep(undisturbed)
     assert_same_results(stored, in_memory)
@@ -69,6 +70,7 @@ def test_store_holds_what_a_sweep_in_memory_gives(undisturbed, in_memory):
     assert Sweep.from_toml(stored.attrs["sweep"]) == SWEEP
 
 
+@pytest.mark.short
 def test_chunks_have_the_bytes_that_zarr_writes(undisturbed, in_memory, tmp_path):
     import zarr
 
@@ -123,6 +125,7 @@ def test_killed_at_random_moments_it_ends_byte_equal(tmp_path, undisturbed, seed
     assert sum("seconds" not in session for session in sessions) >= 2  # the killed ones have a beginning only
 
 
+@pytest.mark.short
 def test_only_what_is_missing_is_computed(tmp_path, undisturbed, monkeypatch):
     store = tmp_path / "r.zarr"
     shutil.copytree(undisturbed, store)
@@ -168,6 +171,7 @@ def test_what_is_not_begun_is_dropped_when_writing_fails(tmp_path, monkeypatch):
     assert "0 of" in raised.value.__notes__[0]
 
 
+@pytest.mark.short
 def test_a_partial_store_can_be_read(tmp_path):
     layout = Layout(SWEEP)
     store = Store.at(tmp_path / "r.zarr", layout, 50)
@@ -304,6 +308,7 @@ def test_only_temporary_files_of_a_store_are_removed(tmp_path):
     assert not zarrs.exists()
 
 
+@pytest.mark.short
 def test_the_lock_file_is_unknown_to_zarr(undisturbed):
     import zarr
 
@@ -343,6 +348,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize(("change", "words"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.short
 def test_another_sweep_is_refused_and_the_difference_named(undisturbed, change, words):
     before = files(undisturbed)
     with pytest.raises(ScenarioError) as caught:

@@ -13,6 +13,8 @@ from migkit.run.simulate import simulate
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 
+pytestmark = pytest.mark.short
+
 BASE = Scenario(
     guest=Guest(ram="64 MiB", regions=[Region(size="16 MiB", write_rate="20 MB/s")]),
     devices=[Vfio(initial_bytes="4 MiB", stop_copy_bytes="1 MiB")],

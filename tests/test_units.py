@@ -12,6 +12,8 @@ from migkit import units
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.units import Bytes, Rate, Seconds
 
+pytestmark = pytest.mark.short
+
 
 @pytest.mark.parametrize(
     ("text", "size"),

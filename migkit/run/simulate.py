@@ -84,7 +84,7 @@ def numba_threads() -> int:
     check_whole_number("NUMBA_NUM_THREADS", given, least=1)
     from numba import config
 
-    return int(config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    return int(config.NUMBA_NUM_THREADS)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
