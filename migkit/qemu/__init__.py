@@ -1,6 +1,9 @@
 """Real QEMU: measured migrations, the costs of their host, and predictions of them."""
 
 from migkit.qemu.costs import measured_costs
+from migkit.qemu.guest import Writer
+from migkit.qemu.plan import Plan
+from migkit.qemu.record import record
 from migkit.qemu.traces import Trace, runs, table, trace
 
-__all__ = ["Trace", "measured_costs", "runs", "table", "trace"]
+__all__ = ["Plan", "Trace", "Writer", "measured_costs", "record", "runs", "table", "trace"]
