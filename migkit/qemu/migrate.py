@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from migkit.qemu import host, trace_points
+from migkit.qemu import host, preloaded, trace_points
 from migkit.qemu.binary import Binary
 from migkit.qemu.guest import PAGE, REPORT_MS, Counters, SerialPort, image
 from migkit.qemu.monitor import Monitor, Refused
@@ -127,8 +127,7 @@ class _Migration:
             "final_active": self.active,
             "changes": [[self._ms(at), name, value] for at, name, value in self.done],
             "guest": self._guest(ready_s),
-            "devices": [],
-            "devices_dst": [],
+            **self._devices(),
             "samples": {"cols": SAMPLE, "rows": self.samples},
             "samples_extra": {"cols": SAMPLE_EXTRA, "rows": self.extra},
             "events": self._events(),
@@ -170,9 +169,7 @@ class _Migration:
             argv += trace_points.arguments(self._log)
         environment = os.environ | self.binary.environment
         if plan.device is not None:
-            from migkit.qemu.device import Device
-
-            environment |= Device.parse(plan.device).environment(self.binary.version)
+            environment |= preloaded.environment(plan.device, self.binary.version, self.processes.folder / "device.log")
         await self.processes.start(name, argv, environment)
         monitor = self.monitors[name] = Monitor(name, self.processes)
         await monitor.connect(sockets["qmp"])
@@ -354,6 +351,13 @@ class _Migration:
         while not port.counters and time.time() - begin < 4 * REPORT_MS / 1e3:
             await asyncio.sleep(0.02)
 
+    def _devices(self) -> dict[str, Any]:
+        """What the preloaded devices did."""
+        if self.plan.device is None:
+            return {"devices": [], "devices_dst": [], "device_log": None}
+        log = preloaded.read_log(self.processes.folder / "device.log", self.started)
+        return {"devices": log.pop("devices"), "devices_dst": log.pop("devices_dst"), "device_log": log}
+
     def _events(self) -> list[list[Any]]:
         rows = [
             [self._ms(at), {"source": "src", "destination": "dst"}[name], event, data]
@@ -455,7 +459,7 @@ def config(plan: Plan, binary: Binary) -> dict[str, Any]:
         "sndbuf": 0,
         "dt": round(float(plan.downtime_limit) * 1e3),
         "caps": [*plan.capabilities, "events"],
-        "devs": [],
+        "devs": [] if plan.device is None else preloaded.sizes(plan.device),
         "blk": 0,
         "limit": float(plan.time_limit),
         "warm": float(plan.warm_up),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from migkit.qemu import host
+from migkit.qemu import host, preloaded
 from migkit.qemu.binary import Binary, find
 from migkit.qemu.migrate import migrate
 from migkit.qemu.plan import Plan
@@ -92,9 +92,7 @@ def record(
         )
     binary = find(qemu, qemu_root)
     if plan.device is not None:
-        from migkit.qemu.device import Device
-
-        Device.parse(plan.device).environment(binary.version)  # an unknown version is refused before anything starts
+        preloaded.environment(plan.device, binary.version)  # an unknown version is refused before anything starts
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     return _repeated(folder, plan, binary, repeats, f"{group}__{name}__{binary.build}", progress)

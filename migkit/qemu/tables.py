@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import statistics
 import zlib
 from collections.abc import Iterable, Iterator
@@ -203,7 +204,11 @@ def _rows(recording: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     yield from (("devices", row) for row in _devices(recording))
     yield from (("guest_writes", row) for row in _guest_writes(recording))
     yield from (("events", row) for row in _events(recording))
-    if trace := recording.get("trace"):
+    trace = recording.get("trace")
+    calls = (recording.get("device_log") or trace or {}).get("device_iter") or {"rows": []}
+    fields = list(columns("device_iter"))[1:]
+    yield from (("device_iter", dict(zip(fields, row, strict=False))) for row in calls["rows"])
+    if trace:
         yield from _trace(trace)
 
 
@@ -278,7 +283,7 @@ def _of_trace(recording: dict[str, Any]) -> dict[str, Any]:
     thinned = ("iterations_thinned", "syncs_thinned", "device_iter_thinned", "big_waits_thinned")
     trace = recording.get("trace")
     if not trace:
-        return {"traced": False, **dict.fromkeys(thinned, False)}
+        return {"traced": False, **dict.fromkeys(thinned, False), **_of_device_log(recording)}
     called = trace["sections"].get("ram", {})
     windows, syncs = trace["windows"]["rows"], [row[1] for row in trace["syncs"]["rows"]]
     out = {
@@ -286,6 +291,7 @@ def _of_trace(recording: dict[str, Any]) -> dict[str, Any]:
         "iterations_thinned": trace["iterations"]["thinned"],
         "syncs_thinned": trace["syncs"]["thinned"],
         "device_iter_thinned": bool((trace.get("device_iter") or {}).get("thinned")),
+        **_of_device_log(recording),
         "big_waits_thinned": trace["big_wait"]["n"] > len(trace["big_wait"]["rows"]),
         "iterations": trace["iterations_total"],
         "estimate_calls": trace["estimate_calls"],
@@ -313,8 +319,27 @@ def _of_trace(recording: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _of_device_log(recording: dict[str, Any]) -> dict[str, Any]:
+    """What the log of a preloaded device adds."""
+    log = recording.get("device_log")
+    if not log:
+        return {}
+    acks = [at for at in log["ack_ms"] if at is not None]
+    return {"device_iter_thinned": log["device_iter"]["thinned"], "ack_ms": max(acks, default=None)}
+
+
 def _first_pass_speed(recording: dict[str, Any]) -> float | None:
-    """Wire bytes of normal pages over time, as the samples before the second sync show it, without a trace."""
+    """Wire bytes of normal pages over time inside RAM's handler, until the first sync after setup.
+
+    Without a trace: over time, as the samples show it.
+    """
+    trace = recording.get("trace")
+    if trace and not trace["iterations"]["thinned"] and not recording["config"]["devs"]:
+        syncs = trace["syncs"]["rows"]
+        end_ms = syncs[1][0] if len(syncs) > 1 else math.inf
+        rows = [row for row in trace["iterations"]["rows"] if row[0] < end_ms]
+        us = sum(us for row in rows[:-1] for section, us, _ in row[3] if section == "ram")
+        return (rows[0][1] - rows[-1][1]) / _PAGE * _NORMAL_PAGE_WIRE_BYTES / us * 1e6 if us else None
     rows = [dict(zip(recording["samples"]["cols"], row, strict=True)) for row in recording["samples"]["rows"]]
     rows = [row for row in rows if row["status"] == "active" and row["dirty_sync_count"] == 1 and row["normal"]]
     if len(rows) < 2 or rows[-1]["normal"] == rows[0]["normal"]:
@@ -419,7 +444,6 @@ def _trace(trace: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "windows", {"t_ms": t, "bytes": sent, "ms": ms, "bytes_per_ms": speed, "threshold": threshold}
     for name, rows in (
         ("syncs", trace["syncs"]["rows"]),
-        ("device_iter", (trace.get("device_iter") or {"rows": []})["rows"]),
         ("big_waits", trace["big_wait"]["rows"]),
     ):
         fields = list(columns(name))[1:]
