@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import json
@@ -93,9 +94,16 @@ def record(
     binary = find(qemu, qemu_root)
     if plan.device is not None:
         preloaded.environment(plan.device, binary.version)  # an unknown version is refused before anything starts
+    host.check(plan.ram, plan.accel)
     folder = Path(output)
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    return _repeated(folder, plan, binary, repeats, f"{group}__{name}__{binary.build}", progress)
+    try:
+        return _repeated(folder, plan, binary, repeats, f"{group}__{name}__{binary.build}", progress)
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if nothing was recorded
 
 
 def _planned(plan: Plan | None, fields: dict[str, Any]) -> Plan:
@@ -126,9 +134,9 @@ def name_of(plan: Plan) -> str:
     words = [f"bw{_mib(plan.max_bandwidth)}"]
     if plan.link:
         words.append(f"link{_mib(plan.link)}")
-    words.append(
-        "_".join(f"ws{_mib(each.size)}_{each.pattern}_{each.writes_per_s or each.rate}" for each in plan.regions[:1])
-    )
+    for region in plan.regions[:1]:
+        writes = "max" if region.writes_per_s is None else region.writes_per_s
+        words.append(f"ws{_mib(region.size)}_{region.pattern}_{writes}")
     words.append(f"dt{round(float(plan.downtime_limit) * 1e3)}")
     digest = hashlib.sha256(plan.model_dump_json().encode()).hexdigest()[:4]
     return "_".join([*words, *plan.capabilities, digest])

@@ -214,7 +214,9 @@ def _rows(recording: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _run(recording: dict[str, Any]) -> dict[str, Any]:
     config, final = recording["config"], recording["final"] or {}
-    ram, host, payload = final.get("ram") or {}, recording["host"], config["payload"]
+    last = recording.get("final_active") or {}  # QEMU forgets the counters of a migration that was cancelled
+    ram = final.get("ram") or last.get("ram") or {}
+    host, payload = recording["host"], config["payload"]
     wall = host["wall_s"]
     devices = config["devs"]
     first: dict[str, Any] = devices[0] if devices else {}
@@ -246,7 +248,7 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
         "total_ms": recording["total_time_ms"],
         "downtime_ms": recording["downtime_ms"],
         "downtime_wall_ms": recording["downtime_wall_ms"],
-        "setup_ms": final.get("setup-time"),
+        "setup_ms": final.get("setup-time", last.get("setup-time")),
         "stop_at_ms": recording["stop_at_ms"],
         "transferred": ram.get("transferred"),
         "normal": ram.get("normal"),
@@ -314,7 +316,7 @@ def _of_trace(recording: dict[str, Any]) -> dict[str, Any]:
             out["ack_ms"] = at
         if event == "vmstate_downtime_checkpoint":
             for name, column in _CHECKPOINTS.items():
-                if detail.endswith(name):
+                if detail.removeprefix("src-") == name:
                     out[column] = round(at, 1)
     return out
 
@@ -336,10 +338,13 @@ def _first_pass_speed(recording: dict[str, Any]) -> float | None:
     trace = recording.get("trace")
     if trace and not trace["iterations"]["thinned"] and not recording["config"]["devs"]:
         syncs = trace["syncs"]["rows"]
-        end_ms = syncs[1][0] if len(syncs) > 1 else math.inf
+        end_ms, left = (syncs[1][0], syncs[1][3]) if len(syncs) > 1 else (math.inf, None)
         rows = [row for row in trace["iterations"]["rows"] if row[0] < end_ms]
-        us = sum(us for row in rows[:-1] for section, us, _ in row[3] if section == "ram")
-        return (rows[0][1] - rows[-1][1]) / _PAGE * _NORMAL_PAGE_WIRE_BYTES / us * 1e6 if us else None
+        start = rows[0][1]
+        if left is None:  # the last iteration has no estimate at its end and is left out
+            left = rows.pop()[1]
+        us = sum(us for row in rows for section, us, _ in row[3] if section == "ram")
+        return (start - left) / _PAGE * _NORMAL_PAGE_WIRE_BYTES / us * 1e6 if us else None
     rows = [dict(zip(recording["samples"]["cols"], row, strict=True)) for row in recording["samples"]["rows"]]
     rows = [row for row in rows if row["status"] == "active" and row["dirty_sync_count"] == 1 and row["normal"]]
     if len(rows) < 2 or rows[-1]["normal"] == rows[0]["normal"]:
