@@ -124,10 +124,10 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise ScenarioError("is not a recorded run: it is truncated or something else", value=str(path)) from None
+        raise ScenarioError("is not a recorded run: it is truncated or something else", value=path.name) from None
     wanted = {"config", "outcome", "final", "samples", "events", "guest"}
     if not isinstance(run, dict) or not wanted <= run.keys():
-        raise ScenarioError("is not a recorded run: its JSON has other keys", value=str(path))
+        raise ScenarioError("is not a recorded run: its JSON has other keys", value=path.name)
     return run
 
 
@@ -156,7 +156,7 @@ def tables(paths: Iterable[Path]) -> dict[str, pd.DataFrame]:
             for name, row in _rows(recording):
                 rows[name].append({"run": run, **row})
         except (KeyError, TypeError, IndexError, ValueError, AttributeError):
-            raise ScenarioError("is not a recorded run: a part of it is missing", value=str(path)) from None
+            raise ScenarioError("is not a recorded run: a part of it is missing", value=path.name) from None
     return {name: _frame(name, rows[name]) for name in TABLES}
 
 
