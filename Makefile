@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: study test lint bench notebooks figures docs clean
+.PHONY: study test test-qemu lint bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -22,6 +22,10 @@ test: lint
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m nojit $(PYTEST_ARGS)
 	cache=$$(mktemp -d) && NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
 	status=$$?; rm -rf "$$cache"; exit $$status
+
+# Against the qemu-system-x86_64 of this machine; skipped, with the reason, where there is none.
+test-qemu: $(DEV)
+	$(BIN)/pytest -m qemu -rs $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -45,12 +45,15 @@ class Bucket:
 def forward(come_from: socket.socket, go_to: socket.socket, bucket: Bucket | None) -> None:
     """Forward one direction of a connection until it ends, then end it on the other side."""
     buffer = memoryview(bytearray(CHUNK_BYTES))
-    with contextlib.suppress(OSError):
+    try:
         while got := come_from.recv_into(buffer):
             if bucket is not None:
                 bucket.take(got)
             go_to.sendall(buffer[:got])
-    for end, how in ((go_to, socket.SHUT_WR), (come_from, socket.SHUT_RD)):
+        ends, how = [go_to], socket.SHUT_WR
+    except OSError:  # one side is gone: the other one must not wait for it
+        ends, how = [go_to, come_from], socket.SHUT_RDWR
+    for end in ends:
         with contextlib.suppress(OSError):
             end.shutdown(how)
 
@@ -59,7 +62,11 @@ def serve(listener: socket.socket, port: int, bucket: Bucket) -> None:
     """Forward every connection that is made; does not return."""
     while True:
         source, _ = listener.accept()
-        destination = socket.create_connection(("127.0.0.1", port))
+        try:
+            destination = socket.create_connection(("127.0.0.1", port))
+        except OSError:
+            source.close()
+            continue
         for end in (source, destination):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for arguments in ((source, destination, bucket), (destination, source, None)):

@@ -275,6 +275,8 @@ class _Migration:
             status = answer.get("status")
             if status in ENDED:
                 break
+            for name in self.processes.ended:
+                raise self._died(name)
             now = time.time() - self.started
             if now >= limit and status not in IN_POSTCOPY:
                 if cancelled_at is None:
@@ -290,13 +292,16 @@ class _Migration:
             due = [at for at, _ in todo[:1]] + ([limit] if now < limit else [])
             await asyncio.sleep(max(0.0, min([next_poll, *due]) - (time.time() - self.started)))
         if status == "failed":
-            for side in ("destination", "source", "link"):
-                if await self.processes.has_ended(side, 0.5 if side in self.processes.pids else 0.0):
-                    name = "relay" if side == "link" else f"{side} QEMU"
-                    raise Unfinished(f"The migration failed: the {name} {self.processes.how_it_ended(side)}.")
+            for name in self.processes.pids:
+                if await self.processes.has_ended(name, 0.5):
+                    raise self._died(name)
             why = answer.get("error-desc") or self.processes.said("destination") or "QEMU does not say why"
             raise Unfinished(f"The migration failed: {str(why).rstrip('.')}.")
         return ("completed" if status == "completed" else "not_converged"), answer, cancelled_at
+
+    def _died(self, name: str) -> Unfinished:
+        who = "relay" if name == "link" else f"{name} QEMU"
+        return Unfinished(f"The {who} {self.processes.how_it_ended(name)} (while it migrated).")
 
     async def _change(self, change: Change | None) -> None:
         """Change a parameter, or start post-copy."""

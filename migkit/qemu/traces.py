@@ -238,7 +238,7 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
         folder = Path(__file__).parents[2] / "data" / FOLDER
     if not (folder / "runs.parquet").is_file() and not tables.files(folder):
         raise FileNotFoundError(
-            f"{folder} does not hold measured migrations: give the folder with runs.parquet or with recorded runs, "
+            f"{folder} does not hold the measured migrations: give the folder with runs.parquet or with recorded runs, "
             "or set MIGKIT_DATA to the data directory of a migkit checkout."
         )
     return folder.resolve()
