@@ -274,7 +274,7 @@ def sentence(run: str, recording: dict[str, Any]) -> str:
     ...                              "final": {"ram": {"transferred": 2 * 10**8, "dirty-sync-count": 4}}})
     'R__a__deb72__r0: completed in 1.200 s, downtime 40 ms, 200 MB, 4 syncs'
     """
-    ram = (recording["final"] or {}).get("ram") or {}
+    ram = recording["final"].get("ram") or recording.get("final_active", {}).get("ram") or {}
     sent = f"{ram.get('transferred', 0) / 1e6:.0f} MB, {ram.get('dirty-sync-count', 0)} syncs"
     if recording["outcome"] == "completed":
         seconds = recording["total_time_ms"] / 1e3
