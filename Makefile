@@ -9,7 +9,7 @@ PYTHONS ?= 3.11 3.12 3.13
 OLDEST := $(abspath $(VENV)-oldest)
 OLDEST_PYTHON ?= python3.11
 
-.PHONY: study test test-pythons test-short test-oldest lint bench notebooks figures docs clean
+.PHONY: study test test-pythons test-short test-oldest test-qemu lint bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -51,6 +51,10 @@ $(OLDEST)/.dev: pyproject.toml
 	$(OLDEST)/bin/pip install -q uv
 	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[dev]'
 	touch $@
+
+# Against the qemu-system-x86_64 of this machine; skipped, with the reason, where there is none.
+test-qemu: $(DEV)
+	$(BIN)/pytest -m qemu -rs $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -2,6 +2,9 @@
 
 from migkit.qemu.answers import Answers, read
 from migkit.qemu.costs import measured_costs
+from migkit.qemu.guest import Writer
+from migkit.qemu.plan import Plan
+from migkit.qemu.record import record
 from migkit.qemu.traces import Trace, runs, table, trace
 
-__all__ = ["Answers", "Trace", "measured_costs", "read", "runs", "table", "trace"]
+__all__ = ["Answers", "Plan", "Trace", "Writer", "measured_costs", "read", "record", "runs", "table", "trace"]

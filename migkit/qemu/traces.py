@@ -12,6 +12,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migkit.qemu import tables
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,7 +27,8 @@ def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     Parameters
     ----------
     path : path, optional
-        Folder with the Parquet files. The default is the folder ``qemu-traces`` in the directory named by the
+        Folder with the Parquet files, or with runs of :func:`migkit.qemu.record`. The default is the folder
+        ``qemu-traces`` in the directory named by the
         environment variable ``MIGKIT_DATA``, or else in ``data/`` beside the package, as in a checkout.
 
     Returns
@@ -233,16 +236,37 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
         folder = Path(os.environ["MIGKIT_DATA"]) / FOLDER
     else:
         folder = Path(__file__).parents[2] / "data" / FOLDER
-    if not (folder / "runs.parquet").is_file():
+    if not (folder / "runs.parquet").is_file() and not tables.files(folder):
         raise FileNotFoundError(
-            f"{folder} does not hold the measured migrations: give the folder with runs.parquet, "
+            f"{folder} does not hold the measured migrations: give the folder with runs.parquet or with recorded runs, "
             "or set MIGKIT_DATA to the data directory of a migkit checkout."
         )
     return folder.resolve()
 
 
-@lru_cache(maxsize=64)
 def _read(name: str, folder: Path) -> pd.DataFrame:
+    if (folder / "runs.parquet").is_file():
+        return _parquet(name, folder)
+    found = _recorded(_stamps(folder))
+    if name not in found:
+        raise FileNotFoundError(f"{folder} has no table {name!r}; it has {', '.join(sorted(found))}.")
+    return found[name]
+
+
+def _stamps(folder: Path) -> tuple[tuple[Path, int, int], ...]:
+    """The recorded runs of a folder; what is remembered of them holds as long as these are the same."""
+    return tuple((path, (status := path.stat()).st_mtime_ns, status.st_size) for path in tables.files(folder))
+
+
+@lru_cache(maxsize=8)
+def _recorded(stamps: tuple[tuple[Path, int, int], ...]) -> dict[str, pd.DataFrame]:
+    found = tables.tables([path for path, *_ in stamps])
+    found["runs"]["caps"] = found["runs"]["caps"].map(tuple)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _parquet(name: str, folder: Path) -> pd.DataFrame:
     import pandas as pd
 
     file = folder / f"{name}.parquet"
@@ -256,9 +280,13 @@ def _read(name: str, folder: Path) -> pd.DataFrame:
     return frame
 
 
-@lru_cache(maxsize=64)
 def _rows_of_runs(name: str, folder: Path) -> dict[str, tuple[int, int]]:
     """First row of each run and the row after its last one; the rows of a run are contiguous."""
+    return _bounds(name, folder, () if (folder / "runs.parquet").is_file() else _stamps(folder))
+
+
+@lru_cache(maxsize=64)
+def _bounds(name: str, folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> dict[str, tuple[int, int]]:
     names = _read(name, folder)["run"].to_numpy()
     out: dict[str, tuple[int, int]] = {}
     for row, run in enumerate(names):
