@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from killed_sweep import BATCH_ROWS, DESCRIPTION, SWEEP, fill
+from killed_sweep import DESCRIPTION as LARGE
 from typer.testing import CliRunner
 
 import migkit
@@ -19,9 +19,16 @@ from migkit.run.checksums import CHECKSUMS, Checksums
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.store import Store, open_sweep
-from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
+from migkit.scenario.errors import AnotherSweep, DamagedStore
 
 HERE = Path(__file__).parent
+DESCRIPTION = LARGE.replace("12]", "3]").replace("11]", "4]")
+SWEEP = Sweep.from_toml(DESCRIPTION)
+BATCH_ROWS = 2
+
+
+def fill(store):
+    return migkit.sweep(SWEEP, store=store, batch_rows=BATCH_ROWS, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +92,13 @@ def assert_told(store, named):
 
 
 DAMAGE = {
-    "chunk flipped": ("total_time_s/c.1.0.3.0", lambda path: flip(path, 200)),
-    "checksum flipped": ("total_time_s/c.1.0.3.0", lambda path: flip(path, 8 * path.stat().st_size - 1)),
-    "outcome flipped": ("outcome/c.1.0.3.0", lambda path: flip(path, 133)),
-    "chunk truncated": ("device_bytes/c.1.0.3.0.0", truncate),
-    "chunk empty": ("device_bytes/c.1.0.3.0.0", empty),
-    "chunk lost": ("downtime_s/c.1.0.3.0", remove),
-    "chunk of devices lost": ("device_ack_s/c.1.0.3.0.0", remove),
+    "chunk flipped": ("total_time_s/c.1.0.2.0", lambda path: flip(path, 200)),
+    "checksum flipped": ("total_time_s/c.1.0.2.0", lambda path: flip(path, 8 * path.stat().st_size - 1)),
+    "outcome flipped": ("outcome/c.1.0.2.0", lambda path: flip(path, 133)),
+    "chunk truncated": ("device_bytes/c.1.0.2.0.0", truncate),
+    "chunk empty": ("device_bytes/c.1.0.2.0.0", empty),
+    "chunk lost": ("downtime_s/c.1.0.2.0", remove),
+    "chunk of devices lost": ("device_ack_s/c.1.0.2.0.0", remove),
     "coordinate flipped": ("link.bandwidth/c/0", lambda path: flip(path, 160)),
     "coordinate truncated": ("link.bandwidth/c/0", truncate),
     "coordinate lost": ("link.bandwidth/c/0", remove),
@@ -104,7 +111,7 @@ DAMAGE = {
     "metadata lost": ("total_time_s/zarr.json", remove),
     "scale": ("total_time_s/zarr.json", lambda path: path.write_text(path.read_text().replace("1e-09", "1e-08"))),
     "metadata of the outcome empty": ("outcome/zarr.json", empty),
-    "device_present or variable lost whole": ("stop_time_s", remove),
+    "variable lost whole": ("stop_time_s", remove),
     "outcome lost whole": ("outcome", remove),
     "sessions lost": ("sessions", remove),
     "sessions truncated": ("sessions/zarr.json", truncate),
@@ -137,7 +144,7 @@ def test_damage_is_told_and_mended(store, undisturbed, monkeypatch, name, harm):
 SWEEP_ROWS = Layout(SWEEP).migrations
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_no_flipped_bit_is_read_as_a_number(store, undisturbed, seed):
     draw = random.Random(seed)
     path = draw.choice([path for path in sorted(store.rglob("*")) if path.is_file() and path.name != ".lock"])
@@ -172,21 +179,21 @@ def test_an_opened_store_can_be_sent_to_another_process(store):
 
 
 def test_another_sweep_does_not_mend(store):
-    other = Sweep.from_toml(DESCRIPTION.replace("12]", "11]"))
+    other = Sweep.from_toml(LARGE)
     truncate(store / "zarr.json")
     before = files(store)
-    with pytest.raises(DamagedStore, match="is damaged: zarr.json .*; compute the sweep again under another name"):
+    with pytest.raises(DamagedStore, match=r"is damaged: zarr\.json .*; compute the sweep again under another name"):
         migkit.sweep(other, store=store)
     assert files(store) == before
     truncate(store / "outcome" / "zarr.json")
     (store / "zarr.json").write_bytes(b"")
     shutil.rmtree(store / CHECKSUMS)
-    with pytest.raises(ScenarioError, match="under another name|is not a store"):
+    with pytest.raises(DamagedStore, match="under another name"):
         fill(store)
 
 
 def test_damaged_batches_of_another_model_are_not_computed_again(store, monkeypatch):
-    flip(store / "outcome" / "c.0.0.0.0", 200)
+    flip(store / "outcome" / "c.0.0.0.0", 133)
     before = files(store)
     monkeypatch.setattr("migkit.run.store.MODEL_VERSION", "another")
     with pytest.raises(DamagedStore, match=r"outcome/c\.0\.0\.0\.0 .*; compute the sweep again under another name"):

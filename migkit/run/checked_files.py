@@ -7,7 +7,7 @@ from typing import Any
 
 from zarr.storage import LocalStore
 
-from migkit.run.store import chunk_damage, damage, is_chunk
+from migkit.run.damage import chunk_damage, damage, is_chunk
 
 __all__ = ["CheckedFiles"]
 

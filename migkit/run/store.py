@@ -30,9 +30,20 @@ import numpy as np
 from migkit.kernels.state import MODEL_VERSION, Reports
 from migkit.results import SWEEP_VARIABLES, Variable, attributes, provenance, stored, validated
 from migkit.run.batches import Batch, Batches
-from migkit.run.checksums import CHECKSUMS, Checksums, is_whole, read_group, with_checksum, write_group
+from migkit.run.checksums import CHECKSUMS, Checksums, read_group, with_checksum, write_group
+from migkit.run.damage import (
+    CHANGED,
+    DIMS,
+    ELSEWHERE,
+    LAST,
+    MISSING,
+    UNREADABLE,
+    chunk_damage,
+    damage,
+    has_checksums,
+)
 from migkit.run.design import Sweep, differences
-from migkit.run.former_names import FORMER_VARIABLES, renamed_dataset, renamed_toml
+from migkit.run.former_names import renamed_dataset, renamed_toml
 from migkit.run.grid import Layout
 from migkit.run.whole_file import is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
@@ -40,13 +51,12 @@ from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["BATCH_ROWS", "Store", "chunk_damage", "coordinates", "damage", "is_chunk", "open_sweep"]
+__all__ = ["BATCH_ROWS", "Store", "coordinates", "open_sweep"]
 
 BATCH_ROWS = {"expected": 131072, "bitmap": 512}
 """Migrations of a batch, by engine: a second or less on one core."""
 NOT_YET = -1
 """Outcome of a migration that is not computed yet."""
-_LAST = "outcome"
 _SESSIONS = "sessions"
 _LOCK = "outcome/.lock"
 """The lock file. In the folder of an array, because zarr warns of files it does not know in the folder of a group."""
@@ -56,8 +66,6 @@ _OF_A_SESSION = ("git_commit", "python_version", "numpy_version", "numba_version
 """What may differ from one session to the next."""
 _TEXTS = ("sweep", "sweep_sha256", "migkit_version")
 """Attributes that every store has."""
-_MISSING, _UNREADABLE, _CHANGED = "is missing", "is missing or cannot be read", "does not have its checksum"
-_ELSEWHERE = "compute the sweep again under another name"
 _LOG = logging.getLogger(__name__)
 
 
@@ -97,45 +105,12 @@ def _write_chunk(array: Path, chunk: tuple[int, ...], values: np.ndarray, shape:
         file.write(with_checksum(_blosc().encode(little)))
 
 
-def is_chunk(file: str) -> bool:
-    """Whether this path in a store is that of a variable's chunk; those of coordinates are named otherwise."""
-    name, _, chunk = file.rpartition("/")
-    return name in _DIMS and (chunk == "c" or chunk.startswith("c."))
-
-
-def chunk_damage(path: Path, file: str, data: bytes | None) -> str:
-    """What is wrong with a chunk of the store at `path`, by the path of its file; "" if nothing is.
-
-    Parameters
-    ----------
-    path : Path
-    file : str
-    data : bytes or None
-        What the file holds; None if it is missing, which is no damage before its batch is finished.
-    """
-    if data is None:
-        name, chunk = file.split("/")
-        last = chunk.rpartition(".")[0] if _DIMS[name] else chunk
-        return _MISSING if name != _LAST and (path / _LAST / last).exists() else ""
-    if (path / CHECKSUMS).exists():
-        return "" if is_whole(data) else _CHANGED
-    try:
-        _blosc().decode(data)
-    except (RuntimeError, ValueError):
-        return "cannot be decompressed"
-    return ""
-
-
 # --- what is there, and whole --------------------------------------------------------------------
-
-
-_DIMS = {variable.name: variable.dims for variable in SWEEP_VARIABLES}
-_DIMS |= {old: _DIMS[new] for old, new in FORMER_VARIABLES.items()}
 
 
 def _chunk_of(name: str, batch: Batch) -> str:
     """Name of the file with a batch of a variable."""
-    return _chunk_name((*batch, *(0 for _ in _DIMS[name])))
+    return _chunk_name((*batch, *(0 for _ in DIMS[name])))
 
 
 def _root_attributes(path: Path) -> dict[str, Any] | None:
@@ -149,23 +124,8 @@ def _root_attributes(path: Path) -> dict[str, Any] | None:
 
 def _is_store(path: Path) -> bool:
     """Whether migkit has written what is at `path`, whatever it has lost since."""
-    parts = (path / CHECKSUMS).is_dir(), (path / _SESSIONS).is_dir() and (path / _LAST).is_dir()
+    parts = (path / CHECKSUMS).is_dir(), (path / _SESSIONS).is_dir() and (path / LAST).is_dir()
     return any(parts) or _root_attributes(path) is not None
-
-
-def _has_checksums(path: Path) -> bool:
-    """Whether the store at `path` was written with checksums, be they lost or not."""
-    if (path / CHECKSUMS).exists():
-        return True
-    try:
-        return b'"crc32c"' in (path / _LAST / "zarr.json").read_bytes()
-    except OSError:
-        return False
-
-
-def damage(path: Path, file: str, how: str) -> DamagedStore:
-    """The error that names a damaged file of the store at `path`, and says what to do."""
-    return DamagedStore(path, file, how, *(() if _has_checksums(path) else (_ELSEWHERE,)))
 
 
 def _whole_attributes(path: Path) -> dict[str, Any]:
@@ -177,18 +137,18 @@ def _whole_attributes(path: Path) -> dict[str, Any]:
         If a file is missing or damaged.
     """
     root = _root_attributes(path)
-    if _has_checksums(path):
+    if has_checksums(path):
         checksums = Checksums.read(path)
         if checksums is None:
-            raise damage(path, f"{CHECKSUMS}/zarr.json", _UNREADABLE)
+            raise damage(path, f"{CHECKSUMS}/zarr.json", UNREADABLE)
         for name in checksums.damaged(path):
-            raise damage(path, name, _CHANGED if (path / name).exists() else _MISSING)
+            raise damage(path, name, CHANGED if (path / name).exists() else MISSING)
     else:
         _check_without_checksums(path, root)
     if root is None:
-        raise damage(path, "zarr.json", _UNREADABLE)
+        raise damage(path, "zarr.json", UNREADABLE)
     if _sessions(path) is None:
-        raise damage(path, f"{_SESSIONS}/zarr.json", _UNREADABLE)
+        raise damage(path, f"{_SESSIONS}/zarr.json", UNREADABLE)
     return root
 
 
@@ -196,11 +156,11 @@ def _check_without_checksums(path: Path, root: dict[str, Any] | None) -> None:
     """Refuse a store of the time before checksums if its metadata cannot be read."""
     import zarr
 
-    for name in sorted({_LAST, *(each.name for each in path.iterdir() if each.is_dir())}):
+    for name in sorted({LAST, *(each.name for each in path.iterdir() if each.is_dir())}):
         try:
             zarr.open(path, path=name, mode="r")
         except Exception:  # whatever zarr makes of metadata with other bytes
-            raise damage(path, f"{name}/zarr.json", _UNREADABLE) from None
+            raise damage(path, f"{name}/zarr.json", UNREADABLE) from None
     try:
         renamed_toml(root["sweep"] if root else "")
     except Exception:  # whatever is made of text that is no description
@@ -222,13 +182,13 @@ def _batches_of(path: Path) -> Batches:
     """The batches of the store at `path`."""
     import zarr
 
-    outcome = zarr.open_array(path, path=_LAST, mode="r")
+    outcome = zarr.open_array(path, path=LAST, mode="r")
     return Batches(outcome.shape, outcome.chunks)
 
 
 def _chunks_of(path: Path) -> dict[str, set[str]]:
     """Names of the files of every variable of the store at `path`; those of the outcome are looked up first."""
-    names = sorted((name for name in _DIMS if (path / name).is_dir()), key=lambda name: name != _LAST)
+    names = sorted((name for name in DIMS if (path / name).is_dir()), key=lambda name: name != LAST)
     return {name: set(os.listdir(path / name)) for name in names}
 
 
@@ -241,7 +201,7 @@ def _missing(path: Path, batches: Batches) -> list[Batch]:
 def _lost(path: Path, batches: Batches) -> str | None:
     """A file that a finished batch of the store at `path` lacks."""
     there = _chunks_of(path)
-    finished = [batch for batch in batches if _chunk_name(batch) in there[_LAST]]
+    finished = [batch for batch in batches if _chunk_name(batch) in there[LAST]]
     lost = (f"{name}/{_chunk_of(name, batch)}" for name in there for batch in finished
             if _chunk_of(name, batch) not in there[name])  # fmt: skip
     return next(lost, None)
@@ -292,6 +252,8 @@ class Store:
         _refuse_another_sweep(path, root, layout.sweep)
         store = cls(path, layout, _batches_of(path))
         if store.missing():
+            if not has_checksums(path) and (lost := _lost(path, store.batches)) is not None:
+                raise damage(path, lost, MISSING)
             _refuse_another_model(path, root)
         return store
 
@@ -313,7 +275,7 @@ class Store:
     def write(self, batch: Batch, reports: Reports) -> None:
         """Write a batch; `reports` has a row for each of its migrations, the last dimension fastest."""
         lengths = self.batches.shape_of(batch)
-        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == _LAST):
+        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == LAST):
             column = stored(reports, variable)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored_type(variable), copy=False)
             shape = (*self.batches.lengths, *column.shape[1:])
@@ -361,11 +323,11 @@ class Store:
             try:
                 _refuse_another_model(self.path, _whole_attributes(self.path))
             except AnotherSweep:
-                raise found.but(_ELSEWHERE) from None
+                raise found.but(ELSEWHERE) from None
             _LOG.warning("%s", found)
-            (self.path / _LAST / _chunk_name(batch)).unlink()
+            (self.path / LAST / _chunk_name(batch)).unlink()
         for batch in self.missing():
-            (self.path / _LAST / _chunk_name(batch)).unlink(missing_ok=True)
+            (self.path / LAST / _chunk_name(batch)).unlink(missing_ok=True)
 
     def _note(self, number: int | None, notes: dict[str, Any]) -> int:
         """Write the notes of a session, by its number in the list or as a new one; return the number."""
@@ -448,12 +410,12 @@ def _mend(path: Path, layout: Layout, found: DamagedStore) -> None:
     DamagedStore
         `found` with another remedy, if the sweep of `layout` would write other ones.
     """
-    if not _has_checksums(path):
+    if not has_checksums(path):
         raise found
     checksums, root = Checksums.read(path), _root_attributes(path)
     if root is not None and (checksums is None or "zarr.json" not in checksums.damaged(path)):
         _refuse_another_sweep(path, root, layout.sweep)
-    (path / _LAST).mkdir(exist_ok=True)
+    (path / LAST).mkdir(exist_ok=True)
     with _exclusive_lock(path), tempfile.TemporaryDirectory() as temporary:
         try:
             if checksums is None:
@@ -462,13 +424,13 @@ def _mend(path: Path, layout: Layout, found: DamagedStore) -> None:
             new = Path(temporary, path.name)
             _write_empty(new, layout, Batches(layout.shape, lengths))
         except Exception:  # lengths of another sweep, or metadata that zarr cannot read
-            raise found.but(_ELSEWHERE) from None
+            raise found.but(ELSEWHERE) from None
         written = Checksums.of(new, lengths)
         wanted = checksums or Checksums.read(new) or written
         damaged = list(wanted.damaged(path))
         for name in damaged:
             if written.files.get(name) != wanted.files[name]:
-                raise damage(path, name, _CHANGED).but(_ELSEWHERE)
+                raise damage(path, name, CHANGED).but(ELSEWHERE)
         for name in damaged:
             _LOG.warning("%s: %s was damaged and is written again", path, name)
             (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -499,7 +461,7 @@ def _refuse_another_sweep(path: Path, root: dict[str, Any], sweep: Sweep) -> Non
 def _refuse_another_model(path: Path, root: dict[str, Any]) -> None:
     import migkit
 
-    if not _has_checksums(path) and root.get("model_version") == MODEL_VERSION:
+    if not has_checksums(path) and root.get("model_version") == MODEL_VERSION:
         raise AnotherSweep("is not finished and was begun without checksums: it can still be opened for reading, to "
                            "compute the rest give another name", value=str(path))  # fmt: skip
     if root.get("model_version") != MODEL_VERSION:
@@ -530,8 +492,8 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 def _remove_partial_files(path: Path) -> None:
     """Remove the temporary files of killed processes, and nothing else."""
-    for folder in (*_chunks_of(path), _SESSIONS, CHECKSUMS):
-        for entry in os.scandir(path / folder):
+    for folder in filter(os.path.isdir, (path / name for name in (*_chunks_of(path), _SESSIONS, CHECKSUMS))):
+        for entry in os.scandir(folder):
             if is_partial(entry.name):
                 Path(entry).unlink(missing_ok=True)
 
@@ -580,11 +542,11 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     _whole_attributes(path)
     batches = _batches_of(path)
     if (lost := _lost(path, batches)) is not None:
-        raise damage(path, lost, _MISSING)
+        raise damage(path, lost, MISSING)
     dataset = xr.open_zarr(CheckedFiles(path), consolidated=False, chunks=None)
     for dim in dataset.dims:
         if dim not in dataset.coords:
-            raise damage(path, f"{dim}/zarr.json", _MISSING)
+            raise damage(path, f"{dim}/zarr.json", MISSING)
     if "model_version" not in dataset.attrs:
         dataset = renamed_dataset(dataset)
     known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]

@@ -78,8 +78,6 @@ class DamagedStore(ScenarioError):
         What to do.
     """
 
-    __module__ = "migkit"
-
     def __init__(
         self, store: object, file: str, how: str, remedy: str = "the same sweep into this store mends it"
     ) -> None:
