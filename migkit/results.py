@@ -236,9 +236,13 @@ VARIABLES: tuple[Variable, ...] = (
 
 
 def stored(reports: Reports, variable: Variable) -> np.ndarray:
-    """The numbers of a variable as the kernels left them: integers, -1 for a time that never came; a view."""
+    """The numbers of a variable as the kernels left them: integers, -1 for a time that never came."""
     records = reports.devices if variable.dims else reports.migrations
-    return records.view(np.ndarray)[variable.column]
+    column = records.view(np.ndarray)[variable.column]
+    if variable.column == "ack_ns":  # the kernels note when it is due, which may be beyond the end
+        total = reports.migrations.view(np.ndarray)["total_ns"]
+        return np.where(column > total[..., None], -1, column)
+    return column
 
 
 def values(reports: Reports) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,6 +20,7 @@ from killed_sweep import BATCH_ROWS, DESCRIPTION, fill
 
 import migkit
 from migkit.results import SWEEP_VARIABLES
+from migkit.run.checksums import Checksums
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
@@ -298,14 +300,14 @@ def test_only_temporary_files_of_a_store_are_removed(tmp_path):
     for name in own + others:
         (store.path / "culprit" / name).touch()
     (store.path / "notes.partial").touch()
-    zarrs = store.path / "sessions" / f"zarr.{'0' * 32}.partial"
-    zarrs.touch()
+    notes = store.path / "sessions" / ".zarr.json.0123456789abcdef.partial"
+    notes.touch()
     with store.session("one"):
         pass
     left = {path.name for path in (store.path / "culprit").iterdir()}
     assert left == {"zarr.json", *others}
     assert (store.path / "notes.partial").exists()
-    assert not zarrs.exists()
+    assert not notes.exists()
 
 
 @pytest.mark.short
@@ -364,9 +366,13 @@ def test_the_same_sweep_written_otherwise_is_the_same(undisturbed):
 
 
 def with_attribute(store, name, value):
+    """Change an attribute as another version would have written it, with its checksum."""
     root = json.loads((store / "zarr.json").read_text())
     root["attributes"][name] = value
     (store / "zarr.json").write_text(json.dumps(root))
+    noted = Checksums.read(store)
+    files = noted.files | {"zarr.json": google_crc32c.value((store / "zarr.json").read_bytes())}
+    noted._replace(files=files).write(store)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from migkit import results
 from migkit.kernels.state import ENGINES
+from migkit.run.checksums import CHECKSUMS
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
@@ -403,7 +404,7 @@ def _read(scenario: Scenario, path: str, given: Sequence[Any], differ: bool) -> 
 
 
 _TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {
-    "device", "device_present", REPLICATE, SCENARIO, "sessions",
+    "device", "device_present", REPLICATE, SCENARIO, "sessions", CHECKSUMS,
 }  # fmt: skip
 """Names that a Dataset of migkit, or its store, has itself."""
 _LONGEST_NAME = 100

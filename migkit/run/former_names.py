@@ -11,9 +11,9 @@ from migkit.scenario.parts import HostCosts
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["renamed_dataset", "renamed_toml"]
+__all__ = ["FORMER_VARIABLES", "renamed_dataset", "renamed_toml"]
 
-_VARIABLES = {"turns": "iterations"}
+FORMER_VARIABLES = {"turns": "iterations"}
 _COSTS = {old: new for old, new in {"turn": "iteration"}.items() if new in HostCosts.model_fields}
 _PATHS = {f"costs.{old}": f"costs.{new}" for old, new in _COSTS.items()}
 
@@ -44,7 +44,7 @@ def _renamed_paths(table: Mapping[str, Any]) -> dict[str, Any]:
 def renamed_dataset(dataset: xr.Dataset) -> xr.Dataset:
     """The Dataset of such a store with today's names of variables, coordinates and fields."""
     coordinates = {name: _COSTS[str(name)] for name in dataset.coords if name in _COSTS}
-    dataset = dataset.rename(coordinates | {old: new for old, new in _VARIABLES.items() if old in dataset})
+    dataset = dataset.rename(coordinates | {old: new for old, new in FORMER_VARIABLES.items() if old in dataset})
     for array in dataset.coords.values():
         if array.attrs.get("long_name") in _PATHS:
             array.attrs["long_name"] = _PATHS[array.attrs["long_name"]]

@@ -223,7 +223,7 @@ def _stored(
     from migkit.run.store import Store, open_sweep
 
     store = Store.at(path, layout, batch_rows)
-    if not store.missing():
+    if not store.missing() and not any(store.damaged()):
         _LOG.info("%s: all %d batches are skipped: they are finished", path, len(store.batches))
         return open_sweep(path)
     client = None

@@ -2,8 +2,10 @@
 
 Every variable is an array with one Zarr chunk a batch. A chunk is written whole or not at all, and the outcome of a
 batch is written last: a batch is finished when its outcome is there. Whatever kills the process, the next one computes
-only what is missing, and the arrays end as those of a run that was never interrupted, byte for byte. (A loss of power
-may take files that were still in memory.)
+only what is missing, and the arrays end as those of a run that was never interrupted, byte for byte.
+
+Every file has a checksum. Opening a store compares those of metadata and coordinates and asks for all chunks of the
+finished batches; reading compares those of the chunks; filling compares all, and writes again what is damaged.
 
 A store holds the results of one sweep and one model, :data:`~migkit.kernels.state.MODEL_VERSION`.
 """
@@ -16,7 +18,7 @@ import errno
 import json
 import logging
 import os
-import re
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -28,11 +30,23 @@ import numpy as np
 from migkit.kernels.state import MODEL_VERSION, Reports
 from migkit.results import SWEEP_VARIABLES, Variable, attributes, provenance, stored, validated
 from migkit.run.batches import Batch, Batches
+from migkit.run.checksums import CHECKSUMS, Checksums, read_group, with_checksum, write_group
+from migkit.run.damage import (
+    CHANGED,
+    DIMS,
+    ELSEWHERE,
+    LAST,
+    MISSING,
+    UNREADABLE,
+    chunk_damage,
+    damage,
+    has_checksums,
+)
 from migkit.run.design import Sweep, differences
 from migkit.run.former_names import renamed_dataset, renamed_toml
 from migkit.run.grid import Layout
 from migkit.run.whole_file import is_partial, whole_file, whole_folder
-from migkit.scenario.errors import AnotherSweep, ScenarioError
+from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,7 +57,6 @@ BATCH_ROWS = {"expected": 131072, "bitmap": 512}
 """Migrations of a batch, by engine: a second or less on one core."""
 NOT_YET = -1
 """Outcome of a migration that is not computed yet."""
-_LAST = "outcome"
 _SESSIONS = "sessions"
 _LOCK = "outcome/.lock"
 """The lock file. In the folder of an array, because zarr warns of files it does not know in the folder of a group."""
@@ -51,8 +64,8 @@ _TIMES = {"scale_factor": 1e-9, "_FillValue": -1}
 """Times are nanoseconds on disk and seconds for readers (CF conventions)."""
 _OF_A_SESSION = ("git_commit", "python_version", "numpy_version", "numba_version")
 """What may differ from one session to the next."""
-_ZARR_PARTIAL = re.compile(r"zarr\.[0-9a-f]{32}\.partial")
-"""The temporary name of zarr for a ``zarr.json``."""
+_TEXTS = ("sweep", "sweep_sha256", "migkit_version")
+"""Attributes that every store has."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,18 +102,79 @@ def _write_chunk(array: Path, chunk: tuple[int, ...], values: np.ndarray, shape:
         values = whole
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     with whole_file(array / _chunk_name(chunk)) as file:
-        file.write(_blosc().encode(little))
+        file.write(with_checksum(_blosc().encode(little)))
 
 
-# --- stores --------------------------------------------------------------------------------------
+# --- what is there, and whole --------------------------------------------------------------------
+
+
+def _chunk_of(name: str, batch: Batch) -> str:
+    """Name of the file with a batch of a variable."""
+    return _chunk_name((*batch, *(0 for _ in DIMS[name])))
 
 
 def _root_attributes(path: Path) -> dict[str, Any] | None:
-    """Attributes of the store's root; None if migkit has not written it."""
+    """Attributes of the store's root; None if they are not those that migkit writes."""
     try:
-        found = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-        return found if "sweep" in found else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = json.loads((path / "zarr.json").read_bytes())["attributes"]
+        return found if all(isinstance(found[name], str) for name in _TEXTS) else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+
+
+def _is_store(path: Path) -> bool:
+    """Whether migkit has written what is at `path`, whatever it has lost since."""
+    parts = (path / CHECKSUMS).is_dir(), (path / _SESSIONS).is_dir() and (path / LAST).is_dir()
+    return any(parts) or _root_attributes(path) is not None
+
+
+def _whole_attributes(path: Path) -> dict[str, Any]:
+    """Attributes of the root of a store whose metadata and coordinates are whole.
+
+    Raises
+    ------
+    DamagedStore
+        If a file is missing or damaged.
+    """
+    root = _root_attributes(path)
+    if has_checksums(path):
+        checksums = Checksums.read(path)
+        if checksums is None:
+            raise damage(path, f"{CHECKSUMS}/zarr.json", UNREADABLE)
+        for name in checksums.damaged(path):
+            raise damage(path, name, CHANGED if (path / name).exists() else MISSING)
+    else:
+        _check_without_checksums(path, root)
+    if root is None:
+        raise damage(path, "zarr.json", UNREADABLE)
+    if _sessions(path) is None:
+        raise damage(path, f"{_SESSIONS}/zarr.json", UNREADABLE)
+    return root
+
+
+def _check_without_checksums(path: Path, root: dict[str, Any] | None) -> None:
+    """Refuse a store of the time before checksums if its metadata cannot be read."""
+    import zarr
+
+    for name in sorted({LAST, *(each.name for each in path.iterdir() if each.is_dir())}):
+        try:
+            zarr.open(path, path=name, mode="r")
+        except Exception:  # whatever zarr makes of metadata with other bytes
+            raise damage(path, f"{name}/zarr.json", UNREADABLE) from None
+    try:
+        renamed_toml(root["sweep"] if root else "")
+    except Exception:  # whatever is made of text that is no description
+        raise damage(path, "zarr.json", "holds no description") from None
+
+
+def _sessions(path: Path) -> list[Any] | None:
+    """The notes on who filled the store at `path`; None if they are missing or damaged."""
+    if (path / CHECKSUMS).exists():
+        return (read_group(path / _SESSIONS) or {}).get(_SESSIONS)
+    try:
+        found = json.loads((path / _SESSIONS / "zarr.json").read_bytes())["attributes"][_SESSIONS]
+        return found if isinstance(found, list) and all(isinstance(each, dict) for each in found) else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
 
 
@@ -108,14 +182,32 @@ def _batches_of(path: Path) -> Batches:
     """The batches of the store at `path`."""
     import zarr
 
-    outcome = zarr.open_array(path, path=_LAST, mode="r")
+    outcome = zarr.open_array(path, path=LAST, mode="r")
     return Batches(outcome.shape, outcome.chunks)
 
 
+def _chunks_of(path: Path) -> dict[str, set[str]]:
+    """Names of the files of every variable of the store at `path`; those of the outcome are looked up first."""
+    names = sorted((name for name in DIMS if (path / name).is_dir()), key=lambda name: name != LAST)
+    return {name: set(os.listdir(path / name)) for name in names}
+
+
 def _missing(path: Path, batches: Batches) -> list[Batch]:
-    """The batches that are not finished in the store at `path`."""
-    finished = set(os.listdir(path / _LAST))
-    return [batch for batch in batches if _chunk_name(batch) not in finished]
+    """The batches that are not finished in the store at `path`, or lack a file of any variable."""
+    there = _chunks_of(path)
+    return [batch for batch in batches if any(_chunk_of(name, batch) not in there[name] for name in there)]
+
+
+def _lost(path: Path, batches: Batches) -> str | None:
+    """A file that a finished batch of the store at `path` lacks."""
+    there = _chunks_of(path)
+    finished = [batch for batch in batches if _chunk_name(batch) in there[LAST]]
+    lost = (f"{name}/{_chunk_of(name, batch)}" for name in there for batch in finished
+            if _chunk_of(name, batch) not in there[name])  # fmt: skip
+    return next(lost, None)
+
+
+# --- stores --------------------------------------------------------------------------------------
 
 
 class Store:
@@ -149,13 +241,19 @@ class Store:
         if not path.exists():
             rows = batch_rows or BATCH_ROWS[layout.sweep.engine]
             _create(path, layout, Batches.of(layout.shape, rows))
-        root = _root_attributes(path)
-        if root is None:
+        if not _is_store(path):
             raise ScenarioError("is there already and is not a store that migkit has written: give another name",
                                 value=str(path))  # fmt: skip
+        try:
+            root = _whole_attributes(path)
+        except DamagedStore as found:
+            _mend(path, layout, found)
+            root = _whole_attributes(path)
         _refuse_another_sweep(path, root, layout.sweep)
         store = cls(path, layout, _batches_of(path))
         if store.missing():
+            if not has_checksums(path) and (lost := _lost(path, store.batches)) is not None:
+                raise damage(path, lost, MISSING)
             _refuse_another_model(path, root)
         return store
 
@@ -163,10 +261,21 @@ class Store:
         """The batches that are not finished."""
         return _missing(self.path, self.batches)
 
+    def damaged(self) -> Iterator[tuple[Batch, DamagedStore]]:
+        """The finished batches of which a file is damaged; reads all files."""
+        names = _chunks_of(self.path)
+        missing = set(self.missing())
+        for batch in self.batches:
+            files = (f"{name}/{_chunk_of(name, batch)}" for name in names if batch not in missing)
+            for file in files:
+                if how := chunk_damage(self.path, file, (self.path / file).read_bytes()):
+                    yield batch, damage(self.path, file, how)
+                    break
+
     def write(self, batch: Batch, reports: Reports) -> None:
         """Write a batch; `reports` has a row for each of its migrations, the last dimension fastest."""
         lengths = self.batches.shape_of(batch)
-        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == _LAST):
+        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == LAST):
             column = stored(reports, variable)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored_type(variable), copy=False)
             shape = (*self.batches.lengths, *column.shape[1:])
@@ -184,9 +293,12 @@ class Store:
         ------
         ScenarioError
             If another process is filling it.
+        DamagedStore
+            If a batch is damaged that this model did not compute.
         """
         with _exclusive_lock(self.path):
             _remove_partial_files(self.path)
+            self._forget_damaged()
             notes: dict[str, Any] = provenance(self.layout.sweep.engine, self.layout.sweep.seed)
             notes |= {"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "workers": workers}
             missing = self.missing()
@@ -205,18 +317,27 @@ class Store:
                 with contextlib.suppress(OSError):  # a full disk must not hide the first error
                     self._note(number, notes | took)
 
+    def _forget_damaged(self) -> None:
+        """Remove the outcome of batches that are damaged or lack a file: they are not finished."""
+        for batch, found in self.damaged():
+            try:
+                _refuse_another_model(self.path, _whole_attributes(self.path))
+            except AnotherSweep:
+                raise found.but(ELSEWHERE) from None
+            _LOG.warning("%s", found)
+            (self.path / LAST / _chunk_name(batch)).unlink()
+        for batch in self.missing():
+            (self.path / LAST / _chunk_name(batch)).unlink(missing_ok=True)
+
     def _note(self, number: int | None, notes: dict[str, Any]) -> int:
         """Write the notes of a session, by its number in the list or as a new one; return the number."""
-        import zarr
-
-        group = zarr.open_group(self.path, path=_SESSIONS, mode="r+")
-        sessions: list[Any] = list(group.attrs[_SESSIONS])  # type: ignore[arg-type]
+        sessions = _sessions(self.path) or []
         if number is None:
             number = len(sessions)
             sessions.append(notes)
         else:
             sessions[number] = notes
-        group.attrs[_SESSIONS] = sessions
+        write_group(self.path / _SESSIONS, {_SESSIONS: sessions})
         return number
 
 
@@ -230,7 +351,7 @@ def _create(path: Path, layout: Layout, batches: Batches) -> None:
         with whole_folder(path) as new:
             _write_empty(new, layout, batches)
     except OSError:
-        if _root_attributes(path) is None:
+        if not _is_store(path):
             raise
     else:
         _LOG.debug("%s: created, %d batches of up to %d migrations", path, len(batches), batches.most_rows)
@@ -246,7 +367,7 @@ def coordinates(layout: Layout) -> dict[str, tuple[str, np.ndarray, dict[str, st
 def _write_empty(path: Path, layout: Layout, batches: Batches) -> None:
     import xarray as xr
     import zarr
-    from zarr.codecs import BloscCodec
+    from zarr.codecs import BloscCodec, Crc32cCodec
 
     dataset = xr.Dataset(coords=coordinates(layout))
     if (present := layout.present()) is not None:
@@ -255,7 +376,6 @@ def _write_empty(path: Path, layout: Layout, batches: Batches) -> None:
     dataset.attrs = notes | {"model_version": MODEL_VERSION}
     dataset.to_zarr(path, consolidated=False)
     group = zarr.open_group(path, mode="r+")
-    group.create_group(_SESSIONS, attributes={_SESSIONS: []})
     # Arrays of one shape differ in their attributes only; creating them together takes a third of the time.
     made: dict[tuple[str, tuple[str, ...]], Any] = {}
     rest = {}
@@ -272,12 +392,54 @@ def _write_empty(path: Path, layout: Layout, batches: Batches) -> None:
             chunks=(*batches.lengths, *devices),
             dtype=_stored_type(variable),
             fill_value=NOT_YET,
-            compressors=BloscCodec(**_CODEC, shuffle="shuffle"),
+            compressors=[BloscCodec(**_CODEC, shuffle="shuffle"), Crc32cCodec()],
             chunk_key_encoding=_KEYS,
             dimension_names=(*layout.dims, *variable.dims),
             attributes=described,
         )
     list(zarr.create_hierarchy(store=group.store, nodes=rest))  # the iterator does the work
+    Checksums.of(path, batches.lengths).write(path)
+    write_group(path / _SESSIONS, {_SESSIONS: []})
+
+
+def _mend(path: Path, layout: Layout, found: DamagedStore) -> None:
+    """Write metadata and coordinates of a store again where they are missing or damaged.
+
+    Raises
+    ------
+    DamagedStore
+        `found` with another remedy, if the sweep of `layout` would write other ones.
+    """
+    if not has_checksums(path):
+        raise found
+    checksums, root = Checksums.read(path), _root_attributes(path)
+    if root is not None and (checksums is None or "zarr.json" not in checksums.damaged(path)):
+        _refuse_another_sweep(path, root, layout.sweep)
+    (path / LAST).mkdir(exist_ok=True)
+    with _exclusive_lock(path), tempfile.TemporaryDirectory() as temporary:
+        try:
+            if checksums is None:
+                _refuse_another_model(path, root or {})
+            lengths = checksums.lengths if checksums else _batches_of(path).lengths
+            new = Path(temporary, path.name)
+            _write_empty(new, layout, Batches(layout.shape, lengths))
+        except Exception:  # lengths of another sweep, or metadata that zarr cannot read
+            raise found.but(ELSEWHERE) from None
+        written = Checksums.of(new, lengths)
+        wanted = checksums or Checksums.read(new) or written
+        damaged = list(wanted.damaged(path))
+        for name in damaged:
+            if written.files.get(name) != wanted.files[name]:
+                raise damage(path, name, CHANGED).but(ELSEWHERE)
+        for name in damaged:
+            _LOG.warning("%s: %s was damaged and is written again", path, name)
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path / name) as file:
+                file.write((new / name).read_bytes())
+        if checksums is None:
+            wanted.write(path)
+        if _sessions(path) is None:
+            write_group(path / _SESSIONS, {_SESSIONS: []})
 
 
 def _refuse_another_sweep(path: Path, root: dict[str, Any], sweep: Sweep) -> None:
@@ -299,6 +461,9 @@ def _refuse_another_sweep(path: Path, root: dict[str, Any], sweep: Sweep) -> Non
 def _refuse_another_model(path: Path, root: dict[str, Any]) -> None:
     import migkit
 
+    if not has_checksums(path) and root.get("model_version") == MODEL_VERSION:
+        raise AnotherSweep("is not finished and was begun without checksums: it can still be opened for reading, to "
+                           "compute the rest give another name", value=str(path))  # fmt: skip
     if root.get("model_version") != MODEL_VERSION:
         which = f" ({root['model_version']}, and this is {MODEL_VERSION})" if "model_version" in root else ""
         raise AnotherSweep(f"is not finished and was begun by another model{which}: it can still be opened for "
@@ -327,13 +492,10 @@ def _exclusive_lock(path: Path) -> Iterator[None]:
 
 def _remove_partial_files(path: Path) -> None:
     """Remove the temporary files of killed processes, and nothing else."""
-    for variable in SWEEP_VARIABLES:
-        for entry in os.scandir(path / variable.name):
+    for folder in filter(os.path.isdir, (path / name for name in (*_chunks_of(path), _SESSIONS, CHECKSUMS))):
+        for entry in os.scandir(folder):
             if is_partial(entry.name):
                 Path(entry).unlink(missing_ok=True)
-    for entry in os.scandir(path / _SESSIONS):
-        if _ZARR_PARTIAL.fullmatch(entry.name):
-            Path(entry).unlink(missing_ok=True)
 
 
 def open_sweep(path: str | Path) -> xr.Dataset:
@@ -357,6 +519,9 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     ------
     ScenarioError
         If there is no such store.
+    DamagedStore
+        If a file is missing, or has other bytes than were written; also raised when values are read. The same sweep
+        into this store computes what is damaged again, and only that.
 
     Examples
     --------
@@ -368,12 +533,20 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     0
     """
     import xarray as xr
-    import zarr
+
+    from migkit.run.checked_files import CheckedFiles
 
     path = Path(path)
-    if _root_attributes(path) is None:
+    if not _is_store(path):
         raise ScenarioError("is not a store that migkit has written", value=str(path))
-    dataset = xr.open_zarr(path, consolidated=False, chunks=None)
+    _whole_attributes(path)
+    batches = _batches_of(path)
+    if (lost := _lost(path, batches)) is not None:
+        raise damage(path, lost, MISSING)
+    dataset = xr.open_zarr(CheckedFiles(path), consolidated=False, chunks=None)
+    for dim in dataset.dims:
+        if dim not in dataset.coords:
+            raise damage(path, f"{dim}/zarr.json", MISSING)
     if "model_version" not in dataset.attrs:
         dataset = renamed_dataset(dataset)
     known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]
@@ -383,9 +556,8 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     dataset = dataset.assign_coords(
         {name: (array.dims, array.values.astype(object), array.attrs) for name, array in texts.items()}
     )
-    batches = _batches_of(path)
     missing = sum(map(batches.rows, _missing(path, batches)))
-    sessions: list[Any] = list(zarr.open_group(path, path=_SESSIONS, mode="r").attrs[_SESSIONS])  # type: ignore[arg-type]
+    sessions = _sessions(path) or []
     last = {name: sessions[-1][name] for name in _OF_A_SESSION if name in sessions[-1]} if sessions else {}
     dataset.attrs |= last | {
         "sessions": json.dumps(sessions),

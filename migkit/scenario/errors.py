@@ -63,6 +63,35 @@ class AnotherSweep(ScenarioError):
     """A store holds another sweep than the one asked for, or results of another model."""
 
 
+class DamagedStore(ScenarioError):
+    """A store has lost a file or has one with other bytes than were written; the message names the file.
+
+    Parameters
+    ----------
+    store : path
+        Folder of the store.
+    file : str
+        Path of the file in the store.
+    how : str
+        What is wrong with it.
+    remedy : str
+        What to do.
+    """
+
+    def __init__(
+        self, store: object, file: str, how: str, remedy: str = "the same sweep into this store mends it"
+    ) -> None:
+        self.store, self.file, self.how, self.remedy = store, file, how, remedy
+        super().__init__(f"is damaged: {file} {how}; {remedy}", value=str(store))
+
+    def but(self, remedy: str) -> DamagedStore:
+        """The same damage with another remedy."""
+        return DamagedStore(self.store, self.file, self.how, remedy)
+
+    def __reduce__(self) -> tuple:
+        return DamagedStore, (self.store, self.file, self.how, self.remedy)
+
+
 class ClusterLost(RuntimeError):
     """The workers or the scheduler of a cluster are gone; the message says so in a few words."""
 

@@ -7,6 +7,7 @@ An experiment is a scenario and its axes. ``migkit study`` runs the maps and com
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,13 +19,16 @@ import numpy as np
 from migkit.analysis.closed_form import POLICIES, Inputs, categories
 from migkit.kernels.state import MODEL_VERSION
 from migkit.results import validated
+from migkit.run.checksums import CHECKSUMS, Checksums
 from migkit.run.whole_file import whole_folder
-from migkit.scenario.errors import AnotherSweep
+from migkit.scenario.errors import AnotherSweep, DamagedStore
 from migkit.scenario.scenario import Guest, Link, Migration, Region, Scenario, Vfio
 from migkit.scenario.units import geomspace, linspace
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     try:
         dataset = sweep(experiment.scenario, experiment.axes, engine, progress=progress, store=path)
         current = dataset.attrs.get("model_version") == MODEL_VERSION
-    except AnotherSweep:
+    except (AnotherSweep, DamagedStore):
         current = False
     if not current:
         shutil.rmtree(path)  # of another model, or with other axes
@@ -354,6 +358,7 @@ def store(dataset: xr.Dataset, folder: Path) -> Path:
     path = folder / f"{dataset.attrs['experiment']}.zarr"
     with whole_folder(path, replaced=path.with_suffix(_OLD)) as new:
         dataset.to_zarr(new, consolidated=False)
+        Checksums.of(new).write(new)
     shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path
 
@@ -373,8 +378,8 @@ def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
     Returns
     -------
     Dataset or None
-        None if there is no result, or if it has another scenario, other axes, or another version of the model or of
-        migkit.
+        None if there is no result, if a file of it is missing or damaged, or if it has another scenario, other axes,
+        or another version of the model or of migkit.
     """
     import xarray as xr
 
@@ -388,7 +393,15 @@ def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
     }
     path = folder / f"{experiment.name}.zarr"
     for place in (path, path.with_suffix(_OLD), path):  # the new one may appear meanwhile
+        if not place.is_dir():
+            continue
         try:
+            checksums = Checksums.read(place)
+            damaged = f"{CHECKSUMS}/zarr.json" if checksums is None else next(checksums.damaged(place), None)
+            if damaged is not None:
+                if place.is_dir():  # not renamed meanwhile
+                    _LOG.warning("%s is damaged: %s is not what was written; it is computed again", place, damaged)
+                continue
             dataset = xr.load_dataset(place, engine="zarr", consolidated=False)
         except FileNotFoundError:
             continue
