@@ -145,6 +145,11 @@ class SimulatedMigration:
         return {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
 
     @property
+    def costs(self) -> str:
+        """Which costs of a host were used: ``"assumed"`` where the scenario gives none (:attr:`HostCosts.label`)."""
+        return self.scenario.costs.label
+
+    @property
     def sync_count(self) -> int:
         """Bitmap syncs, as ``dirty-sync-count`` reports them."""
         return int(self.numbers["sync_count"])
@@ -224,7 +229,9 @@ class SimulatedMigration:
             else:
                 table[variable.name] = plain(value)
         table["devices"] = per_device
-        table["provenance"] = results.provenance(self.engine, self.seed) | {"replicate": self.replicate}
+        table["provenance"] = results.provenance(self.engine, self.seed) | {
+            "replicate": self.replicate, "costs": self.costs,
+        }  # fmt: skip
         return table
 
     # --- as text
@@ -268,7 +275,8 @@ class SimulatedMigration:
 
     def _settings(self) -> str:
         text = f"QEMU {self.scenario.qemu}, {self.scenario.walk_policy}, {self.engine} engine"
-        return text + (f", seed {self.seed}, replicate {self.replicate}" if self.engine == "bitmap" else "")
+        text += f", seed {self.seed}, replicate {self.replicate}" if self.engine == "bitmap" else ""
+        return f"{text}, costs: {self.costs}"
 
     def __repr__(self) -> str:
         return f"<SimulatedMigration: {self.sentence}>"
