@@ -126,7 +126,7 @@ def test_timeline_is_computed_once_and_only_when_asked_for(monkeypatch):
 def test_text_starts_with_the_sentence_and_has_a_line_per_device(completed):
     lines = completed.summary().splitlines()
     assert lines[0] == completed.sentence
-    assert "QEMU 9.0, unserialized, expected engine" in lines
+    assert "QEMU 9.0, unserialized, expected engine, costs: assumed" in lines
     assert [line.split()[0] for line in lines[-3:]] == ["ram", "vfio0", "vfio1"]
     assert not [line for line in lines if line != line.rstrip()]
 

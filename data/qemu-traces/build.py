@@ -13,6 +13,8 @@ import argparse
 import csv
 import gzip
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +23,8 @@ import pyarrow.parquet as pq
 MIB = 1 << 20
 PAGE_BYTES = 4096
 NORMAL_PAGE_WIRE_BYTES = 4096 + 8
+CAMPAIGNS = "2026-11-22", "2026-11-26"
+"""First days of the campaigns; a run belongs to the last one that had begun."""
 PACED_LINK_SHARE = 200.47 / 200
 """Median of the link bandwidth that the windows of paced runs show, over the configured value."""
 
@@ -62,7 +66,8 @@ CHECKPOINTS = {
 
 RUNS_EXTRA = fields(
     """
-    writes_max bool, transport label, sndbuf_bytes int, region_start_bytes int, ws_pages int,
+    campaign label, writes_max bool, dev_load_ms float, avail_mib_s float, multifd_channels int, postcopy_at_s float,
+    postcopy_sent_ms float, transport label, sndbuf_bytes int, region_start_bytes int, ws_pages int,
     guest_max_burst_pages int, downtime_start_ms float, vm_stopped_ms float, iterable_saved_ms float,
     non_iterable_saved_ms float, downtime_end_ms float, traced bool, iterations_thinned bool,
     syncs_thinned bool, device_iter_thinned bool, big_waits_thinned bool, rate_sleeps_requested_ms float,
@@ -94,7 +99,8 @@ SCHEMAS = {
         run label, t_ms float, status label, total_time_ms int, expected_downtime_ms int, downtime_ms int,
         setup_time_ms int, transferred int, remaining int, total int, duplicate int, normal int, mbps float,
         dirty_pages_rate int, pages_per_second int, dirty_sync_count int, precopy_bytes int, downtime_bytes int,
-        throttle_pct int, disk_transferred int, disk_remaining int, poll_us int
+        throttle_pct int, disk_transferred int, disk_remaining int, poll_us int, multifd_bytes int, postcopy_bytes int,
+        postcopy_requests int, remaining_all int
         """
     ),
     "guest_writes": fields("run label, when label, t_ms float, writes int, overruns int, wakeups int"),
@@ -117,8 +123,16 @@ def run_row(raw, trace, row):
     out = {"run": row["file"].removesuffix(".json.gz")}
     for name, kind in RUNS_CSV.items():
         out[name] = row[name].split("|") if name == "caps" else number(row[name], kind)
+    load = re.match(r"slowack(\d+)_", row["name"])  # the recorder wrote it into the name only
+    day = datetime.fromtimestamp(raw["started"], UTC).date().isoformat()
     out |= {
+        "campaign": max(first for first in CAMPAIGNS if first <= day),
         "writes_max": row["target_writes_s"] == "max",
+        "dev_load_ms": float(load[1]) if load else None,
+        "avail_mib_s": config["extra"].get("avail-switchover-bandwidth", 0) / MIB,
+        "multifd_channels": config.get("multifd", 0),
+        "postcopy_at_s": config.get("postcopy_at") or None,
+        "postcopy_sent_ms": raw.get("postcopy_sent_ms"),
         "transport": config["transport"],
         "sndbuf_bytes": config["sndbuf"] or None,
         "region_start_bytes": config["payload"]["wsstart"],
@@ -204,6 +218,16 @@ def event_rows(run, raw, trace):
     return rows
 
 
+def sample_rows(run, raw):
+    """Answers of query-migrate; the second campaign has some more columns, in a table of their own."""
+    names = [name for name, _ in SCHEMAS["samples"][1:]]
+    samples, more = raw["samples"], raw.get("samples_extra")
+    if samples["cols"] + (more["cols"][1:] if more else names[-4:]) != names:
+        raise SystemExit(f"{run}: unexpected sample columns {samples['cols']}")
+    added = {row[0]: row[1:] for row in more["rows"]} if more else {}  # answers before the start lack them
+    return [[run, *row, *added.get(row[0], [None] * 4)] for row in samples["rows"]]
+
+
 def guest_rows(run, raw):
     guest = raw["guest"]
     readings = [
@@ -253,10 +277,7 @@ def read(raw_dir):
         tables["devices"] += device_rows(run, raw)
         tables["guest_writes"] += guest_rows(run, raw)
         tables["events"] += event_rows(run, raw, trace)
-        names = [name for name, _ in SCHEMAS["samples"][1:]]
-        if raw["samples"]["cols"] != names:
-            raise SystemExit(f"{row['file']}: unexpected sample columns {raw['samples']['cols']}")
-        tables["samples"] += [[run, *sample] for sample in raw["samples"]["rows"]]
+        tables["samples"] += sample_rows(run, raw)
         if trace:
             add_trace(tables, run, trace)
     return tables

@@ -207,6 +207,7 @@ def frontier(
     dataset = _labelled(layout, dim, flips, at_ends, nodes, lattice.geometric, confidence)
     low, high = (str(value) for value in between)
     dataset.attrs = results.provenance(engine, layout.sweep.seed, scenario.to_toml()) | {
+        "costs": scenario.costs.label,
         "axis": axis, "between": f"{low} to {high}", "outcome": outcome, "tolerance": float(tolerance), "scan": scan,
         "nodes": len(nodes), "migrations": computed, "migrations_of_a_grid": layout.migrations,
     }  # fmt: skip

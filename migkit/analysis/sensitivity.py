@@ -143,6 +143,7 @@ def sensitivity(
             found[name].append(np.asarray(indices[key], float))
     dataset = _labelled(found, measured, list(rules))
     dataset.attrs = results.provenance(engine, seed, scenario.to_toml()) | {
+        "costs": scenario.costs.label,
         "ranges": "; ".join(f"{path}: {rule.ends[0]} to {rule.ends[1]}" for path, rule in rules.items()),
         "points": points, "migrations": len(shares), "completed": float(completed.mean()),
         "confidence": float(confidence),

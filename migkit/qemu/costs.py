@@ -1,40 +1,49 @@
-"""Costs of the host on which the runs were measured, computed from the traces.
+"""Costs of the hosts on which the runs were measured, computed from the traces.
 
-Every number comes from the Parquet files in ``data/qemu-traces``. The README.md there has the table and says which
-costs depend on load.
+A cost belongs to a host and a day: :func:`observations` lists what each run shows, and names the campaign and the
+group of the run, so that a cost can be computed from any part of them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from migkit.qemu.traces import runs, table
+from migkit.qemu.traces import FIRST_CAMPAIGN, runs, table
 
 if TYPE_CHECKING:
-    import os
-
-    import numpy.typing as npt
     import pandas as pd
 
 MIB = 1 << 20
+PAGE_BYTES = 4096
 NORMAL_PAGE_WIRE_BYTES = 4104
 LATE_END_MS = 20.0
 """Separates the two modes of the end of the downtime: up to 12 ms, and about 42 ms."""
 FAST_FIRST_PASS_BYTES = 256 * MIB
 """The first pass of most unpaced runs slows down after this many bytes."""
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
+BUSY_CPUS = 0.2
+"""A host is quiet if other processes use at most this many CPUs."""
+NOT_MODELLED = {
+    "multifd": "the pages travel on channels of their own",
+    "postcopy-ram": "the destination asks for pages, and some versions sync in each iteration",
+}
+"""Capabilities without a model, with what they change; runs with them give no costs and are not predicted."""
 
 
-def measured_costs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
-    """Compute the costs of the host on which the runs were measured.
+def measured_costs(path: str | os.PathLike[str] | None = None, campaign: str = FIRST_CAMPAIGN) -> pd.DataFrame:
+    """Compute the costs of the host on which the runs of a campaign were measured.
 
     Parameters
     ----------
     path : path, optional
         As in :func:`migkit.qemu.runs`.
+    campaign : str, default "2026-11-22"
+        Column ``campaign`` of :func:`migkit.qemu.runs`.
 
     Returns
     -------
@@ -50,35 +59,66 @@ def measured_costs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     >>> float(costs.loc[("sync", "tcg max"), "median"]), costs.loc[("sync", "tcg max"), "unit"]
     (57.0, 'us')
     """
+    found = observations(path)
+    groups = found[found["campaign"] == campaign].groupby(["cost", "case"], sort=False)
+    out = groups["value"].quantile([0.25, 0.5, 0.75]).unstack().set_axis(["q1", "median", "q3"], axis=1)
+    return out.assign(n=groups.size(), unit=groups["unit"].first())
+
+
+def observations(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """List what the runs show of the costs of their hosts.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        One row an observation: ``cost``, ``case``, ``unit``, ``run`` and ``value``; of the run, ``campaign``,
+        ``group``, ``accel``, ``load`` (``quiet``, ``max``) and ``link`` (``paced``, ``loopback``). Runs on a busy
+        host and those with a capability of :data:`NOT_MODELLED` are left out.
+
+    Examples
+    --------
+    >>> from migkit.qemu.costs import observations
+    >>> found = observations()
+    >>> found[(found["cost"] == "VM stop") & (found["accel"] == "kvm")]["run"].nunique()
+    7
+    """
+    return _observations(None if path is None else os.fspath(path)).copy()
+
+
+@lru_cache(maxsize=4)
+def _observations(path: str | None) -> pd.DataFrame:
     import pandas as pd
 
     data = _Data(path)
-    rows = []
-    measures = (
-        _setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link, _paced_first_pass,
-    )  # fmt: skip
+    parts = []
+    measures = (_setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link)
     for measure in measures:
-        for cost, case, unit, observed in measure(data):
-            values = np.asarray(observed, float)
-            values = values[np.isfinite(values)]
-            if len(values):
-                q1, median, q3 = np.percentile(values, [25, 50, 75])
-                rows.append((cost, case, q1, median, q3, len(values), unit))
-    columns = ["cost", "case", "q1", "median", "q3", "n", "unit"]
-    return pd.DataFrame(rows, columns=columns).set_index(["cost", "case"])
+        for cost, case, unit, values in measure(data):
+            rows = pd.DataFrame({"run": np.asarray(values.index), "value": values.to_numpy(float)})
+            parts.append(rows[np.isfinite(rows["value"])].assign(cost=cost, case=case, unit=unit))
+    found = pd.concat(parts, ignore_index=True)
+    found = found.join(data.runs[["campaign", "group", "accel", "load", "link"]], on="run")
+    return found[["cost", "case", "unit", "run", "value", "campaign", "group", "accel", "load", "link"]]
 
 
-Measured = Iterator[tuple[str, str, str, "npt.ArrayLike"]]
-"""Cost, case, unit and the observed values."""
+Measured = Iterator[tuple[str, str, str, "pd.Series"]]
+"""Cost, case, unit and the observed values, indexed by run."""
 
 
 class _Data:
     """The tables without busy runs, joined with the columns of the runs that the costs are grouped by."""
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | None) -> None:
         self.path = path
         frame = runs(path)
-        frame = frame[frame["other_cpu"] <= 0.2]
+        frame = frame[
+            (frame["other_cpu"] <= BUSY_CPUS) & ~frame["caps"].map(set(NOT_MODELLED).intersection).astype(bool)
+        ]
         frame["load"] = frame["writes_max"].map({True: "max", False: "quiet"})
         frame["paced"] = frame["link_mib_s"] > 0
         frame["link"] = frame["paced"].map({True: "paced", False: "loopback"})
@@ -87,7 +127,7 @@ class _Data:
         self.first_pass_end = self._first_pass_end()
 
     def table(self, name: str) -> pd.DataFrame:
-        columns = ["accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib", "transport"]
+        columns = ["campaign", "accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib", "transport"]
         columns += ["return_path", "iterations_thinned", "device_iter_thinned"]
         return table(name, self.path).merge(self.runs[columns], left_on="run", right_index=True)
 
@@ -113,7 +153,7 @@ def _setup(data: _Data) -> Measured:
     begin = begin.assign(ms=begin["run"].map(first) - begin["t_ms"])
     begin["devices"] = np.where(begin["ndev"] > 0, "devices", "no device")
     for (accel, load, devices), part in begin.groupby(["accel", "load", "devices"]):
-        yield "setup", f"{accel} {load}, {devices}", "ms", part["ms"]
+        yield "setup", f"{accel} {load}, {devices}", "ms", _by_run(part, "ms")
 
 
 def _windows(data: _Data) -> Measured:
@@ -122,8 +162,12 @@ def _windows(data: _Data) -> Measured:
     windows["period"] = windows.groupby("run")["t_ms"].diff()
     full = windows[(windows["bw_mib_s"] > 0) & (windows["bytes"] > windows["bw_mib_s"] * MIB // 10)]
     full = full[full["period"] < 115]
-    yield "window", "all", "ms", full["period"]
+    yield "window", "all", "ms", _by_run(full, "period")
     yield "window, mean of each run", "all", "ms", full.groupby("run")["period"].mean()
+
+
+def _by_run(rows: pd.DataFrame, column: str) -> pd.Series:
+    return rows.set_index("run")[column]
 
 
 def _syncs(data: _Data) -> Measured:
@@ -131,12 +175,12 @@ def _syncs(data: _Data) -> Measured:
     number = syncs.groupby("run").cumcount()
     start = syncs["run"].map(data.runs["downtime_start_ms"]).fillna(syncs["run"].map(data.runs["stop_at_ms"]))
     final = syncs["t_ms"] >= start
-    gib = syncs["ram_mib"] / 1024
+    syncs["us_per_gib"] = syncs["us"] / (syncs["ram_mib"] / 1024)
     for name, rows in (("in setup", number == 0), ("", (number > 0) & ~final), ("final", (number > 0) & final)):
         for (accel, load), part in syncs[rows].groupby(["accel", "load"]):
             case = ", ".join(filter(None, (f"{accel} {load}", name)))
-            yield "sync", case, "us", part["us"]
-            yield "sync per GiB", case, "us/GiB", part["us"] / gib[part.index]
+            yield "sync", case, "us", _by_run(part, "us")
+            yield "sync per GiB", case, "us/GiB", _by_run(part, "us_per_gib")
 
 
 def _downtime(data: _Data) -> Measured:
@@ -166,6 +210,7 @@ def _iterations(data: _Data) -> Measured:
     following = iterations.groupby("run")[["t_ms", "exact"]].shift(-1)
     gap = (following["t_ms"] - iterations["t_ms"]) * 1e3 - iterations["us"]
     windows = {run: part["t_ms"].to_numpy() for run, part in data.table("windows").groupby("run")}
+    iterations["gap"] = gap
     same_window = np.zeros(len(iterations), bool)
     for run, part in iterations.groupby("run"):
         ends = windows.get(run, np.empty(0))
@@ -175,16 +220,16 @@ def _iterations(data: _Data) -> Measured:
     short = iterations["us"] < 100
     for load in ("quiet", "max"):
         rows = plain & (iterations["load"] == load)
-        yield "iteration", f"after handlers of less than 0.1 ms, {load}", "us", gap[rows & short]
-        yield "iteration", f"after longer handlers, {load}", "us", gap[rows & ~short]
+        yield "iteration", f"after handlers of less than 0.1 ms, {load}", "us", _by_run(iterations[rows & short], "gap")
+        yield "iteration", f"after longer handlers, {load}", "us", _by_run(iterations[rows & ~short], "gap")
     storms = data.table("iterations_per_100ms")
     storms = storms[(storms["iterations"] > 200) & (storms["section"] == "ram")]
-    yield "iteration with a sync, handlers included", "sync storm", "us", 1e5 / storms["iterations"]
-    yield "RAM call", "sync storm, about one dirty page", "us", storms["us"] / storms["calls"]
+    yield "iteration with a sync, handlers included", "sync storm", "us", 1e5 / _by_run(storms, "iterations")
+    yield "RAM call", "sync storm, about one dirty page", "us", _by_run(storms, "us") / _by_run(storms, "calls")
     ram = calls[(calls["section"] == "ram") & (calls["returned"] == 1) & ~calls["paced"] & (calls["us"] < 100)]
-    yield "RAM call", "at most a few dirty pages, loopback", "us", ram["us"]
+    yield "RAM call", "at most a few dirty pages, loopback", "us", _by_run(ram, "us")
     empty = calls[calls["section"].str.startswith("migtest") & (calls["us"] < 50)]
-    yield "device call", "nothing to read", "us", empty["us"]
+    yield "device call", "nothing to read", "us", _by_run(empty, "us")
 
 
 def _pages(data: _Data) -> Measured:
@@ -211,7 +256,7 @@ def _pages(data: _Data) -> Measured:
         found.append(rows.assign(cost=cost, phase=np.where(first, np.where(late, PHASES[1], PHASES[0]), PHASES[2])))
     found = pd.concat(found)
     for (transport, load, phase), part in found[found["ram_mib"] == 512].groupby(["transport", "load", "phase"]):
-        yield "page", f"{transport} {load}, {phase}", "us", part["cost"]
+        yield "page", f"{transport} {load}, {phase}", "us", _by_run(part, "cost")
 
 
 def _device_calls(data: _Data) -> pd.DataFrame:
@@ -232,18 +277,20 @@ def _devices(data: _Data) -> Measured:
     calls = _device_calls(data)
     full = calls[calls["bytes"] == MIB]
     for (link, load), part in full.groupby(["link", "load"]):
-        yield "device read", f"{link} {load}", "us/MiB", part["us"]
+        yield "device read", f"{link} {load}", "us/MiB", _by_run(part, "us")
 
 
 def _ack(data: _Data) -> Measured:
     """From the read of the last initial data to the acknowledgement, divided at the next RAM call."""
+    import pandas as pd
+
     events = data.table("events")
     acks = events[events["event"] == "source_return_path_thread_switchover_acked"].set_index("run")["t_ms"]
     calls = data.calls()
     ram = dict(list(calls[calls["section"] == "ram"].groupby("run")["start_ms"]))
     read = table("device_iter", data.path)
     read = read[read["initial_left"] == 0].groupby(["run", "device"])["t_ms"].first().groupby("run").max()
-    parts: dict[str, list[tuple[float, float, float]]] = {}
+    parts: dict[str, dict[str, tuple[float, float, float]]] = {}
     for run, ack in acks.items():
         last = read.get(run)
         starts = ram[run].to_numpy()
@@ -254,36 +301,44 @@ def _ack(data: _Data) -> Measured:
         if data.runs.loc[run, "bw_mib_s"] > data.runs.loc[run, "link_mib_s"] > 0:
             limited = "no limit"  # a limit above the link is never reached
         case = f"{data.runs.loc[run, 'link']}, {limited}"
-        parts.setdefault(case, []).append((following[0] - last, ack - following[0], ack - last))
-    for case, rows in parts.items():
-        wait, after, total = np.array(rows).T
-        yield "ack, until the next RAM call", case, "ms", wait
-        yield "ack, from that call on", case, "ms", after
-        yield "ack, both", case, "ms", total
+        parts.setdefault(case, {})[str(run)] = following[0] - last, ack - following[0], ack - last
+    for case, found in parts.items():
+        rows = pd.DataFrame.from_dict(found, orient="index")
+        for column, name in enumerate(("ack, until the next RAM call", "ack, from that call on", "ack, both")):
+            yield name, case, "ms", rows[column]
 
 
 def _paced_link(data: _Data) -> Measured:
     """Rate of the paced link and size of its send buffer, from the first pass of runs without a limit."""
+    import pandas as pd
+
     first_iteration = table("iterations", data.path).query("iteration == 0").set_index("run")["t_ms"]
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
     windows = windows[windows["t_ms"] < windows["run"].map(data.first_pass_end).fillna(np.inf)]
-    rate, mean_rate, buffer = [], [], []
+    found: dict[str, tuple[float, ...]] = {}
     for run, part in windows.groupby("run"):
         if len(part) < 8:
             continue
         t_ms, sent = part["t_ms"].to_numpy(), part["bytes"].to_numpy()
+        begin = np.cumsum(sent) - sent
         speed = np.median(sent[1:] / np.diff(t_ms))
-        rate.append(speed * 1e3 / MIB)
-        mean_rate.append(sent[1:].sum() / (t_ms[-1] - t_ms[0]) * 1e3 / MIB)
-        buffer.append(sent[0] - speed * (t_ms[0] - first_iteration[run]))
-    yield "link", "paced at 200 MiB/s, median window of each run", "MiB/s", rate
-    yield "link", "paced at 200 MiB/s, mean over the first pass", "MiB/s", mean_rate
-    yield "send buffer", "paced, first window against the others", "bytes", buffer
+        mean = sent[1:].sum() / (t_ms[-1] - t_ms[0])
+        buffer = sent[0] - speed * (t_ms[0] - first_iteration[run])
+        slow_from = _slows_down_at(begin[1:], sent[1:] / np.diff(t_ms))
+        found[str(run)] = speed * 1e3 / MIB, mean * 1e3 / MIB, buffer, slow_from / MIB
+    rows = pd.DataFrame.from_dict(found, orient="index", columns=["median", "mean", "buffer", "slow_from"])
+    pace = data.runs["link_mib_s"].reindex(rows.index)
+    for mib_s, part in rows.groupby(pace):
+        yield "link", f"paced at {mib_s:g} MiB/s, median window of each run", "MiB/s", part["median"]
+        yield "link", f"paced at {mib_s:g} MiB/s, mean over the first pass", "MiB/s", part["mean"]
+        yield "first pass slows down", f"paced at {mib_s:g} MiB/s", "MiB", part["slow_from"]
+    yield "link over its pace", "median window of each run", "1", rows["median"] / pace
+    yield "send buffer", "paced, first window against the others", "bytes", rows["buffer"]
     calls = data.calls()
     ram = calls[(calls["section"] == "ram") & (calls["bw_mib_s"] == 0) & (calls["us"] > 50_900)]
     for link, part in ram.groupby("link"):
-        yield "RAM slice", f"{link}, no limit", "ms", part["us"] / 1e3
+        yield "RAM slice", f"{link}, no limit", "ms", _by_run(part, "us") / 1e3
 
 
 def _slows_down_at(sent: np.ndarray, speed: np.ndarray) -> float:
@@ -303,24 +358,54 @@ def _slows_down_at(sent: np.ndarray, speed: np.ndarray) -> float:
     return float(sent[1 + int(np.argmin(squares))])
 
 
-def _paced_first_pass(data: _Data) -> Measured:
-    """Where the paced link falls below its pace, while the destination writes its RAM for the first time."""
+def first_pass_steps(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """List how long the pieces of the first pass took, where nothing but the link or the hosts sets the speed.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        One row a piece: ``run``, ``begin_pages`` (RAM sent before it), ``pages`` and ``us``; of the run,
+        ``campaign``, ``group``, ``accel``, ``load``, ``link``, ``link_mib_s`` and ``ram_pages``. On a paced link without
+        a limit a piece is a window, but the first, which fills the send buffer; on loopback it is a RAM call.
+
+    Examples
+    --------
+    >>> from migkit.qemu.costs import first_pass_steps
+    >>> steps = first_pass_steps()
+    >>> late = steps[(steps["link"] == "loopback") & (steps["begin_pages"] > 100_000)]
+    >>> bool(late["us"].sum() / late["pages"].sum() > 4)
+    True
+    """
+    return _first_pass_steps(None if path is None else os.fspath(path)).copy()
+
+
+@lru_cache(maxsize=4)
+def _first_pass_steps(path: str | None) -> pd.DataFrame:
+    import pandas as pd
+
+    data = _Data(path)
+    end = data.first_pass_end
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
-    windows["end"] = windows.groupby("run")["bytes"].cumsum()
-    windows["begin"] = windows["end"] - windows["bytes"]
-    # The first window fills the send buffer.
-    windows = windows[(windows["begin"] > 0) & (windows["end"] <= windows["ram_mib"] * MIB)]
-    at = [
-        _slows_down_at(part["begin"].to_numpy(), (part["bytes"] / part["ms"]).to_numpy())
-        for _, part in windows.groupby("run")
-        if len(part) > 8
-    ]
-    yield "first pass slows down", "paced at 200 MiB/s", "MiB", np.array(at) / MIB
-    for case, late in (("until it slows down", False), ("after it slows down", True)):
-        part = windows[(windows["begin"] >= np.median(at)) == late].groupby("run")[["bytes", "ms"]].sum()
-        part["speed"] = part["bytes"] / part["ms"] * 1e3 / MIB
-        yield "link", f"paced at 200 MiB/s, first pass {case}", "MiB/s", part["speed"]
-    # Slow and ordinary windows alternate. Bytes over time includes both, a median does not.
-    pooled = part["bytes"].sum() / part["ms"].sum() * 1e3 / MIB
-    yield "link", "paced at 200 MiB/s, first pass after it slows down, all runs together", "MiB/s", [pooled]
+    windows = windows[windows["t_ms"] < windows["run"].map(end).fillna(np.inf)]
+    windows["pages"] = windows["bytes"] / NORMAL_PAGE_WIRE_BYTES
+    windows["us"] = windows.groupby("run")["t_ms"].diff() * 1e3
+    calls = data.calls()
+    calls = calls[(calls["section"] == "ram") & ~calls["paced"] & ~calls["iterations_thinned"] & (calls["ndev"] == 0)]
+    following = calls.groupby("run")["estimate"].shift(-1)
+    calls["pages"] = (calls["estimate"] - following) / PAGE_BYTES
+    calls = calls[(calls["pages"] > 0) & (calls["t_ms"] < calls["run"].map(end).fillna(np.inf))]
+    found = pd.concat([windows[["run", "pages", "us"]], calls[["run", "pages", "us"]]], ignore_index=True)
+    found["begin_pages"] = found.groupby("run")["pages"].cumsum() - found["pages"]
+    columns = ["campaign", "group", "accel", "load", "link", "link_mib_s", "ram_mib"]
+    found = found.join(data.runs[columns], on="run")
+    found["ram_pages"] = found.pop("ram_mib") * (MIB // PAGE_BYTES)
+    return found.dropna(subset=["us", "pages"]).reset_index(drop=True)
+
+
+__all__ = ["first_pass_steps", "measured_costs", "observations"]

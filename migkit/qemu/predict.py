@@ -10,7 +10,15 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migkit.qemu.costs import FAST_FIRST_PASS_BYTES, MIB, NORMAL_PAGE_WIRE_BYTES, PHASES, measured_costs
+from migkit.qemu.costs import (
+    FAST_FIRST_PASS_BYTES,
+    MIB,
+    NORMAL_PAGE_WIRE_BYTES,
+    PHASES,
+    first_pass_steps,
+    measured_costs,
+)
+from migkit.qemu.traces import FIRST_CAMPAIGN
 from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
@@ -109,6 +117,14 @@ def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Ho
     )
 
 
+@lru_cache(maxsize=4)
+def _late_speed(fresh_after: int, path: str | None) -> float:
+    """Bytes over time on the paced link in the first campaign, from so many bytes of the first pass on."""
+    steps = first_pass_steps(path).query(f"link == 'paced' and campaign == '{FIRST_CAMPAIGN}'")
+    late = steps[steps["begin_pages"] * PAGE >= fresh_after]
+    return float(late["pages"].sum() * NORMAL_PAGE_WIRE_BYTES / (late["us"].sum() * 1e-6))
+
+
 def link_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Link:
     """Link of one run.
 
@@ -143,8 +159,8 @@ def link_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Link:
     fresh_after = 0
     if run["link_mib_s"]:
         bandwidth = run["link_imposed_bytes_per_s"]
-        fresh = median["link", "paced at 200 MiB/s, first pass after it slows down, all runs together"] * MIB
         fresh_after = int(median["first pass slows down", "paced at 200 MiB/s"] * MIB)
+        fresh = _late_speed(fresh_after, None if path is None else os.fspath(path))
     elif is_held(run):
         bandwidth = NO_WIRE_BYTES_PER_S
         fresh = NORMAL_PAGE_WIRE_BYTES / (median["page", f"tcp {load}, {PHASES[1]}"] * 1e-6)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FOLDER = "qemu-traces"
 """Name of the folder with the Parquet files."""
+FIRST_CAMPAIGN = "2026-11-22"
+"""The campaign in which the default costs were measured."""
 
 
 def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -37,7 +39,9 @@ def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
         One row a run, indexed by its name ``group__name__build__rR``. ``data/qemu-traces/README.md`` lists all
         columns. The main ones:
 
-        - ``group``, ``name``, ``build`` (``unser``, ``ser``, ``deb72``), ``accel`` (``tcg``, ``kvm``), ``rep``
+        - ``campaign``: first day of the campaign; the runs of one have one host
+        - ``group``, ``name``, ``build`` (``unser``, ``ser``, ``deb72``, ``v82``, ``deb100``, ``v102``, ``deb111``),
+          ``accel`` (``tcg``, ``kvm``), ``rep``
         - ``ram_mib``, ``ws_mib``, ``bw_mib_s`` (max-bandwidth, 0 = no limit), ``link_mib_s`` (0 = loopback, not
           paced), ``dt_limit_ms``
         - ``target_writes_s``, ``pre_writes_s``, ``mig_writes_s``: page writes per second, requested, and measured
@@ -60,7 +64,7 @@ def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     --------
     >>> from migkit import qemu
     >>> qemu.runs()["outcome"].value_counts().to_dict()
-    {'completed': 226, 'not_converged': 116}
+    {'completed': 535, 'not_converged': 189}
     """
     return table("runs", path).set_index("run")
 
@@ -119,7 +123,7 @@ def table(name: str, path: str | os.PathLike[str] | None = None) -> pd.DataFrame
     --------
     >>> from migkit import qemu
     >>> qemu.table("windows")["run"].nunique()
-    339
+    721
     """
     return _read(name, _folder(path)).copy()
 

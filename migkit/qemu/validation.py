@@ -15,7 +15,7 @@ from migkit import results
 from migkit.kernels.state import VFIO
 from migkit.qemu.costs import LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
-from migkit.qemu.traces import runs, table
+from migkit.qemu.traces import FIRST_CAMPAIGN, runs, table
 from migkit.scenario.rows import records
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     >>> int(table["right"].sum()), len(table)
     (339, 342)
     """
-    measured = runs(path)
+    measured = runs(path).query(f"campaign == '{FIRST_CAMPAIGN}'")
     found, numbers = _computed(measured, path, engine)
     out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
     out["held"] = [is_held(run) for _, run in measured.iterrows()]
@@ -153,7 +153,7 @@ def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     import pandas as pd
 
     measured = runs(path)
-    measured = measured[measured["ndev"] > 0]
+    measured = measured[(measured["ndev"] > 0) & (measured["campaign"] == FIRST_CAMPAIGN)]
     simulated, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]

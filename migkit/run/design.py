@@ -18,8 +18,10 @@ from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import READ, Part, Text, plain, whole_number
+from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
-from migkit.scenario.scenario import Scenario, as_scenario, field, read_toml, reader
+from migkit.scenario.scenario import Scenario, as_scenario, field, reader, with_costs
+from migkit.scenario.toml import read_toml
 from migkit.scenario.units import SI_UNITS
 from migkit.scenario.views import stacked
 
@@ -152,7 +154,8 @@ class Sweep(Part):
             for name, default in _LATER_IN_REGIONS.items():
                 if region[name] == default:
                     del region[name]
-        costs = table["scenario"]["costs"]
+        later = HostCosts().model_dump(mode="json", include={"name", "fresh_page", "fresh_after"})
+        costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
         if self.policies:
             table["policies"] = self.policies
@@ -202,6 +205,8 @@ class Sweep(Part):
         table, folder = read_toml(source)
         if isinstance(other := table.get("scenario"), str):
             table["scenario"] = Scenario.from_toml(folder / other)
+        elif isinstance(other, dict):
+            table["scenario"] = with_costs(other, folder)
         return cls(**table)
 
 

@@ -518,5 +518,6 @@ class Layout:
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""
         notes = results.provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
+        notes["costs"] = self.sweep.scenario.costs.label
         notes |= {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
         return notes | ({"policies": json.dumps(self.sweep.policies)} if self.sweep.policies else {})

@@ -149,6 +149,11 @@ class SimulatedMigration:
         return {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
 
     @property
+    def costs(self) -> str:
+        """Which costs of a host were used: ``"assumed"`` where the scenario gives none (:attr:`HostCosts.label`)."""
+        return self.scenario.costs.label
+
+    @property
     def sync_count(self) -> int:
         """Bitmap syncs, as ``dirty-sync-count`` reports them."""
         return int(self.numbers["sync_count"])
@@ -254,7 +259,9 @@ class SimulatedMigration:
         table["devices"] = per_device
         if self.spread:
             table["spread"] = self.spread
-        table["provenance"] = results.provenance(self.engine, self.seed) | {"replicate": self.replicate}
+        table["provenance"] = results.provenance(self.engine, self.seed) | {
+            "replicate": self.replicate, "costs": self.costs,
+        }  # fmt: skip
         return table
 
     # --- as text
@@ -305,7 +312,8 @@ class SimulatedMigration:
     def _settings(self) -> str:
         text = f"QEMU {self.scenario.qemu}, {self.scenario.walk_policy}, {self.engine} engine"
         draws = self.engine == "bitmap" or self.scenario.drawn_fields()
-        return text + (f", seed {self.seed}, replicate {self.replicate}" if draws else "")
+        text += f", seed {self.seed}, replicate {self.replicate}" if draws else ""
+        return f"{text}, costs: {self.costs}"
 
     def __repr__(self) -> str:
         return f"<SimulatedMigration: {self.sentence}>"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,7 +14,8 @@ from pydantic import AfterValidator, Field
 
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Flag, Part, Rule, Share, Text, number, quantity, whole_number
-from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes
+from migkit.scenario.toml import read_toml
+from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes, parse_bytes, parse_time
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
 
 # Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
@@ -267,10 +271,10 @@ class Link(Part):
     send_buffer : bytes, default 0 B
         What the socket takes before the sender waits for the wire.
     fresh_bandwidth : bytes/s, default 0 B/s
-        What the link carries of RAM pages that the destination writes for the first time, 0 = `bandwidth`, else from
-        1 kB/s to `bandwidth`. In the first pass the destination faults in each page that it is sent
-        (``migration/ram.c:ram_load_precopy`` copies into memory that was never touched) and may take less than the wire
-        brings; later passes and the data of devices go at `bandwidth`.
+        What the link carries of RAM pages that the destination writes for the first time, 0 = as `HostCosts.fresh_page`
+        says, else from 1 kB/s to 1 TB/s; above `bandwidth` it changes nothing. In the first pass the destination faults
+        in each page that it is sent (``migration/ram.c:ram_load_precopy`` copies into memory that was never touched)
+        and may take less than the wire brings; later passes and the data of devices go at `bandwidth`.
     fresh_after : bytes, default 0 B
         RAM that is sent at `bandwidth` before that begins, 0 to 1024 TiB, rounded down to whole pages: a host may have
         faster memory to give out at first, such as free huge pages. Needs `fresh_bandwidth`.
@@ -290,14 +294,6 @@ class Link(Part):
     fresh_after: Size = Bytes(0)
 
     def _rules(self: Any) -> Iterator[Rule]:
-        yield Rule(
-            lambda: self.fresh_bandwidth > self.bandwidth,
-            lambda: ScenarioError(
-                f"is above bandwidth ({self.bandwidth}): it must be 0 or up to that",
-                "fresh_bandwidth",
-                str(self.fresh_bandwidth),
-            ),
-        )
         yield Rule(
             lambda: (self.fresh_after > 0) & (self.fresh_bandwidth == 0),
             lambda: ScenarioError(
@@ -371,14 +367,24 @@ class Migration(Part):
         )
 
 
+_ASSUMED = tomllib.loads(files("migkit.scenario").joinpath("hosts", "default.toml").read_text(encoding="utf-8"))
+
+
+def _assumed(name: str) -> Seconds:
+    return Seconds(parse_time(_ASSUMED[name]))
+
+
 class HostCosts(Part):
     """What the hosts need time for, apart from the link.
 
-    All are times from 0 to 1 h, if not said otherwise. The defaults come from measured migrations of real QEMU on
-    one machine with two cores (``data/qemu-traces``): another machine has others.
+    All are times from 0 to 1 h, if not said otherwise. The defaults are in ``migkit/scenario/hosts/default.toml``; they
+    come from measured migrations of real QEMU on one machine with two cores (``data/qemu-traces``): another machine
+    has others, which ``migkit calibrate`` computes.
 
     Parameters
     ----------
+    name : str, default ""
+        What results call these costs; see :attr:`label`.
     setup : seconds, default 2 ms
         From the ``migrate`` command to the first iteration (``migration/savevm.c:qemu_savevm_state_setup``).
     iteration : seconds, default 50 us
@@ -393,6 +399,11 @@ class HostCosts(Part):
         CPU time of the migration thread for a normal page; up to 1 ms.
     zero_page : seconds, default 0.2 us
         The same for a page that turns out to be zero; up to 1 ms.
+    fresh_page : seconds, default 0 s
+        What a page needs on its way, beyond its bytes on the wire, when the destination writes it for the first time;
+        up to 1 ms. `Link.fresh_bandwidth` stands above it.
+    fresh_after : bytes, default 0 B
+        RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.2 ms
@@ -406,13 +417,56 @@ class HostCosts(Part):
     2.1 us
     """
 
-    setup: Cost = Seconds(2e-3)
-    iteration: Annotated[Seconds, quantity("1 us", "1 h")] = Seconds(50e-6)
-    wakeup: Cost = Seconds(66e-6)
-    bitmap_sync: Annotated[Seconds, quantity("0 s", "1 min")] = Seconds(0)
-    bitmap_sync_per_gib: Annotated[Seconds, quantity("0 s", "1 s")] = Seconds(0.14e-3)
-    page: PageCost = Seconds(2.1e-6)
-    zero_page: PageCost = Seconds(0.2e-6)
-    vm_stop: Cost = Seconds(0.1e-3)
-    device_state: Cost = Seconds(1.2e-3)
-    destination_load: Cost = Seconds(1e-3)
+    name: Text = ""
+    setup: Cost = _assumed("setup")
+    iteration: Annotated[Seconds, quantity("1 us", "1 h")] = _assumed("iteration")
+    wakeup: Cost = _assumed("wakeup")
+    bitmap_sync: Annotated[Seconds, quantity("0 s", "1 min")] = _assumed("bitmap_sync")
+    bitmap_sync_per_gib: Annotated[Seconds, quantity("0 s", "1 s")] = _assumed("bitmap_sync_per_gib")
+    page: PageCost = _assumed("page")
+    zero_page: PageCost = _assumed("zero_page")
+    fresh_page: PageCost = _assumed("fresh_page")
+    fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
+    vm_stop: Cost = _assumed("vm_stop")
+    device_state: Cost = _assumed("device_state")
+    destination_load: Cost = _assumed("destination_load")
+
+    @property
+    def label(self) -> str:
+        """What results call these costs.
+
+        `name`; without one ``"assumed"`` where all have their defaults, else ``"assumed except"`` those that have not.
+
+        Examples
+        --------
+        >>> HostCosts().label, HostCosts(page="1 us").label, HostCosts(name="rack 3").label
+        ('assumed', 'assumed except page', 'rack 3')
+        """
+        if self.name:
+            return self.name
+        given = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        return f"{_ASSUMED['name']} except {', '.join(given)}" if given else str(_ASSUMED["name"])
+
+    @classmethod
+    def from_toml(cls, source: str | Path) -> HostCosts:
+        """Read the costs of a host, such as ``migkit calibrate`` writes them.
+
+        Parameters
+        ----------
+        source : str or path
+            A file, or TOML text: text is what holds a ``=`` or a line break. A file that gives no name has its own.
+
+        Raises
+        ------
+        ScenarioError
+            If the file cannot be read, is not TOML, or holds no costs.
+
+        Examples
+        --------
+        >>> HostCosts.from_toml('page = "1 us"').page
+        1 us
+        """
+        table, _ = read_toml(source)
+        if isinstance(source, Path) or not ("\n" in source or "=" in source):
+            table = {"name": Path(source).name} | table
+        return cls(**table)

@@ -27,6 +27,8 @@ __all__ = ["cases", "devices", "links", "records", "regions"]
 
 Expression = Callable[..., Any]
 
+PAGE_HEADER = 8
+"""Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
 KINDS = {"ram": state.RAM, "vfio": state.VFIO, "block": state.BLOCK}
 """Codes of the kinds of devices."""
 
@@ -54,14 +56,17 @@ def _policy(name: str) -> Expression:
     return lambda s: each(lambda given, qemu: policy_code(name, given, PROFILES[qemu]), getattr(s, name), s.qemu)
 
 
-def _fresh_bandwidth(link: Any) -> Any:
-    """Bytes/s for pages that the destination writes for the first time."""
-    return np.where(link.fresh_bandwidth > 0, link.fresh_bandwidth, link.bandwidth)
+def _fresh_ns_per_byte(s: Any) -> Any:
+    """Nanoseconds a byte of pages that the destination writes for the first time."""
+    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), s.link.bandwidth)
+    beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (s.guest.page_size + PAGE_HEADER))
+    return 1e9 / slowest + beyond
 
 
 def _fresh_after_pages(s: Any) -> Any:
     ram = s.guest.ram // s.guest.page_size
-    return np.where(s.link.fresh_bandwidth > 0, np.minimum(ram, s.link.fresh_after // s.guest.page_size), ram)
+    of_host = np.where(s.costs.fresh_page > 0, s.costs.fresh_after // s.guest.page_size, ram)
+    return np.minimum(ram, np.where(s.link.fresh_bandwidth > 0, s.link.fresh_after // s.guest.page_size, of_host))
 
 
 CASES: Mapping[str, Expression] = {
@@ -112,8 +117,8 @@ CASES: Mapping[str, Expression] = {
 LINKS: Mapping[str, Expression] = {
     "ns_per_byte": lambda s: 1e9 / s.link.bandwidth,
     "slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / s.link.bandwidth)),
-    "fresh_ns_per_byte": lambda s: 1e9 / _fresh_bandwidth(s.link),
-    "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / _fresh_bandwidth(s.link))),
+    "fresh_ns_per_byte": _fresh_ns_per_byte,
+    "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s)),
     "fresh_after_pages": _fresh_after_pages,
     "rtt_ns": lambda s: _ns(s.link.rtt),
 }

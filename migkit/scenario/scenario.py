@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, PlainValidator
+from pydantic import AfterValidator, PlainValidator, field_validator
 
-from migkit.scenario.errors import ScenarioError, did_you_mean, show
+from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.fields import Part, Rule, Text, check_keys, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.policy import POLICIES, read_policy
+from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
 from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, profile
 from migkit.scenario.views import each
@@ -39,6 +39,7 @@ __all__ = [
     "field",
     "read_toml",
     "reader",
+    "with_costs",
 ]
 
 _YEAR_S = 365 * 86400
@@ -71,8 +72,9 @@ class Scenario(Part):
         The network.
     migration : Migration
         Parameters and capabilities, QEMU's defaults.
-    costs : HostCosts
-        What the hosts need time for.
+    costs : HostCosts, or path
+        What the hosts need time for, or the file of a host that holds it; `from_toml` sees the path from the folder of
+        the scenario. Results name the costs.
     qemu : str, default "9.0"
         Profile: ``"7.2"``, ``"8.2"``, ``"9.0-rc0"``, ``"9.0"``, ``"10.0"`` or ``"11.1"``.
     policy : {"serialized", "unserialized"} or Policy, optional
@@ -108,6 +110,11 @@ class Scenario(Part):
     sync_policy: Annotated[Text | None, _policy("sync_policy")] = None
     bandwidth_policy: Annotated[Text | None, _policy("bandwidth_policy")] = None
     time_limit: Annotated[Seconds, quantity("1 ms", "168 h")] = Seconds(1800)
+
+    @field_validator("costs", mode="before")
+    @classmethod
+    def _costs_of_a_file(cls, given: Any) -> Any:
+        return HostCosts.from_toml(Path(given)) if isinstance(given, str | os.PathLike) else given
 
     @property
     def profile(self) -> Profile:
@@ -249,8 +256,8 @@ class Scenario(Part):
         ScenarioError
             If the file cannot be read, is not TOML, or describes no possible migration.
         """
-        table, _ = read_toml(source)
-        return cls(**table)
+        table, folder = read_toml(source)
+        return cls(**with_costs(table, folder))
 
 
 def _named(scenario: Scenario) -> str:
@@ -493,6 +500,35 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     return read
 
 
+def with_costs(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A table of a scenario in which the costs are read, if it names a file of them.
+
+    Parameters
+    ----------
+    table : mapping
+        As `Scenario` takes it.
+    folder : path
+        Where the path of the file is seen from.
+
+    Raises
+    ------
+    ScenarioError
+        If the file cannot be read or holds no costs.
+
+    Examples
+    --------
+    >>> with_costs({"costs": {"page": "1 us"}}, Path())
+    {'costs': {'page': '1 us'}}
+    """
+    given = table.get("costs")
+    if not isinstance(given, str):
+        return dict(table)
+    try:
+        return {**table, "costs": HostCosts.from_toml(folder / given)}
+    except ScenarioError as error:
+        raise error.within("costs") from None
+
+
 def as_scenario(given: Any) -> Scenario:
     """Take a scenario, or make one of a mapping of its fields.
 
@@ -512,53 +548,3 @@ def as_scenario(given: Any) -> Scenario:
         check_keys(given, "scenario")
         return Scenario(**given)
     raise ScenarioError("is not a scenario: give a migkit.Scenario, or a mapping of its fields", value=given)
-
-
-def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
-    """Read TOML.
-
-    Parameters
-    ----------
-    source : str or path
-        A file, or TOML text: text is what holds a ``=`` or a line break.
-
-    Returns
-    -------
-    table : dict
-    folder : Path
-        Where paths in it are seen from: the folder of the file, for text the current one.
-
-    Raises
-    ------
-    ScenarioError
-        If the file cannot be read, or is not TOML.
-
-    Examples
-    --------
-    >>> read_toml("seed = 3")[0]
-    {'seed': 3}
-    """
-    if not isinstance(source, str | os.PathLike):
-        raise ScenarioError("is not TOML: give the path of a file, or the text", value=source)
-    if isinstance(source, str) and ("\n" in source or "=" in source):
-        text, where, folder = source, "TOML text", Path()
-    else:
-        where, folder = show(str(source)), Path(source).parent
-        try:
-            text = Path(source).read_text(encoding="utf-8-sig")  # a byte-order mark is allowed
-        except FileNotFoundError:
-            raise ScenarioError("is not a file that exists", value=str(source)) from None
-        except UnicodeDecodeError:
-            raise ScenarioError("is not a text file in UTF-8", value=str(source)) from None
-        except OSError as error:
-            raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
-        except ValueError:  # a NUL, or half a character
-            raise ScenarioError("cannot be the name of a file", value=str(source)) from None
-    try:
-        return tomllib.loads(text), folder
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{where} is not valid TOML: {error}") from None
-    except ValueError:
-        raise ScenarioError(f"{where} holds a number of too many digits") from None
-    except RecursionError:
-        raise ScenarioError(f"{where} has too many brackets within brackets") from None
