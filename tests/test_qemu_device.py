@@ -285,18 +285,17 @@ class Qmp:
     """The monitor of one QEMU."""
 
     def __init__(self, command, path, variables):
-        arguments = ["-nodefaults", "-display", "none", "-machine", "q35", "-m", "128", "-accel", "tcg",
+        arguments = ["-nodefaults", "-display", "none", "-machine", "q35", "-m", "128",
                      "-qmp", f"unix:{path},server=on,wait=off"]  # fmt: skip
         with open(f"{path}.stderr", "wb") as said:
             self.process = subprocess.Popen([*command[0], *arguments, *command[1]], env=variables, stderr=said)
         deadline = time.monotonic() + 30
-        while not path.exists():
+        self.socket = socket.socket(socket.AF_UNIX)
+        while self.socket.connect_ex(str(path)):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.close()
                 raise RuntimeError(Path(f"{path}.stderr").read_text())
             time.sleep(0.01)
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(str(path))
         self.lines = self.socket.makefile("r")
         self.lines.readline()
         self("qmp_capabilities")
@@ -315,9 +314,9 @@ class Qmp:
     def close(self):
         self.process.kill()
         self.process.wait()
-        if hasattr(self, "socket"):
+        self.socket.close()
+        if hasattr(self, "lines"):
             self.lines.close()
-            self.socket.close()
 
 
 def relay(listener, port, bytes_per_s):
@@ -362,7 +361,7 @@ def migrate(tmp_path, monkeypatch):
             check=True,
         )
         variables = os.environ | Device.parse(device).environment(version, tmp_path / "log")
-        options = ["-bios", str(rom), *(["-S"] if paused else [])]
+        options = ["-accel", "tcg", "-bios", str(rom), *(["-S"] if paused else [])]
         with contextlib.ExitStack() as stack:
             target = Qmp((command, [*options, "-incoming", "defer"]), tmp_path / "target", variables)
             stack.callback(target.close)

@@ -56,7 +56,7 @@ struct device {
     /* the kernel side */
     pthread_mutex_t lock;
     bool running, precopy;
-    uint64_t initial;
+    uint64_t initial, stop_left;
     double dirty;
     uint64_t dirty_at;
     /* what QEMU's side caches */
@@ -193,7 +193,7 @@ static void query_sizes(struct device *d)
     grow(d);
     d->initial_cached = d->precopy ? d->initial : 0;
     d->dirty_cached = d->precopy ? (uint64_t)d->dirty : 0;
-    d->total_cached = d->initial + (uint64_t)d->dirty + d->stop_bytes;
+    d->total_cached = d->initial + (uint64_t)d->dirty + d->stop_left;
 }
 
 static void vm_change(void *opaque, bool running, int state)
@@ -219,6 +219,7 @@ static int save_setup(QEMUFile *f, void *opaque, void **errp)
     pthread_mutex_lock(&d->lock);
     d->running = d->precopy = qemu.is_running();
     d->initial = d->initial_bytes;
+    d->stop_left = d->stop_bytes;
     d->dirty = d->dirtied = 0;
     d->dirty_at = now();
     d->flag_sent = false;
@@ -289,7 +290,7 @@ static int save_iterate(QEMUFile *f, void *opaque)
 static int save_complete(QEMUFile *f, void *opaque)
 {
     struct device *d = opaque;
-    uint64_t start = now(), initial = d->initial_sent, dirty = d->dirty_sent, size;
+    uint64_t start = now(), initial = d->initial_sent, dirty = d->dirty_sent, stop = d->stop_left, size;
     int error;
 
     do {
@@ -299,14 +300,19 @@ static int save_complete(QEMUFile *f, void *opaque)
         if ((error = put_block(f, size)))
             return error;
     } while (size);
-    for (uint64_t left = d->stop_bytes; left; left -= size) {
-        size = left < BLOCK ? left : BLOCK;
+    while (d->stop_left) {
+        size = d->stop_left < BLOCK ? d->stop_left : BLOCK;
         if ((error = put_block(f, size)))
             return error;
+        d->stop_left -= size;
     }
+    /* Post-copy goes on asking, and 11.1 ends it only when nothing is pending; it then calls this once more. */
+    pthread_mutex_lock(&d->lock);
+    query_sizes(d);
+    pthread_mutex_unlock(&d->lock);
     qemu.put_be64(f, END);
     event(d, "complete %" PRIu64 " %" PRIu64,
-          d->initial_sent - initial + d->dirty_sent - dirty + d->stop_bytes, (now() - start) / 1000);
+          d->initial_sent - initial + d->dirty_sent - dirty + stop, (now() - start) / 1000);
     flush();
     return qemu.get_error(f);
 }

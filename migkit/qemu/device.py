@@ -378,8 +378,10 @@ class _Side:
             case "iterate", [sent, initial_left, dirty_left]:
                 self._iterate(ns, time, int(sent), int(initial_left), int(dirty_left))
             case "complete", [sent, us]:
-                seen["st_complete_bytes"], seen["st_complete_us"] = int(sent), int(us)
-                self.complete_ms = self.epoch_ms(ns)
+                # 11.1 calls once more at the end of post-copy, when nothing is left
+                seen["st_complete_bytes"] += int(sent)
+                seen["st_complete_us"] += int(us)
+                self.complete_ms = self.complete_ms or self.epoch_ms(ns)
             case "end", [calls, exact, initial, dirty, dirtied]:
                 names = ("st_iter_calls", "st_exact_calls", "st_init_bytes", "st_dirty_bytes", "st_hw_dirtied")
                 seen.update(zip(names, map(int, (calls, exact, initial, dirty, dirtied)), strict=True))
