@@ -128,9 +128,9 @@ def test_damage_is_told_and_mended(store, undisturbed, monkeypatch, name, harm):
     assert_told(store, name)
     computed, run = [], Layout.run
 
-    def counted(self, places, into):
+    def counted(self, places, into, stop):
         computed.append(places.shape[1])
-        return run(self, places, into)
+        return run(self, places, into, stop)
 
     monkeypatch.setattr(Layout, "run", counted)
     mended = fill(store)
@@ -221,7 +221,7 @@ def test_stores_without_checksums(without_checksums, monkeypatch):
     for name in computed.variables:
         np.testing.assert_array_equal(returned[name], computed[name], name)
     assert open_sweep(unfinished).attrs["migrations_missing"] == 6
-    with pytest.raises(AnotherSweep, match="was begun without checksums: it can still be opened for reading"):
+    with pytest.raises(AnotherSweep, match=r"was begun by another model \(1, and this is 2\)"):
         migkit.sweep(described, store=unfinished)
 
 

@@ -370,8 +370,8 @@ def first_pass_steps(path: str | os.PathLike[str] | None = None) -> pd.DataFrame
     -------
     DataFrame
         One row a piece: ``run``, ``begin_pages`` (RAM sent before it), ``pages`` and ``us``; of the run,
-        ``campaign``, ``group``, ``accel``, ``load``, ``link``, ``link_mib_s`` and ``ram_pages``. On a paced link without
-        a limit a piece is a window, but the first, which fills the send buffer; on loopback it is a RAM call.
+        ``campaign``, ``group``, ``accel``, ``load``, ``link``, ``link_mib_s`` and ``ram_pages``. On a paced link
+        without a limit a piece is a window, but the first, which fills the send buffer; on loopback it is a RAM call.
 
     Examples
     --------

@@ -208,6 +208,7 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
         start=Bytes(start),
         write_rate=Rate(float(writes) * PAGE),
         pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
+        phase=0.0,  # the runs do not say where the writer stood
     )
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:

@@ -461,9 +461,6 @@ def _refuse_another_sweep(path: Path, root: dict[str, Any], sweep: Sweep) -> Non
 def _refuse_another_model(path: Path, root: dict[str, Any]) -> None:
     import migkit
 
-    if not has_checksums(path) and root.get("model_version") == MODEL_VERSION:
-        raise AnotherSweep("is not finished and was begun without checksums: it can still be opened for reading, to "
-                           "compute the rest give another name", value=str(path))  # fmt: skip
     if root.get("model_version") != MODEL_VERSION:
         which = f" ({root['model_version']}, and this is {MODEL_VERSION})" if "model_version" in root else ""
         raise AnotherSweep(f"is not finished and was begun by another model{which}: it can still be opened for "
