@@ -38,7 +38,7 @@ def made_first_pass(link_mib_s, fresh_us, after, runs=6, noise=0.0):
                 "link_mib_s": link_mib_s,
                 "us": us * (1 + noise * draw.standard_normal(len(us))),
             }
-        )  # fmt: skip
+        )
         for i in range(runs)
     ]
     return pd.concat(parts, ignore_index=True)
@@ -109,7 +109,7 @@ def test_nothing_to_fit():
 def test_workloads_say_where_a_sequential_writer_stands():
     table = workloads(runs().query("mode == 'seq' and not writes_max"))
     assert table["phase"].between(0, 1).all()
-    assert table["phase"].nunique() > 10
+    assert table["phase"].nunique() > 3
     assert workloads(runs().query("mode == 'rand'"))["phase"].isna().all()
 
 

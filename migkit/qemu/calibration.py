@@ -309,10 +309,10 @@ def _first_pass(steps: pd.DataFrame, link_over_pace: float, like: Mapping[str, A
     windows alternate, and a median would leave out the slow ones.
     """
     link = like.get("link", "paced")
+    runs = steps.groupby("link")["run"].nunique()
+    if runs.get(link, 0) < min(LEAST_RUNS, runs.max() if len(runs) else 0):
+        link = str(runs.idxmax())
     of_link = steps[steps["link"] == link]
-    if of_link["run"].nunique() < LEAST_RUNS:
-        link = "loopback" if link == "paced" else "paced"
-        of_link = steps[steps["link"] == link]
     if not len(of_link):
         return {name: _nothing(unit, _NOT_SEEN["first pass"]) for name, unit in _FIRST_PASS.items()}
     ram = of_link["ram_pages"].mode()[0]  # other sizes of RAM take other memory of the host
