@@ -366,6 +366,54 @@ def validate(
 
 
 @app.command()
+def calibrate(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of measured runs; by default those of the project.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the costs of the host here, in TOML.", show_default=False),
+    ] = None,
+    campaign: Annotated[str | None, typer.Option(help="Only the runs of this campaign.", show_default=False)] = None,
+    accel: Annotated[str | None, typer.Option(help="Only runs under tcg, or kvm.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What results call the costs; by default the file.", show_default=False)
+    ] = None,
+) -> None:
+    """Fit the costs of a host to measured runs, and say what they cannot tell."""
+    with errors_on_one_line():
+        from migkit import qemu
+        from migkit.qemu.validation import fit_text
+        from migkit.run.progress import announce_compilation
+        from migkit.run.simulate import numba_threads
+        from migkit.run.whole_file import whole_file
+        from migkit.scenario.errors import ScenarioError
+
+        numba_threads()
+        announce_compilation()
+        try:
+            measured = qemu.runs(runs)
+        except FileNotFoundError as error:
+            raise ScenarioError(str(error)) from None
+        campaigns = sorted(measured["campaign"].unique())
+        if campaign is None and len(campaigns) > 1:
+            raise ScenarioError(f"is missing: the runs have the campaigns {', '.join(campaigns)}, of one host each",
+                                "--campaign")  # fmt: skip
+        for option, column, wanted in (("--campaign", "campaign", campaign), ("--accel", "accel", accel)):
+            if wanted is not None:
+                if wanted not in set(measured[column]):
+                    raise ScenarioError(f"is not one of {', '.join(sorted(set(measured[column])))}", option, wanted)
+                measured = measured[measured[column] == wanted]
+        found = qemu.calibrate(measured, runs, name if name is not None else output.name if output else "")
+        if output is not None:
+            with whole_file(output) as file:
+                file.write(found.to_toml().encode())
+        typer.echo(found.summary())
+        typer.echo(fit_text(found, runs))
+
+
+@app.command()
 def study(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results and figures.")] = Path("study"),
     points: Annotated[int, typer.Option(help="Points on each axis of a plane; the published maps have 110.")] = 110,

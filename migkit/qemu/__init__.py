@@ -1,10 +1,24 @@
 """Real QEMU: measured migrations, the costs of their host, and predictions of them."""
 
 from migkit.qemu.answers import Answers, read
+from migkit.qemu.calibration import Calibration, calibrate
 from migkit.qemu.costs import measured_costs
 from migkit.qemu.guest import Writer
 from migkit.qemu.plan import Plan
 from migkit.qemu.record import record
 from migkit.qemu.traces import Trace, runs, table, trace
 
-__all__ = ["Answers", "Plan", "Trace", "Writer", "measured_costs", "read", "record", "runs", "table", "trace"]
+__all__ = [
+    "Answers",
+    "Calibration",
+    "Plan",
+    "Trace",
+    "Writer",
+    "calibrate",
+    "measured_costs",
+    "read",
+    "record",
+    "runs",
+    "table",
+    "trace",
+]

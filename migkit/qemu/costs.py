@@ -77,8 +77,8 @@ def observations(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     -------
     DataFrame
         One row an observation: ``cost``, ``case``, ``unit``, ``run`` and ``value``; of the run, ``campaign``,
-        ``group``, ``accel``, ``load`` (``quiet``, ``max``) and ``link`` (``paced``, ``loopback``). Runs on a busy
-        host and those with a capability of :data:`NOT_MODELLED` are left out.
+        ``accel``, ``load`` (``quiet``, ``max``), ``link`` (``paced``, ``loopback``), ``devices`` (whether it has any)
+        and ``ram_mib``. Runs on a busy host and those with a capability of :data:`NOT_MODELLED` are left out.
 
     Examples
     --------
@@ -102,10 +102,41 @@ def _observations(path: str | None) -> pd.DataFrame:
             rows = pd.DataFrame({"run": np.asarray(values.index), "value": values.to_numpy(float)})
             parts.append(rows[np.isfinite(rows["value"])].assign(cost=cost, case=case, unit=unit))
     found = pd.concat(parts, ignore_index=True)
-    found = found.join(data.runs[["campaign", "group", "accel", "load", "link"]], on="run")
-    return found[["cost", "case", "unit", "run", "value", "campaign", "group", "accel", "load", "link"]]
+    found = found.join(data.runs[_OF_THE_RUN], on="run")
+    return found[["cost", "case", "unit", "run", "value", *_OF_THE_RUN]]
 
 
+def run_medians(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Take the median of the observations of each run, by cost and case.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`observations`.
+
+    Examples
+    --------
+    >>> from migkit.qemu.costs import run_medians
+    >>> found = run_medians()
+    >>> bool(found.duplicated(["cost", "case", "run"]).any())
+    False
+    """
+    return _run_medians(None if path is None else os.fspath(path)).copy()
+
+
+@lru_cache(maxsize=4)
+def _run_medians(path: str | None) -> pd.DataFrame:
+    groups = _observations(path).groupby(["cost", "case", "run"], sort=False)
+    first = groups[["unit", *_OF_THE_RUN]].first()
+    return first.assign(value=groups["value"].median()).reset_index()
+
+
+_OF_THE_RUN = ["campaign", "accel", "load", "link", "devices", "ram_mib"]
 Measured = Iterator[tuple[str, str, str, "pd.Series"]]
 """Cost, case, unit and the observed values, indexed by run."""
 
@@ -122,6 +153,7 @@ class _Data:
         frame["load"] = frame["writes_max"].map({True: "max", False: "quiet"})
         frame["paced"] = frame["link_mib_s"] > 0
         frame["link"] = frame["paced"].map({True: "paced", False: "loopback"})
+        frame["devices"] = frame["ndev"] > 0
         frame["return_path"] = frame["caps"].map(lambda names: "return-path" in names)
         self.runs = frame
         self.first_pass_end = self._first_pass_end()
@@ -371,7 +403,7 @@ def first_pass_steps(path: str | os.PathLike[str] | None = None) -> pd.DataFrame
     DataFrame
         One row a piece: ``run``, ``begin_pages`` (RAM sent before it), ``pages`` and ``us``; of the run,
         ``campaign``, ``group``, ``accel``, ``load``, ``link``, ``link_mib_s`` and ``ram_pages``. On a paced link
-        without a limit a piece is a window, but the first, which fills the send buffer; on loopback it is a RAM call.
+        without a limit a piece is a window, but the first, which fills the send buffer; on loopback, a RAM call.
 
     Examples
     --------
@@ -408,4 +440,4 @@ def _first_pass_steps(path: str | None) -> pd.DataFrame:
     return found.dropna(subset=["us", "pages"]).reset_index(drop=True)
 
 
-__all__ = ["first_pass_steps", "measured_costs", "observations"]
+__all__ = ["first_pass_steps", "measured_costs", "observations", "run_medians"]

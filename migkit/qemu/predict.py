@@ -1,4 +1,4 @@
-"""Build the scenario of a measured run from its configuration.
+"""Build the scenario of a measured run from its configuration and from other runs on its host.
 
 Two measurements of the run itself are used, both known before the migration loop decides anything: how fast a guest
 at full speed wrote before the migration and, where the link is not paced, how fast the first pass went.
@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from migkit.qemu.costs import (
-    FAST_FIRST_PASS_BYTES,
-    MIB,
-    NORMAL_PAGE_WIRE_BYTES,
-    PHASES,
-    first_pass_steps,
-    measured_costs,
-)
-from migkit.qemu.traces import FIRST_CAMPAIGN
-from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
+from migkit.qemu.calibration import Calibration, calibrate
+from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
+from migkit.qemu.traces import runs
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BUILDS = {"unser": ("9.0-rc0", "unserialized"), "ser": ("9.0-rc0", "serialized"), "deb72": ("7.2", "serialized")}
+BUILDS = {
+    "unser": ("9.0-rc0", "unserialized"),
+    "ser": ("9.0-rc0", "serialized"),
+    "deb72": ("7.2", "serialized"),
+    "v82": ("8.2", "serialized"),
+    "deb100": ("10.0", "unserialized"),
+    "v102": ("10.0", "unserialized"),  # 10.1 and later differ in a case that RAM alone does not meet
+    "deb111": ("11.1", "unserialized"),
+}
 """Profile and policy of each build."""
 PAGE = 4096
 OTHER_RAM_BYTES = 335_872
@@ -36,7 +39,9 @@ ZERO_PAGES = (160, 102), (-77, 77)
 BUSY_WRITES_PER_S = 1e6
 """Page writes per second to the one page that every sync finds dirty: far more than there are syncs per second."""
 STATE_BYTES = {"tcg": 107_430, "kvm": 107_755}
-"""Headers and non-iterable state in the byte count of 9.0-rc0; 7.2 counts them after the migration."""
+"""Headers and non-iterable state in the byte count of 9.0-rc0."""
+STATE_BYTES_OF_BUILDS = {"deb72": 0, "v82": 107_261, "deb100": 112_788, "v102": 112_788, "deb111": 109_926}
+"""The same for other builds; 7.2 counts them after the migration."""
 BLOCK_READ_BYTES_PER_S = 8 * 2**30
 """The disk is read ahead of what is sent, so it does not limit."""
 BLOCK_STATE_BYTES = 90
@@ -70,18 +75,58 @@ def is_held(run: pd.Series) -> bool:
     return bool(run["link_mib_s"] > 0 or 0 < run["bw_mib_s"] <= HELD_MIB_S)
 
 
-def _medians(path: str | os.PathLike[str] | None) -> pd.Series:
-    """Medians of the measured costs, by cost and case."""
-    return _medians_in(None if path is None else os.fspath(path))
+def is_modelled(run: pd.Series) -> bool:
+    """Whether the model has all capabilities of a run.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> is_modelled(runs().loc["M__mf2_bw128_r000__v82__r0"])
+    False
+    """
+    return not set(run["caps"]) & set(NOT_MODELLED)
 
 
-@lru_cache(maxsize=4)
-def _medians_in(path: str | None) -> pd.Series:
-    return measured_costs(path)["median"]
+def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Select the runs that may tell something of the host of a run: those of its campaign that are not in its group.
+
+    If no other group has its accelerator, also the other configurations of its group.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> found = other_runs(runs().loc["A6__link200_unl_r050__v82__r0"])
+    >>> set(found["campaign"]), "A6" in set(found["group"])
+    ({'2026-11-26'}, False)
+    """
+    everything = runs(path)
+    of_host = everything[everything["campaign"] == run["campaign"]]
+    column = "group" if of_host[of_host["accel"] == run["accel"]]["group"].nunique() > 1 else "name"
+    return of_host[of_host[column] != run[column]]
 
 
-def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> HostCosts:
-    """Costs of the host for one run: medians over the measured runs with its accelerator and kind of guest.
+def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Calibration:
+    """Fit the costs of the host of a run from :func:`other_runs`, those like it where there are enough.
 
     Parameters
     ----------
@@ -92,57 +137,46 @@ def host_costs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Ho
 
     Returns
     -------
-    HostCosts
+    Calibration
 
     Examples
     --------
     >>> from migkit.qemu import runs
-    >>> round(host_costs(runs().loc["A2__bw128_rand_r050__unser__r0"]).page * 1e6, 3)
-    2.104
+    >>> calibration_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).costs.page
+    2.119 us
     """
-    median = _medians(path)
-    load = "max" if run["writes_max"] else "quiet"
-    host = f"{run['accel']} {load}"
-    setups = [name for name in median["setup"].index if name.startswith(host)]
-    wanted = f"{host}, {'devices' if run['ndev'] else 'no device'}"
-    return HostCosts(
-        setup=Seconds(median["setup", wanted if wanted in setups else setups[0]] * 1e-3),
-        iteration=Seconds(median["iteration", f"after longer handlers, {load}"] * 1e-6),
-        wakeup=Seconds((median["window, mean of each run", "all"] - 100) * 1e-3),
-        bitmap_sync_per_gib=Seconds(median["sync per GiB", host] * 1e-6),
-        page=Seconds(median["page", f"tcp {load}, later passes"] * 1e-6),
-        vm_stop=Seconds(median["VM stop", host] * 1e-3),
-        device_state=Seconds(median["non-iterable state", host] * 1e-3),
-        destination_load=Seconds(median["end of downtime", f"return path, loopback {load}"] * 1e-3),
-    )
+    like = {
+        "accel": run["accel"],
+        "load": "max" if run["writes_max"] else "quiet",
+        "link": "paced" if run["link_mib_s"] else "loopback",
+        "devices": bool(run["ndev"]),
+    }
+    others = other_runs(run, path)
+    where = None if path is None else os.fspath(path)
+    return _calibration(tuple(others.index), f"campaign {run['campaign']} without {run['group']}", *like.items(),
+                        path=where)  # fmt: skip
 
 
-@lru_cache(maxsize=4)
-def _late_speed(fresh_after: int, path: str | None) -> float:
-    """Bytes over time on the paced link in the first campaign, from so many bytes of the first pass on."""
-    steps = first_pass_steps(path).query(f"link == 'paced' and campaign == '{FIRST_CAMPAIGN}'")
-    late = steps[steps["begin_pages"] * PAGE >= fresh_after]
-    return float(late["pages"].sum() * NORMAL_PAGE_WIRE_BYTES / (late["us"].sum() * 1e-6))
+@lru_cache(maxsize=512)
+def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], path: str | None) -> Calibration:
+    return calibrate(runs(path).loc[list(names)], path, name, dict(like))
 
 
-def link_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Link:
+def link_of(run: pd.Series, calibration: Calibration) -> Link:
     """Link of one run.
 
-    - A paced link has the imposed pace.
+    - A paced link carries the imposed pace, as far as other runs say.
     - Loopback under max-bandwidth (:func:`is_held`) has no wire to wait for: the thread copies, and its time is in the
       cost of a page.
-    - Loopback without such a limit carries what the thread copies in later passes.
-
-    In the first pass the destination faults in the memory that it writes. After a number of bytes that is the same for
-    all runs, a paced link is then slower than its pace, and a page over held loopback takes longer. Loopback without
-    a limit has the speed of the run's own first pass.
+    - Loopback without such a limit carries what the thread copies in later passes, and in the first pass what the run
+      itself carried there.
 
     Parameters
     ----------
     run : Series
         A row of :func:`migkit.qemu.runs`.
-    path : path, optional
-        As in :func:`migkit.qemu.runs`.
+    calibration : Calibration
+        Costs of its host.
 
     Returns
     -------
@@ -151,34 +185,30 @@ def link_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Link:
     Examples
     --------
     >>> from migkit.qemu import runs
-    >>> link_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).bandwidth
+    >>> run = runs().loc["A2__bw128_rand_r050__unser__r0"]
+    >>> link_of(run, calibration_of(run)).bandwidth
     100 GB/s
     """
-    median = _medians(path)
-    load = "max" if run["writes_max"] else "quiet"
-    fresh_after = 0
+    fresh = 0.0
     if run["link_mib_s"]:
-        bandwidth = run["link_imposed_bytes_per_s"]
-        fresh_after = int(median["first pass slows down", "paced at 200 MiB/s"] * MIB)
-        fresh = _late_speed(fresh_after, None if path is None else os.fspath(path))
+        bandwidth = run["link_mib_s"] * MIB * calibration.value("link_over_pace", 1.0)
     elif is_held(run):
         bandwidth = NO_WIRE_BYTES_PER_S
-        fresh = NORMAL_PAGE_WIRE_BYTES / (median["page", f"tcp {load}, {PHASES[1]}"] * 1e-6)
-        fresh_after = FAST_FIRST_PASS_BYTES
     else:
-        bandwidth = NORMAL_PAGE_WIRE_BYTES / (median["page", f"tcp {load}, {PHASES[2]}"] * 1e-6)
+        bandwidth = NORMAL_PAGE_WIRE_BYTES / calibration.costs.page
         own = run["link_first_pass_bytes_per_s"]
-        fresh = min(own, bandwidth) if own == own else bandwidth  # three runs were not traced
+        fresh = own if own == own else bandwidth  # three runs were not traced
     return Link(
         bandwidth=Rate(bandwidth),
         rtt=Seconds(RTT_S),
-        send_buffer=Bytes(int(median["send buffer", "paced, first window against the others"])),
+        send_buffer=Bytes(int(calibration.value("send_buffer", 0))),
         fresh_bandwidth=Rate(fresh),
-        fresh_after=Bytes(fresh_after),
     )
 
 
-def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Scenario:
+def scenario_of(
+    run: pd.Series, path: str | os.PathLike[str] | None = None, calibration: Calibration | None = None
+) -> Scenario:
     """Build the scenario of one measured run from its configuration.
 
     Parameters
@@ -187,10 +217,17 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
         A row of :func:`migkit.qemu.runs`.
     path : path, optional
         As in :func:`migkit.qemu.runs`.
+    calibration : Calibration, optional
+        Costs of its host; those of :func:`calibration_of` by default.
 
     Returns
     -------
     Scenario
+
+    Raises
+    ------
+    ScenarioError
+        If the run has a capability that the model lacks.
 
     Examples
     --------
@@ -198,6 +235,10 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
     >>> scenario_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).migration.max_bandwidth
     128 MiB/s
     """
+    if not is_modelled(run):
+        which = next(name for name in run["caps"] if name in NOT_MODELLED)
+        raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
+    calibration = calibration_of(run, path) if calibration is None else calibration
     qemu, policy = BUILDS[run["build"]]
     ram = int(run["ram_mib"]) * MIB + OTHER_RAM_BYTES
     writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
@@ -214,7 +255,8 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
     if run["ndev"]:
-        load = "max" if run["writes_max"] else "quiet"
+        load_s = calibration.value("device_load", Vfio.model_fields["load_time"].default)
+        read_s = calibration.value("device_read", MIB / Vfio.model_fields["read_rate"].default)
         devices.append(
             Vfio(
                 count=int(run["ndev"]),
@@ -222,8 +264,10 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
                 stop_copy_bytes=Bytes(round(run["dev_stop_mib"] * MIB)),
                 dirty_rate=Rate(run["dev_rate_mib_s"] * MIB),
                 dirty_max=Bytes(round(run["dev_max_mib"] * MIB)),
-                read_rate=Rate(MIB / (_medians(path)["device read", f"loopback {load}"] * 1e-6)),
-                load_time=Seconds(_medians(path)["ack, from that call on", "loopback, rate-limited"] * 1e-3),
+                read_rate=Rate(MIB / read_s),
+                load_time=Seconds(
+                    load_s + (0.0 if run["dev_load_ms"] != run["dev_load_ms"] else run["dev_load_ms"]) * 1e-3
+                ),
             )
         )
     zeros = [
@@ -234,15 +278,16 @@ def scenario_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> S
         name=run.name,
         guest=Guest(ram=Bytes(ram), accel=run["accel"], regions=(busy, working_set, *zeros)),
         devices=tuple(devices),
-        link=link_of(run, path),
+        link=link_of(run, calibration),
         migration=Migration(
             max_bandwidth=Rate(int(run["bw_mib_s"]) * MIB),
             downtime_limit=Seconds(run["dt_limit_ms"] * 1e-3),
+            avail_switchover_bandwidth=Rate(run["avail_mib_s"] * MIB),
             switchover_ack="switchover-ack" in run["caps"],
             return_path="return-path" in run["caps"],
             auto_converge="auto-converge" in run["caps"],
         ),
-        costs=host_costs(run, path),
+        costs=calibration.costs,
         qemu=qemu,
         policy=policy,
         time_limit=Seconds(float(run["limit_s"])),

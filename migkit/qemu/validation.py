@@ -13,10 +13,19 @@ import numpy as np
 
 from migkit import results
 from migkit.kernels.state import VFIO
-from migkit.qemu.costs import LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
-from migkit.qemu.predict import BLOCK_STATE_BYTES, STATE_BYTES, is_held, scenario_of
-from migkit.qemu.traces import FIRST_CAMPAIGN, runs, table
+from migkit.qemu.costs import BUSY_CPUS, LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
+from migkit.qemu.predict import (
+    BLOCK_STATE_BYTES,
+    BUILDS,
+    STATE_BYTES,
+    STATE_BYTES_OF_BUILDS,
+    is_held,
+    is_modelled,
+    scenario_of,
+)
+from migkit.qemu.traces import runs, table
 from migkit.scenario.rows import records
+from migkit.scenario.versions import PROFILES
 
 if TYPE_CHECKING:
     import os
@@ -24,24 +33,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from migkit.kernels.state import Records
+    from migkit.qemu.calibration import Calibration
 
 CONFIGURATION = ["group", "name", "build", "accel"]
 """Columns that repeats of a run have in common."""
-BUSY_CPUS = 0.2
-"""A host is quiet if other processes use at most this many CPUs, as in :func:`migkit.qemu.measured_costs`."""
 GOALS = {
-    "total time, median": ("total_error", 0.5, 0.015),
-    "total time, 90th percentile": ("total_error", 0.9, 0.04),
-    "bytes, median": ("bytes_error", 0.5, 0.015),
+    "total time, median": ("total_error", 0.5, 0.01),
+    "total time, 90th percentile": ("total_error", 0.9, 0.03),
+    "bytes, median": ("bytes_error", 0.5, 0.01),
     "syncs, median": ("syncs_error", 0.5, 1.0),
+    "downtime, median": ("downtime_error_ms", 0.5, 10.0),
 }
 """Goals for the held runs that complete: column, quantile of its absolute value, and the most this may be."""
 LARGE_TOTAL_ERROR, LARGE_SYNCS_ERROR = 0.04, 2
 """A held run with a larger error, in total time (relative) or in syncs, is a miss."""
 
 
-def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expected") -> pd.DataFrame:
-    """Predict every measured run from its configuration.
+def predictions(
+    path: str | os.PathLike[str] | None = None, engine: str = "expected", calibration: Calibration | None = None
+) -> pd.DataFrame:
+    """Predict every measured run that the model has the capabilities of, from its configuration.
 
     Parameters
     ----------
@@ -49,13 +60,17 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
         As in :func:`migkit.qemu.runs`.
     engine : {"expected", "bitmap"}, optional
         Model of RAM.
+    calibration : Calibration, optional
+        Costs of the host; predicts the runs that they were fitted to. By default every run is predicted with costs
+        fitted to other groups of its campaign (:func:`migkit.qemu.predict.calibration_of`).
 
     Returns
     -------
     DataFrame
-        Indexed by run. ``group``, ``name``, ``build``, ``accel``, ``rep``; ``held``; ``other_cpu`` (CPUs);
-        ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes`` and ``initial_ms`` (when the initial data of
-        the last device had left, since the migrate command), each with ``_predicted`` and ``_measured``; ``verdict``
+        Indexed by run. ``campaign``, ``group``, ``name``, ``build``, ``accel``, ``rep``; ``held``; ``other_cpu``
+        (CPUs); ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes`` and ``initial_ms`` (when the initial
+        data of the last device had left, since the migrate command), each with ``_predicted`` and ``_measured``;
+        ``verdict``
         (the predicted outcome by name); ``right`` (whether the outcomes are equal); ``total_error`` and
         ``bytes_error`` (relative), ``downtime_error_ms``, ``syncs_error`` and ``initial_error_ms``, missing unless both
         complete; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link, beyond what
@@ -65,18 +80,22 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     --------
     >>> table = predictions()
     >>> int(table["right"].sum()), len(table)
-    (339, 342)
+    (339, 652)
     """
-    measured = runs(path).query(f"campaign == '{FIRST_CAMPAIGN}'")
-    found, numbers = _computed(measured, path, engine)
-    out = measured[[*CONFIGURATION, "rep", "other_cpu"]].copy()
+    import pandas as pd
+
+    measured = _modelled(path)
+    if calibration is not None:
+        measured = measured[measured.index.isin(calibration.runs)]
+    found, numbers = _computed(measured, path, engine, calibration)
+    out = measured[["campaign", *CONFIGURATION, "rep", "other_cpu"]].copy()
     out["held"] = [is_held(run) for _, run in measured.iterrows()]
     completed = numbers["outcome"] == results.Outcome.COMPLETED
     out["verdict"] = [results.Outcome(code).label for code in numbers["outcome"]]
     out["outcome_predicted"] = np.where(completed, "completed", "not_converged")
     out["outcome_measured"] = measured["outcome"]
     out["right"] = out["outcome_predicted"] == out["outcome_measured"]
-    state = measured["accel"].map(STATE_BYTES).where(measured["build"] != "deb72", 0)
+    state = measured["build"].map(STATE_BYTES_OF_BUILDS).fillna(measured["accel"].map(STATE_BYTES))
     state = state + BLOCK_STATE_BYTES * (measured["blk_mib"] > 0)
     initial = numbers["device_initial_sent_s"].max(axis=1, where=found.devices["kind"] == VFIO, initial=-1)
     pairs = {
@@ -96,33 +115,42 @@ def predictions(path: str | os.PathLike[str] | None = None, engine: str = "expec
     out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
     out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
     links = found.links
-    foreseen = (found.cases["ram_pages"] - links["fresh_after_pages"]) * NORMAL_PAGE_WIRE_BYTES
-    foreseen = foreseen * (links["fresh_ns_per_byte"] - links["ns_per_byte"]) * 1e-6
-    out["slow_link_ms"] = _slow_link_ms(measured, path) - foreseen
+    fresh = (found.cases["ram_pages"] - links["fresh_after_pages"]) * NORMAL_PAGE_WIRE_BYTES
+    foreseen = fresh * (links["fresh_ns_per_byte"] - links["ns_per_byte"]) * 1e-6
+    pace = pd.Series(1e6 / links["ns_per_byte"], measured.index)
+    out["slow_link_ms"] = _slow_link_ms(measured, pace, path) - foreseen
     end = measured["downtime_end_ms"] - measured["non_iterable_saved_ms"]
     out["late_end_ms"] = end.where(end > LATE_END_MS)
     return out
 
 
+def _modelled(path: str | os.PathLike[str] | None) -> pd.DataFrame:
+    """The runs with capabilities that the model has."""
+    everything = runs(path)
+    return everything[[is_modelled(run) for _, run in everything.iterrows()]]
+
+
 def _computed(
-    measured: pd.DataFrame, path: str | os.PathLike[str] | None, engine: str
+    measured: pd.DataFrame,
+    path: str | os.PathLike[str] | None,
+    engine: str,
+    calibration: Calibration | None = None,
 ) -> tuple[Records, dict[str, np.ndarray]]:
     """Simulate the measured runs; their records and the results."""
     from migkit.kernels import drivers
 
-    found = records([scenario_of(run, path) for _, run in measured.iterrows()])
+    found = records([scenario_of(run, path, calibration) for _, run in measured.iterrows()])
     return found, results.values(drivers.run(found, engine, stops_early=False))
 
 
-def _slow_link_ms(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
-    """Time by which windows on a paced link took longer than its pace explains.
+def _slow_link_ms(measured: pd.DataFrame, pace: pd.Series, path: str | os.PathLike[str] | None) -> pd.Series:
+    """Time by which windows on a paced link took longer than its rate (bytes/ms) explains.
 
     Missing where max-bandwidth limits too. The first window, which fills the send buffer, is left out.
     """
     windows = table("windows", path)
     windows = windows[windows.groupby("run").cumcount() > 0]
-    pace = windows["run"].map(measured["link_imposed_bytes_per_s"]) / 1e3
-    short = (windows["ms"] - windows["bytes"] / pace).groupby(windows["run"]).sum()
+    short = (windows["ms"] - windows["bytes"] / windows["run"].map(pace)).groupby(windows["run"]).sum()
     unlimited = (measured["bw_mib_s"] == 0) | (measured["bw_mib_s"] > measured["link_mib_s"])
     return short.reindex(measured.index).where(unlimited & (measured["link_mib_s"] > 0))
 
@@ -152,8 +180,8 @@ def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
-    measured = runs(path)
-    measured = measured[(measured["ndev"] > 0) & (measured["campaign"] == FIRST_CAMPAIGN)]
+    measured = _modelled(path)
+    measured = measured[measured["ndev"] > 0]
     simulated, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
@@ -216,20 +244,83 @@ def goals(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) 
     -------
     DataFrame
         Indexed by goal: ``goal`` (the most it may be), and the value reached in ``all`` held runs, in those on a
-        ``quiet`` host, over ``loopback`` and over a ``paced`` link. Errors of times and bytes are relative, those of
-        syncs are counts. The last row, ``runs``, has the number of runs.
+        ``quiet`` host, over ``loopback``, over a ``paced`` link, and in each campaign. Errors of total times and bytes
+        are relative, those of downtimes milliseconds, those of syncs counts. The last row, ``runs``, has the number of
+        runs.
     """
     import pandas as pd
 
     frame = runs_table[runs_table["held"] & runs_table["total_error"].notna()]
     paced = frame.index.isin(runs(path).query("link_mib_s > 0").index)
     parts = {"all": slice(None), "quiet": frame["other_cpu"] <= BUSY_CPUS, "loopback": ~paced, "paced": paced}
+    parts |= {str(campaign): frame["campaign"] == campaign for campaign in sorted(frame["campaign"].unique())}
     rows = {}
     for goal, (column, quantile, most) in GOALS.items():
         reached = {part: frame[column][rows_of].abs().quantile(quantile) for part, rows_of in parts.items()}
         rows[goal] = {"goal": most} | reached
     rows["runs"] = {"goal": np.nan} | {part: len(frame[column][rows_of]) for part, rows_of in parts.items()}
     return pd.DataFrame(rows).T
+
+
+def fit_text(calibration: Calibration, path: str | os.PathLike[str] | None = None) -> str:
+    """Say how well a calibration fits the runs that it was fitted to.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    str
+    """
+    table = predictions(path, calibration=calibration)
+    held = table[table["held"] & table["total_error"].notna()]
+    text = f"With these costs the outcome is right in {int(table['right'].sum())} of {len(table)} runs"
+    if not len(held):
+        return f"{text}; none of them is held by a paced link or max-bandwidth and completes."
+    total, end = held["total_error"].abs(), held["downtime_error_ms"].abs()
+    return (
+        f"{text}; total times of {len(held)} runs that a paced link or max-bandwidth holds are off by "
+        f"{total.median():.2%} in the median, {total.quantile(0.9):.2%} at the 90th percentile, downtimes by "
+        f"{end.median():.1f} ms."
+    )
+
+
+def by_profile(runs_table: pd.DataFrame) -> pd.DataFrame:
+    """Count what was measured of each profile, and how well it is predicted.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``profile`` and ``build``, the profiles without runs last: ``runs``, those with ``devices``, with
+        ``auto_converge`` and under ``kvm``; ``right`` outcomes; medians of the absolute ``total_error`` (relative) and
+        ``downtime_error_ms`` of the held runs that complete.
+    """
+    import pandas as pd
+
+    measured = runs().reindex(runs_table.index)
+    frame = runs_table.assign(
+        profile=measured["build"].map(lambda build: BUILDS[build][0]),
+        devices=measured["ndev"] > 0,
+        auto_converge=measured["caps"].map(lambda names: "auto-converge" in names),
+        kvm=measured["accel"] == "kvm",
+    )
+    groups = frame.groupby(["profile", "build"])
+    out = groups[["devices", "auto_converge", "kvm", "right"]].sum()
+    out.insert(0, "runs", groups.size())
+    held = frame[frame["held"]].groupby(["profile", "build"])
+    for name in ("total_error", "downtime_error_ms"):
+        out[name] = held[name].agg(lambda errors: errors.abs().median())
+    rest = [(name, "") for name in PROFILES if name not in set(frame["profile"])]
+    empty = pd.DataFrame(0, pd.MultiIndex.from_tuples(rest, names=out.index.names), out.columns[:5])
+    return pd.concat([out, empty])
 
 
 def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
@@ -256,4 +347,4 @@ def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(cause=[cause(run) for _, run in found.iterrows()])
 
 
-__all__ = ["by_configuration", "device_times", "goals", "misses", "predictions"]
+__all__ = ["by_configuration", "by_profile", "device_times", "fit_text", "goals", "misses", "predictions"]
