@@ -31,7 +31,7 @@ from migkit.run.batches import Batch, Batches
 from migkit.run.design import Sweep, differences
 from migkit.run.former_names import renamed_dataset, renamed_toml
 from migkit.run.grid import Layout
-from migkit.run.whole_file import is_partial, whole_file, whole_folder
+from migkit.run.whole_file import checked_path, is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, ScenarioError
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     import xarray as xr
     import zarr
 
-    path = Path(path)
+    path = checked_path("store", path)
     if _root_attributes(path) is None:
         raise ScenarioError("is not a store that migkit has written", value=str(path))
     dataset = xr.open_zarr(path, consolidated=False, chunks=None)

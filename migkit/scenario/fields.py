@@ -88,6 +88,17 @@ def _writable(text: str) -> str:
     return text
 
 
+def _not_too_long(value: Any) -> Any:
+    # before its members are read, which takes the time
+    if isinstance(value, list | tuple) and len(value) > MOST_PARTS:
+        raise ScenarioError(f"has {len(value)} entries: at most {MOST_PARTS} are allowed")
+    return value
+
+
+MOST_PARTS = 1024
+"""Entries of a list of devices or regions."""
+SHORT_LIST = BeforeValidator(_not_too_long)
+"""Bounds a list of parts, for use in ``Annotated``."""
 Flag = Annotated[bool, Strict()]
 Share = Annotated[float, number(0, 1)]
 Text = Annotated[str, Strict(), AfterValidator(_writable)]
@@ -235,6 +246,9 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     for i, part in enumerate(location):
         if i and isinstance(location[i - 1], int) and isinstance(part, str) and part in _KINDS_OF_DEVICE:
             continue
+        if part == "[key]":  # the key itself is refused: it is the value that is shown
+            parts.pop()
+            continue
         parts.append(str(part))
     return ".".join(parts)
 
@@ -254,6 +268,10 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
         return own.within(path)
     if kind == "extra_forbidden":
         return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return ScenarioError("has too few values", path.rpartition(".")[0], value)
+    if kind == "too_long":
+        return ScenarioError(f"has too many values: it must be a list of {context['max_length']}", path, value)
     if kind == "missing":
         return ScenarioError("is missing: it has no default", path)
     if kind == "union_tag_not_found":

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, PlainValidator
 
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import Part, Rule, Text, check_keys, quantity
+from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.units import Seconds
@@ -42,6 +42,12 @@ __all__ = [
 ]
 
 _YEAR_S = 365 * 86400
+_DEEP_KEY = re.compile(
+    r"""^[ \t\[]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
+    r"""|[{,][ \t]*+(?:(?:[A-Za-z_-][\w-]*+|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""",
+    re.MULTILINE,
+)
+"""A key of a hundred names, at the beginning of a line or in an inline table: tomllib takes time in the square."""
 
 
 def _known_profile(name: str) -> str:
@@ -65,8 +71,8 @@ class Scenario(Part):
     guest : Guest
         The guest's memory and who writes to it.
     devices : list of Ram, Vfio or Block, default none
-        Iterative devices in list order (``migration/savevm.c:qemu_savevm_state_iterate``). RAM is added if it is not in
-        the list: first, or behind the disks the list begins with.
+        Iterative devices in list order (``migration/savevm.c:qemu_savevm_state_iterate``), up to 1024 entries. RAM is
+        added if it is not in the list: first, or behind the disks the list begins with.
     link : Link
         The network.
     migration : Migration
@@ -99,7 +105,7 @@ class Scenario(Part):
 
     name: Text = ""
     guest: Guest
-    devices: tuple[Device, ...] = ()
+    devices: Annotated[tuple[Device, ...], SHORT_LIST] = ()
     link: Link
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
@@ -195,6 +201,8 @@ class Scenario(Part):
         >>> scenario.replace_all({"link.bandwidth": "2 GB/s", "link.rtt": "1 ms"}).link.rtt
         1 ms
         """
+        if not isinstance(values, Mapping):
+            raise ScenarioError('is not a mapping of values by path, such as {"link.rtt": "1 ms"}', value=values)
         changes: dict[str, Any] = {}
         for path, value in values.items():
             *steps, last = _steps(path)
@@ -533,6 +541,8 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
             raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
         except ValueError:  # a NUL, or half a character
             raise ScenarioError("cannot be the name of a file", value=str(source)) from None
+    if _DEEP_KEY.search(text):
+        raise ScenarioError(f"{where} has a key of too many names, joined by dots")
     try:
         return tomllib.loads(text), folder
     except tomllib.TOMLDecodeError as error:

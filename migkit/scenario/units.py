@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -274,7 +275,9 @@ def format_bytes(value: int) -> str:
     >>> format_bytes(17179869184), format_bytes(1_500_000_000), format_bytes(4097)
     ('16 GiB', '1.5 GB', '4097 B')
     """
-    return _format(int(value), 1, _SIZE_OUT, "B", str(int(value)))
+    if (value := int(value)).bit_length() > 1024:  # Python refuses to write what is much longer
+        raise ScenarioError("is too large", "size", value)
+    return _format(value, 1, _SIZE_OUT, "B", str(value))
 
 
 def format_rate(value: float) -> str:
@@ -398,7 +401,8 @@ def _axis(kind: str, values: list[Fraction], step: Fraction | None) -> tuple[str
         values = [Fraction(f"{float(value):.12g}") for value in values]
     texts = tuple(FORMATS[kind](value) for value in values)
     if len(set(texts)) < len(texts):
-        raise ScenarioError(f"gives the value {show(max(texts, key=texts.count))} more than once: use fewer values")
+        ((twice, _),) = Counter(texts).most_common(1)
+        raise ScenarioError(f"gives the value {show(twice)} more than once: use fewer values")
     return texts
 
 
