@@ -2,11 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 
-.PHONY: study test lint bench notebooks figures docs clean
+.PHONY: study test lint fuzz bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -27,6 +28,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+# A new seed each time, which it prints; FUZZ_ARGS="--seed 3 --first 812 --cases 1" runs one case again.
+fuzz: $(DEV)
+	PYTHONPATH=. $(BIN)/python -W error tests/fuzz.py $(FUZZ_ARGS)
 
 bench: $(DEV)
 	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --benchmark-only tests/benchmarks $(PYTEST_ARGS)

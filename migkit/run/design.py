@@ -17,7 +17,7 @@ from migkit.kernels.state import ENGINES
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import READ, Part, Text, plain, whole_number
+from migkit.scenario.fields import READ, Part, Text, check_keys, plain, whole_number
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, read_toml, reader
 from migkit.scenario.units import SI_UNITS
@@ -119,6 +119,7 @@ class Sweep(Part):
             if key == REPLICATE:
                 spelt[key] = _replicate_numbers(given)
             elif isinstance(given, Mapping):
+                check_keys(given, key)
                 spelt[key] = {path: _spelt(scenario, path, expanded(path, values)) for path, values in given.items()}
             else:
                 spelt[key] = _spelt(scenario, key, given)
@@ -214,7 +215,7 @@ def _spelt(scenario: Scenario, path: str, given: Any) -> tuple[Any, ...]:
 
 def _replicate_numbers(given: Any) -> tuple[int, ...]:
     """The numbers of the replicates."""
-    if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
+    if isinstance(given, int | float):
         raise ScenarioError("is not a list of values: write range(n) for n repetitions", REPLICATE, given)
     numbers = [check_whole_number(REPLICATE, each) for each in listed(REPLICATE, given)]
     if len(set(numbers)) < len(numbers):
@@ -377,6 +378,7 @@ def dimensions(scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, 
 
 def _together(name: str, group: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The axes that move together along one dimension."""
+    check_keys(group, name)
     values = {path: listed(path, given) for path, given in group.items()}
     if not values:
         raise ScenarioError("has no axes: name the fields that move together and their values", name)

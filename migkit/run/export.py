@@ -92,7 +92,7 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
         raise ScenarioError(f"must end in {choices(FORMATS)}", "output", str(path))
     if path.suffix == ".nc" and devices:
         raise ScenarioError("is for tables: netCDF has a dimension for the devices", "devices", True)
-    dataset: Any = source if hasattr(source, "data_vars") else open_sweep(source)  # type: ignore[arg-type]
+    dataset: Any = source if hasattr(source, "data_vars") else open_sweep(source)
     notes = {name: value.item() if hasattr(value, "item") else value for name, value in dataset.attrs.items()}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(whole_file(path))

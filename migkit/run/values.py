@@ -252,7 +252,11 @@ def listed(path: str, given: Any) -> tuple[Any, ...]:
         raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given)
     if getattr(given, "ndim", 1) != 1:
         raise ScenarioError(f"must be a list of values, not an array of {given.ndim} dimensions", path)
-    values = tuple(itertools.islice(given, MOST_VALUES + 1))
+    try:
+        members = iter(given)
+    except TypeError:  # a class, of which only the instances have values
+        raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given) from None
+    values = tuple(itertools.islice(members, MOST_VALUES + 1))
     if len(values) > MOST_VALUES:
         raise ScenarioError(f"has more than {MOST_VALUES} values, the most an axis may have", path)
     if not values:

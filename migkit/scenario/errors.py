@@ -91,14 +91,14 @@ def show(value: object) -> str:
 
 
 def legible(text: str, most: int = 80) -> str:
-    """Text on one line, of at most so many characters, with escapes for those that cannot be printed.
+    r"""Text on one line, of at most so many characters, with escapes for those that cannot be printed.
 
     Names are data: one may hold a line break, or a sequence that a terminal would obey.
 
     Examples
     --------
     >>> print(legible("gpu" + chr(27) + "[31m"))
-    gpu\\x1b[31m
+    gpu\x1b[31m
     """
     text = " ".join(text[: 4 * most].split())
     if not text.isprintable():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from inspect import Parameter, Signature
+from itertools import islice
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
@@ -89,10 +90,13 @@ def _writable(text: str) -> str:
 
 
 def _not_too_long(value: Any) -> Any:
-    # before its members are read, which takes the time
-    if isinstance(value, list | tuple) and len(value) > MOST_PARTS:
-        raise ScenarioError(f"has {len(value)} entries: at most {MOST_PARTS} are allowed")
-    return value
+    # before its members are read: pydantic reads all of a range, whatever its length
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return value
+    members = list(islice(value, MOST_PARTS + 1))
+    if len(members) > MOST_PARTS:
+        raise ScenarioError(f"has more than {MOST_PARTS} entries, the most that are allowed")
+    return members
 
 
 MOST_PARTS = 1024
@@ -180,8 +184,10 @@ class Part(BaseModel):
         if not isinstance(data, dict):
             return data
         for name, value in data.items():
-            for table in value if isinstance(value, list | tuple) else (value,):
+            for place, table in enumerate(value) if isinstance(value, list | tuple) else (("", value),):
                 check_keys(table, name)
+                if name == "devices" and isinstance(table, Mapping):
+                    _check_kind(table, f"{name}.{place}.kind")
         return {name: plain(value) for name, value in data.items()}
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -226,6 +232,12 @@ def check_keys(table: Any, field: str = "") -> None:
         for key in table:
             if not isinstance(key, str):
                 raise ScenarioError(f"has the key {show(key)}, which is not the name of a field", field)
+
+
+def _check_kind(table: Mapping[str, Any], field: str) -> None:
+    # pydantic writes any other tag as text, and an int of thousands of digits cannot be written
+    if "kind" in table and not isinstance(tag := table["kind"], str):
+        raise ScenarioError(f"is not a kind of device: use {choices(_KINDS_OF_DEVICE)}", field, tag)
 
 
 _PLAIN = {str, int, float, bool, tuple, list, dict, type(None), Bytes, Rate, Seconds}

@@ -147,6 +147,8 @@ def exact_value(value: Any, kind: str) -> Fraction:
         raise ScenarioError(f"is not a {kind}: {_wanted(kind)}", value=value)
     if exact.numerator < 0:
         raise ScenarioError(f"is negative: a {kind} must be 0 or more", value=value)
+    if exact and exact.denominator.bit_length() - exact.numerator.bit_length() > 1075:
+        raise ScenarioError(f"is too small to be told from 0: {_wanted(kind)}", value=value)
     if exact.numerator.bit_length() > 1023 and exact > int(sys.float_info.max):
         raise ScenarioError(f"is too large: {_wanted(kind)}", value=value)
     return exact
