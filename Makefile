@@ -2,6 +2,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
@@ -9,7 +10,7 @@ PYTHONS ?= 3.11 3.12 3.13
 OLDEST := $(abspath $(VENV)-oldest)
 OLDEST_PYTHON ?= python3.11
 
-.PHONY: study test test-pythons test-short test-oldest test-qemu lint bench notebooks figures docs clean
+.PHONY: study test test-pythons test-short test-oldest test-qemu lint fuzz bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
@@ -60,6 +61,10 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
+
+# A new seed each time, which it prints; FUZZ_ARGS="--seed 3 --first 812 --cases 1" runs one case again.
+fuzz: $(DEV)
+	PYTHONPATH=. $(BIN)/python -W error tests/fuzz.py $(FUZZ_ARGS)
 
 bench: $(DEV)
 	$(BIN)/pytest -o addopts="--strict-markers --strict-config" --benchmark-only tests/benchmarks $(PYTEST_ARGS)

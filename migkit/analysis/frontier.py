@@ -16,7 +16,7 @@ from migkit.kernels.state import Reports
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.grid import Layout
-from migkit.run.limits import LIMIT
+from migkit.run.limits import LIMIT, machine_memory
 from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import spaced
@@ -34,6 +34,8 @@ REPLICATES = 20
 
 _KINDS: tuple[Kind, ...] = ("frontier", "frontier_of_replicates")
 _NO_FLIP = -1
+_BYTES_A_NODE = 64
+"""Memory that a node takes while its outcome is sorted in."""
 _RESERVED = {"flip"} | {variable.name for variable in VARIABLES if variable.kind in _KINDS}
 """Names of the Dataset's own, which no axis can have."""
 
@@ -181,7 +183,7 @@ def frontier(
         replicates = check_whole_number("replicates", REPLICATES if replicates is None else replicates, least=1)
     scan = check_whole_number("scan", scan, least=2)
     labels = {one.label: one for one in Outcome}
-    if outcome not in labels:
+    if not isinstance(outcome, str) or outcome not in labels:
         raise ScenarioError(f"is not an outcome: {did_you_mean(outcome, labels)}", "outcome", outcome)
     _check_between_0_and("tolerance", tolerance, 0.5)
     _check_between_0_and("confidence", confidence, 1.0)
@@ -200,6 +202,8 @@ def frontier(
     page = scenario.guest.page_size if axis.startswith("guest.") else 1
     lattice = spaced(axis, coordinate, notes.get("units", ""), tolerance, multiple, page)
     layout = laid_out(lattice.values)
+    scan = min(scan, len(lattice.values))
+    _check_memory(layout, layout.migrations // len(lattice.values) * scan)
     flips, at_ends, computed = _computed(layout, axis, labels[outcome], scan, threads, progress)
 
     dim = _coordinate(layout, axis)
@@ -254,6 +258,13 @@ def _two(between: Any) -> list[Any]:
     if isinstance(between, str | bytes | Mapping) or not hasattr(between, "__len__") or len(between) != 2:
         raise ScenarioError("must be two values, the least and the largest of the axis", "between", between)
     return list(between)
+
+
+def _check_memory(layout: Layout, first: int) -> None:
+    """Refuse a scan whose outcomes do not fit into memory."""
+    if first * _BYTES_A_NODE > machine_memory():
+        raise ScenarioError(f"has {layout.migrations} nodes, of which {first} are computed first: they do not fit into "
+                            "memory, use fewer values or a smaller scan", "frontier")  # fmt: skip
 
 
 def _coordinate(layout: Layout, axis: str) -> str:

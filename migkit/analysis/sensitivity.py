@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
 from migkit.run.limits import LIMIT, effort, within
 from migkit.run.simulate import check_whole_number
-from migkit.run.values import MOST_POINTS, Range
+from migkit.run.values import MOST_FIELDS, MOST_POINTS, Range
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.policy import own_functions
 from migkit.scenario.rows import records
@@ -120,7 +120,7 @@ def sensitivity(
         raise ScenarioError(f"must be a power of two from 2 to {most}", "points", points)
     seed = check_whole_number("seed", seed)
     if engine not in ENGINES:
-        raise ScenarioError(f"is not an engine: {did_you_mean(str(engine), ENGINES)}", "engine", engine)
+        raise ScenarioError(f"is not an engine: {did_you_mean(engine, ENGINES)}", "engine", engine)
     fits = isinstance(confidence, int | float) and not isinstance(confidence, bool) and 0 < confidence < 1
     if not fits:
         raise ScenarioError("must be a number above 0 and below 1", "confidence", confidence)
@@ -168,6 +168,8 @@ def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
     if not isinstance(ranges, Mapping) or len(ranges) < 2:
         raise ScenarioError('must be a mapping of two or more fields, such as {"link.bandwidth": {"geomspace": '
                             '["1 Gbit/s", "100 Gbit/s"]}, ...}', "ranges")  # fmt: skip
+    if len(ranges) > MOST_FIELDS:
+        raise ScenarioError(f"has {len(ranges)} fields: at most {MOST_FIELDS} are allowed", "ranges")
     rules: dict[str, Range] = {}
     for path, given in ranges.items():
         if not isinstance(path, str) or not path:
@@ -190,13 +192,19 @@ def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
 
 
 def _outputs(outputs: Any) -> list[str]:
-    names = [outputs] if isinstance(outputs, str) else list(outputs)
-    if not names or len(set(names)) < len(names):
-        raise ScenarioError("must name each output once, at least one", "outputs", outputs)
+    names = [outputs] if isinstance(outputs, str) else outputs
+    if not isinstance(names, Iterable) or isinstance(names, bytes | Mapping):
+        raise ScenarioError(f"is not a list of outputs: {did_you_mean(names, OUTPUTS)}", "outputs", outputs)
+    found: list[str] = []
     for name in names:
-        if name not in OUTPUTS:
-            raise ScenarioError(f"is not an output: {did_you_mean(str(name), OUTPUTS)}", "outputs", name)
-    return names
+        if not isinstance(name, str) or name not in OUTPUTS:
+            raise ScenarioError(f"is not an output: {did_you_mean(name, OUTPUTS)}", "outputs", name)
+        if name in found:
+            raise ScenarioError("must name each output once, at least one", "outputs", outputs)
+        found.append(name)
+    if not found:
+        raise ScenarioError("must name each output once, at least one", "outputs", outputs)
+    return found
 
 
 # --- computation ---------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,7 +18,7 @@ from migkit.run.checksums import CHECKSUMS
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
-from migkit.scenario.fields import READ, Part, Text, plain, whole_number
+from migkit.scenario.fields import READ, Part, Text, check_keys, plain, whole_number
 from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, reader, with_costs
@@ -123,6 +124,7 @@ class Sweep(Part):
             if key == REPLICATE:
                 spelt[key] = _replicate_numbers(given)
             elif isinstance(given, Mapping):
+                check_keys(given, key)
                 spelt[key] = {path: _spelt(scenario, path, expanded(path, values)) for path, values in given.items()}
             else:
                 spelt[key] = _spelt(scenario, key, given)
@@ -225,11 +227,11 @@ def _spelt(scenario: Scenario, path: str, given: Any) -> tuple[Any, ...]:
 
 def _replicate_numbers(given: Any) -> tuple[int, ...]:
     """The numbers of the replicates."""
-    if isinstance(given, str | bytes | Mapping) or not hasattr(given, "__iter__"):
+    if isinstance(given, int | float):
         raise ScenarioError("is not a list of values: write range(n) for n repetitions", REPLICATE, given)
     numbers = [check_whole_number(REPLICATE, each) for each in listed(REPLICATE, given)]
     if len(set(numbers)) < len(numbers):
-        raise ScenarioError("has a value twice", REPLICATE, max(numbers, key=numbers.count))
+        raise ScenarioError("has a value twice", REPLICATE, Counter(numbers).most_common(1)[0][0])
     return tuple(numbers)
 
 
@@ -366,7 +368,11 @@ def dimensions(scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, 
     paths = [path for group in groups.values() for path in group]
     if doubled := next((path for path in paths if paths.count(path) > 1), None):
         raise ScenarioError("is on two axes: a field can follow only one", doubled)
+    if not isinstance(names, Mapping):
+        raise ScenarioError('is no mapping of names by path, such as {"link.bandwidth": "bandwidth"}', "names", names)
     for path, name in names.items():
+        if not isinstance(path, str):
+            raise ScenarioError("is named but is not an axis", "names", path)
         if path not in paths:
             raise ScenarioError("is named but is not an axis", path, name)
         _check_name(name, path)
@@ -384,6 +390,7 @@ def dimensions(scenario: Scenario, axes: Mapping[str, Any], names: Mapping[str, 
 
 def _together(name: str, group: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """The axes that move together along one dimension."""
+    check_keys(group, name)
     values = {path: listed(path, given) for path, given in group.items()}
     if not values:
         raise ScenarioError("has no axes: name the fields that move together and their values", name)
@@ -412,7 +419,8 @@ _TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {
     "device", "device_present", REPLICATE, SCENARIO, "sessions", CHECKSUMS,
 }  # fmt: skip
 """Names that a Dataset of migkit, or its store, has itself."""
-_LONGEST_NAME = 100
+_LONGEST_NAME, _MOST_NAME_BYTES = 100, 200
+"""A store has a folder of this name, and file systems take 255 bytes."""
 
 
 def _check_name(name: Any, path: str = "") -> None:
@@ -420,6 +428,7 @@ def _check_name(name: Any, path: str = "") -> None:
     if not isinstance(name, str) or not name:
         raise ScenarioError("cannot be a name: give text", path, name)
     legible = name.isprintable() and name == name.strip() and len(name) <= _LONGEST_NAME
+    legible = legible and len(name.encode()) <= _MOST_NAME_BYTES
     of_a_field = "." in name and name != path
     if name in _TAKEN or not legible or of_a_field or name.startswith("__") or set(name) & set("/\\:"):
         raise ScenarioError("cannot be the name of a dimension: choose another one", path, name)

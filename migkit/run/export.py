@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 from migkit.results import to_frame
 from migkit.run.batches import Batches
 from migkit.run.store import open_sweep
-from migkit.run.whole_file import whole_file
+from migkit.run.whole_file import checked_path, whole_file
 from migkit.scenario.errors import ScenarioError, choices
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
     ...     export(dataset, f"{folder}/table.parquet").name
     'table.parquet'
     """
-    path = Path(path)
+    path = checked_path("output", path)
     if path.suffix not in FORMATS:
         raise ScenarioError(f"must end in {choices(FORMATS)}", "output", str(path))
     if path.suffix == ".nc" and devices:
         raise ScenarioError("is for tables: netCDF has a dimension for the devices", "devices", True)
-    dataset = open_sweep(source) if isinstance(source, str | Path) else source
+    dataset: Any = source if hasattr(source, "data_vars") else open_sweep(source)
     notes = {name: value.item() if hasattr(value, "item") else value for name, value in dataset.attrs.items()}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(whole_file(path))

@@ -39,6 +39,10 @@ MOST_TABLE_BYTES = 1 << 26
 """Records of a part for all combinations that it depends on are kept if they take no more than this."""
 MOST_DEVICE_LISTS = 1 << 16
 """Combinations of counts and names of devices."""
+_MOST_LABELS = 1 << 22
+"""Labels of devices in all lists."""
+_MOST_REFINED = 64
+"""Rules of one kind of which the first point that breaks them is looked for: a thousand devices have thousands."""
 _BLOCK = 1 << 18  # combinations that a rule is tried on at once
 
 
@@ -169,21 +173,35 @@ class Grid:
     def _check(self) -> None:
         """Refuse the first point, in the order of the dimensions, that breaks a rule."""
         reads: set[str] = set()
-        broken = []
+        alike: dict[tuple[frozenset[str], bool], list[int]] = {}
         for number, rule in enumerate(_rules(self.view(self.one_point(), reads=reads))):
             reads.clear()
             rule.broken()
-            if reads and (place := self._first_broken(number, rule.monotone, set(reads))) is not None:
-                broken.append(place)
+            if reads:
+                alike.setdefault((frozenset(reads), rule.monotone), []).append(number)
+        broken = []
+        for (paths, monotone), rules in alike.items():
+            for number in self._broken(rules, paths, monotone)[:_MOST_REFINED]:
+                broken.append(self._first_broken(number, monotone, paths))
         if broken:
             self._refuse(min(broken))
 
-    def _first_broken(self, number: int, monotone: bool, paths: set[str]) -> tuple[int, ...] | None:
-        """The place of the first point that breaks a rule, by the number of the rule; None if there is none."""
+    def _broken(self, rules: Sequence[int], paths: frozenset[str], monotone: bool) -> list[int]:
+        """Which rules, by number, any point breaks; all of them read the same fields."""
         numbers = self.along(paths)
         along = [self._ends(self.dimensions[each], monotone) for each in numbers]
-        if self._first_of(number, paths, numbers, along) is None:
-            return None
+        total = math.prod(map(len, along))
+        found: set[int] = set()
+        for first in range(0, total, _BLOCK):
+            places = self.product(numbers, along, first, min(first + _BLOCK, total))
+            every = list(_rules(self.view(places, paths)))
+            found |= {number for number in rules if number not in found and np.any(every[number].broken())}
+        return sorted(found)
+
+    def _first_broken(self, number: int, monotone: bool, paths: frozenset[str]) -> tuple[int, ...]:
+        """The place of the first point that breaks a rule that some point breaks, by the number of the rule."""
+        numbers = self.along(paths)
+        along = [self._ends(self.dimensions[each], monotone) for each in numbers]
         # The ends along the other dimensions tell whether a place along one has a point that breaks the rule.
         for slot, each in enumerate(numbers):
             along[slot] = np.arange(self.shape[each])
@@ -204,7 +222,7 @@ class Grid:
         return np.unique([values.argmin(), above.argmin(), values.argmax()])
 
     def _first_of(
-        self, number: int, paths: set[str], numbers: tuple[int, ...], along: Sequence[np.ndarray]
+        self, number: int, paths: frozenset[str], numbers: tuple[int, ...], along: Sequence[np.ndarray]
     ) -> np.ndarray | None:
         """The first of some combinations that breaks a rule."""
         total = math.prod(map(len, along))
@@ -246,15 +264,20 @@ class Grid:
                                 "allowed, use fewer counts or names", "axes")  # fmt: skip
         number_of: dict[tuple[str, ...], int] = {}
         lists = []
+        written = 0
         for combination in itertools.product(*states):
             values = {path: value for state in combination for path, value in state.items()}
             labels = tuple(device_labels(View(self._scenario, values)))  # type: ignore[arg-type]
+            if (written := written + len(labels)) > _MOST_LABELS:
+                raise ScenarioError(f"change a list of {len(labels)} devices in {combinations} ways: use fewer counts "
+                                    "or names", "axes")  # fmt: skip
             lists.append(number_of.setdefault(labels, len(number_of)))
         self._list_of = np.array(lists).reshape([len(each) for each in states])
         self._labels = list(number_of)
         longest_first = sorted(self._labels, key=len, reverse=True)
         self.devices = tuple(dict.fromkeys(label for labels in longest_first for label in labels))
-        self._slots = [np.array([self.devices.index(label) for label in labels]) for labels in self._labels]
+        slot_of = {label: slot for slot, label in enumerate(self.devices)}
+        self._slots = [np.array([slot_of[label] for label in labels]) for labels in self._labels]
         self.in_place = all(np.array_equal(slots, np.arange(len(slots))) for slots in self._slots)
 
     def _lists(self, places: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from migkit.run.grid import Layout
 from migkit.run.limits import LIMIT
 from migkit.run.progress import progress_bar
 from migkit.run.simulate import check_whole_number, numba_threads
+from migkit.run.whole_file import checked_path
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
 from migkit.scenario.scenario import Scenario
 
@@ -121,12 +122,16 @@ def sweep(
         described = Sweep(**{name: value for name, value in given.items() if value is not None})
     if batch_rows is not None:
         batch_rows = check_whole_number("batch_rows", batch_rows, least=1)
+    if store is not None:
+        store = checked_path("store", store)
+    if dask is not None and not (isinstance(dask, str) or hasattr(dask, "nthreads")):
+        raise ScenarioError("is neither a distributed.Client nor the address of a scheduler", "dask", dask)
     if dask is not None and store is None:
         raise ScenarioError("is missing: the workers of a cluster write to it", "store")
     threads = checked_threads(threads)
     layout = Layout(described, names, limit)
     if store is not None:
-        return _stored(layout, Path(store), threads, dask, progress, batch_rows)
+        return _stored(layout, store, threads, dask, progress, batch_rows)
     layout.check_memory()
     return _in_memory(layout, threads, progress, batch_rows)
 

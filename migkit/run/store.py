@@ -45,7 +45,7 @@ from migkit.run.damage import (
 from migkit.run.design import Sweep, differences
 from migkit.run.former_names import renamed_dataset, renamed_toml
 from migkit.run.grid import Layout
-from migkit.run.whole_file import is_partial, whole_file, whole_folder
+from migkit.run.whole_file import checked_path, is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
 
 if TYPE_CHECKING:
@@ -533,7 +533,7 @@ def open_sweep(path: str | Path) -> xr.Dataset:
 
     from migkit.run.checked_files import CheckedFiles
 
-    path = Path(path)
+    path = checked_path("store", path)
     if not _is_store(path):
         raise ScenarioError("is not a store that migkit has written", value=str(path))
     _whole_attributes(path)

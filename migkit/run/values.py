@@ -26,6 +26,7 @@ from migkit.scenario.units import (
 )
 
 __all__ = [
+    "MOST_FIELDS",
     "MOST_NODES",
     "MOST_VALUES",
     "Design",
@@ -39,6 +40,12 @@ __all__ = [
 
 MOST_POINTS = 1 << 17
 """Points of a design."""
+MOST_FIELDS = 1000
+"""Fields that a design moves."""
+MOST_PLACES = 1 << 22
+"""Values of a design: points times fields."""
+_MOST_STEPS = 10**300
+"""Multiples within a range."""
 
 
 def _check_number(end: Any, field: str = "") -> None:
@@ -89,6 +96,8 @@ class Spacing(Part):
     def _numbers(self, start: Any, stop: Any, num: Any) -> tuple[int | float, ...]:
         for end in (start, stop):
             _check_number(end)
+        if not abs(Fraction(stop) - Fraction(start)) <= sys.float_info.max:
+            raise ScenarioError("has ends that are too far apart", value=[start, stop])
         check_number_of_values(num)
         if self.geomspace and min(start, stop) <= 0:
             raise ScenarioError("cannot start or end at 0: give numbers above 0, or use linspace", "geomspace")
@@ -130,6 +139,8 @@ class Range(Part):
             raise ScenarioError("has ends that are too far apart", value=list(self.ends))
         if self.multiple is not None and self._step() <= 0:
             raise ScenarioError("cannot be rounded to: it must be above 0", "multiple", self.multiple)
+        if self.multiple is not None and not (float(self._step()) and high / self._step() <= _MOST_STEPS):
+            raise ScenarioError("is too small to round to in this range", "multiple", self.multiple)
         return self
 
     @property
@@ -209,6 +220,11 @@ class Design(Part):
     def _fits(self) -> Design:
         if not self.ranges:
             raise ScenarioError("has no fields: give a range for each field that the design moves", "ranges")
+        if len(self.ranges) > MOST_FIELDS:
+            raise ScenarioError(f"has {len(self.ranges)} fields: at most {MOST_FIELDS} are allowed", "ranges")
+        if self.points * len(self.ranges) > MOST_PLACES:
+            raise ScenarioError(f"and {len(self.ranges)} ranges give more than {MOST_PLACES} values: use fewer of one "
+                                "of them", "points", self.points)  # fmt: skip
         if self.method == "sobol" and self.points & (self.points - 1):
             near = 1 << round(math.log2(self.points))
             raise ScenarioError(f"is not a power of two, which Sobol points need: the nearest is {near}", "points",
@@ -236,7 +252,11 @@ def listed(path: str, given: Any) -> tuple[Any, ...]:
         raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given)
     if getattr(given, "ndim", 1) != 1:
         raise ScenarioError(f"must be a list of values, not an array of {given.ndim} dimensions", path)
-    values = tuple(itertools.islice(given, MOST_VALUES + 1))
+    try:
+        members = iter(given)
+    except TypeError:  # a class, of which only the instances have values
+        raise ScenarioError("is not a list of values: put the values of an axis in [ ]", path, given) from None
+    values = tuple(itertools.islice(members, MOST_VALUES + 1))
     if len(values) > MOST_VALUES:
         raise ScenarioError(f"has more than {MOST_VALUES} values, the most an axis may have", path)
     if not values:
@@ -318,10 +338,11 @@ def spaced(path: str, ends: np.ndarray, unit: str, tolerance: float, multiple: A
         steps = (math.log(high) - math.log(low)) / math.log1p(tolerance)
     else:
         steps = high - low if counts else 1 / tolerance
-    number = max(math.ceil(steps * (1 - 1e-12)), 1) + 1
+    number = max(math.ceil(min(steps, 1e9) * (1 - 1e-12)), 1) + 1
     if number > MOST_NODES:
         instead = "a narrower range" if counts else "a larger tolerance or a narrower range"
-        raise ScenarioError(f"takes {number} values, and at most {MOST_NODES} are allowed: use {instead}", path)
+        wanted = number if steps < 1e9 else "more than 1000000000"
+        raise ScenarioError(f"takes {wanted} values, and at most {MOST_NODES} are allowed: use {instead}", path)
     if counts:
         return Lattice(list(range(low, high + 1)), False)
     values = (np.geomspace if geometric else np.linspace)(low, high, number)

@@ -18,14 +18,46 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["is_partial", "whole_file", "whole_folder"]
+from migkit.scenario.errors import ScenarioError
+
+__all__ = ["checked_path", "is_partial", "whole_file", "whole_folder"]
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _FOLDER_SUFFIX = ".new"
 _LEFT_OVER_AFTER_S = 3600.0
 """A folder is filled within seconds; one that has not changed for so long belongs to a process that was killed."""
+
+
+def checked_path(field: str, given: Any) -> Path:
+    """Return what was given as a path if it can be one.
+
+    Parameters
+    ----------
+    field : str
+        What it is called, for the error.
+    given : str or path
+
+    Raises
+    ------
+    ScenarioError
+        If it is neither, or empty, or holds what no name of a file can hold.
+
+    Examples
+    --------
+    >>> checked_path("store", "result.zarr").name
+    'result.zarr'
+    """
+    if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str) or not text:
+        raise ScenarioError("is not the path of a file or folder", field, given)
+    try:
+        unusable = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:  # half a character
+        unusable = True
+    if unusable:
+        raise ScenarioError("cannot be the name of a file or folder", field, text)
+    return Path(given)
 
 
 def is_partial(name: str) -> bool:

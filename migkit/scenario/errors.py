@@ -34,8 +34,8 @@ class ScenarioError(ValueError):
 
     def _sentence(self) -> str:
         shown = "" if self.value is _NOT_GIVEN else show(self.value)
-        subject = " = ".join(part for part in (_line(self.field, 120), shown) if part)
-        text = f"{subject} {_line(self.problem, 400)}".strip()
+        subject = " = ".join(part for part in (legible(self.field, 120), shown) if part)
+        text = f"{subject} {legible(self.problem, 400)}".strip()
         return text if text.endswith(("?", ".")) else f"{text}."
 
     def within(self, parent: str) -> ScenarioError:
@@ -108,17 +108,27 @@ def show(value: object) -> str:
     >>> show("16 GiB"), show(128)
     ('"16 GiB"', '128')
     """
-    if isinstance(value, str | list | tuple):
+    if isinstance(value, str | bytes | list | tuple):
         value = value[:200]  # the rest would be cut off
+    if isinstance(value, dict | set | frozenset) and len(value) > 200:
+        return f"<{type(value).__name__} of {len(value)}>"
     try:
         text = f'"{value}"' if isinstance(value, str) else repr(value)
     except Exception:  # an int of thousands of digits, or whatever the object of another library raises
         text = f"<{type(value).__name__}>"
-    return _line(text, 80)
+    return legible(text, 80)
 
 
-def _line(text: str, most: int) -> str:
-    """Text on one line, of at most so many characters, with escapes for those that cannot be printed."""
+def legible(text: str, most: int = 80) -> str:
+    r"""Text on one line, of at most so many characters, with escapes for those that cannot be printed.
+
+    Names are data: one may hold a line break, or a sequence that a terminal would obey.
+
+    Examples
+    --------
+    >>> print(legible("gpu" + chr(27) + "[31m"))
+    gpu\x1b[31m
+    """
     text = " ".join(text[: 4 * most].split())
     if not text.isprintable():
         text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

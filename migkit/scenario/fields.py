@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from inspect import Parameter, Signature
+from itertools import islice
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
@@ -88,6 +89,20 @@ def _writable(text: str) -> str:
     return text
 
 
+def _not_too_long(value: Any) -> Any:
+    # before its members are read: pydantic reads all of a range, whatever its length
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        return value
+    members = list(islice(value, MOST_PARTS + 1))
+    if len(members) > MOST_PARTS:
+        raise ScenarioError(f"has more than {MOST_PARTS} entries, the most that are allowed")
+    return members
+
+
+MOST_PARTS = 1024
+"""Entries of a list of devices or regions."""
+SHORT_LIST = BeforeValidator(_not_too_long)
+"""Bounds a list of parts, for use in ``Annotated``."""
 Flag = Annotated[bool, Strict()]
 Share = Annotated[float, number(0, 1)]
 Text = Annotated[str, Strict(), AfterValidator(_writable)]
@@ -169,8 +184,10 @@ class Part(BaseModel):
         if not isinstance(data, dict):
             return data
         for name, value in data.items():
-            for table in value if isinstance(value, list | tuple) else (value,):
+            for place, table in enumerate(value) if isinstance(value, list | tuple) else (("", value),):
                 check_keys(table, name)
+                if name == "devices" and isinstance(table, Mapping):
+                    _check_kind(table, f"{name}.{place}.kind")
         return {name: plain(value) for name, value in data.items()}
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -217,6 +234,12 @@ def check_keys(table: Any, field: str = "") -> None:
                 raise ScenarioError(f"has the key {show(key)}, which is not the name of a field", field)
 
 
+def _check_kind(table: Mapping[str, Any], field: str) -> None:
+    # pydantic writes any other tag as text, and an int of thousands of digits cannot be written
+    if "kind" in table and not isinstance(tag := table["kind"], str):
+        raise ScenarioError(f"is not a kind of device: use {choices(_KINDS_OF_DEVICE)}", field, tag)
+
+
 _PLAIN = {str, int, float, bool, tuple, list, dict, type(None), Bytes, Rate, Seconds}
 
 
@@ -234,6 +257,9 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     parts: list[str] = []
     for i, part in enumerate(location):
         if i and isinstance(location[i - 1], int) and isinstance(part, str) and part in _KINDS_OF_DEVICE:
+            continue
+        if part == "[key]":  # the key itself is refused: it is the value that is shown
+            parts.pop()
             continue
         parts.append(str(part))
     return ".".join(parts)
@@ -254,6 +280,10 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
         return own.within(path)
     if kind == "extra_forbidden":
         return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
+    if kind == "missing" and isinstance(first["loc"][-1], int):
+        return ScenarioError("has too few values", path.rpartition(".")[0], value)
+    if kind == "too_long":
+        return ScenarioError(f"has too many values: it must be a list of {context['max_length']}", path, value)
     if kind == "missing":
         return ScenarioError("is missing: it has no default", path)
     if kind == "union_tag_not_found":

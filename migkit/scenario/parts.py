@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Flag, Part, Rule, Share, Text, number, quantity, whole_number
+from migkit.scenario.fields import SHORT_LIST, Flag, Part, Rule, Share, Text, number, quantity, whole_number
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes, parse_bytes, parse_time
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
@@ -90,7 +90,7 @@ class Guest(Part):
     zero_share : float, default 0
         Share of zero pages outside the regions, 0 to 1.
     regions : list of Region, default none
-        What is written to.
+        What is written to, up to 1024 entries.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Guest(Part):
     page_size: Annotated[Bytes, quantity("512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
     accel: Literal["kvm", "tcg"] = "kvm"
     zero_share: Share = 0.0
-    regions: tuple[Region, ...] = ()
+    regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:
         yield _whole_pages(self, lambda: self.ram, "ram")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, PlainValidator, field_validator
 
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.fields import Part, Rule, Text, check_keys, quantity
+from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.toml import read_toml
@@ -66,8 +65,8 @@ class Scenario(Part):
     guest : Guest
         The guest's memory and who writes to it.
     devices : list of Ram, Vfio or Block, default none
-        Iterative devices in list order (``migration/savevm.c:qemu_savevm_state_iterate``). RAM is added if it is not in
-        the list: first, or behind the disks the list begins with.
+        Iterative devices in list order (``migration/savevm.c:qemu_savevm_state_iterate``), up to 1024 entries. RAM is
+        added if it is not in the list: first, or behind the disks the list begins with.
     link : Link
         The network.
     migration : Migration
@@ -101,7 +100,7 @@ class Scenario(Part):
 
     name: Text = ""
     guest: Guest
-    devices: tuple[Device, ...] = ()
+    devices: Annotated[tuple[Device, ...], SHORT_LIST] = ()
     link: Link
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
@@ -223,6 +222,8 @@ class Scenario(Part):
         >>> scenario.replace_all({"link.bandwidth": "2 GB/s", "link.rtt": "1 ms"}).link.rtt
         1 ms
         """
+        if not isinstance(values, Mapping):
+            raise ScenarioError('is not a mapping of values by path, such as {"link.rtt": "1 ms"}', value=values)
         changes: dict[str, Any] = {}
         for path, value in values.items():
             *steps, last = _steps(path)

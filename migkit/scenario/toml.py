@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,13 @@ from typing import Any
 from migkit.scenario.errors import ScenarioError, show
 
 __all__ = ["read_toml"]
+
+_DEEP_KEY = re.compile(
+    r"""^[ \t\[]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
+    r"""|[{,][ \t]*+(?:(?:[A-Za-z_-][\w-]*+|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""",
+    re.MULTILINE,
+)
+"""A key of a hundred names, at the beginning of a line or in an inline table: tomllib takes time in the square."""
 
 
 def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
@@ -52,6 +60,8 @@ def read_toml(source: str | Path) -> tuple[dict[str, Any], Path]:
             raise ScenarioError(f"cannot be read: {error.strerror}", value=str(source)) from None
         except ValueError:  # a NUL, or half a character
             raise ScenarioError("cannot be the name of a file", value=str(source)) from None
+    if _DEEP_KEY.search(text):
+        raise ScenarioError(f"{where} has a key of too many names, joined by dots")
     try:
         return tomllib.loads(text), folder
     except tomllib.TOMLDecodeError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -146,6 +147,8 @@ def exact_value(value: Any, kind: str) -> Fraction:
         raise ScenarioError(f"is not a {kind}: {_wanted(kind)}", value=value)
     if exact.numerator < 0:
         raise ScenarioError(f"is negative: a {kind} must be 0 or more", value=value)
+    if exact and exact.denominator.bit_length() - exact.numerator.bit_length() > 1075:
+        raise ScenarioError(f"is too small to be told from 0: {_wanted(kind)}", value=value)
     if exact.numerator.bit_length() > 1023 and exact > int(sys.float_info.max):
         raise ScenarioError(f"is too large: {_wanted(kind)}", value=value)
     return exact
@@ -274,7 +277,9 @@ def format_bytes(value: int) -> str:
     >>> format_bytes(17179869184), format_bytes(1_500_000_000), format_bytes(4097)
     ('16 GiB', '1.5 GB', '4097 B')
     """
-    return _format(int(value), 1, _SIZE_OUT, "B", str(int(value)))
+    if (value := int(value)).bit_length() > 1024:  # Python refuses to write what is much longer
+        raise ScenarioError("is too large", "size", value)
+    return _format(value, 1, _SIZE_OUT, "B", str(value))
 
 
 def format_rate(value: float) -> str:
@@ -398,7 +403,8 @@ def _axis(kind: str, values: list[Fraction], step: Fraction | None) -> tuple[str
         values = [Fraction(f"{float(value):.12g}") for value in values]
     texts = tuple(FORMATS[kind](value) for value in values)
     if len(set(texts)) < len(texts):
-        raise ScenarioError(f"gives the value {show(max(texts, key=texts.count))} more than once: use fewer values")
+        ((twice, _),) = Counter(texts).most_common(1)
+        raise ScenarioError(f"gives the value {show(twice)} more than once: use fewer values")
     return texts
 
 
