@@ -131,7 +131,7 @@ class Killed(BaseException):
     """Nothing in migkit catches it, as nothing catches a kill."""
 
 
-@pytest.mark.parametrize("name", ["category/c/0/0/0", "bandwidth/zarr.json", "zarr.json", "checksums"])
+@pytest.mark.parametrize("name", ["category/c/0/0", "bandwidth/zarr.json", "zarr.json", "checksums"])
 @pytest.mark.parametrize("harm", ["flip", "remove"])
 def test_a_damaged_result_is_told_and_computed_again(datasets, tmp_path, caplog, name, harm):
     experiment = study.experiments(12)["band"]
