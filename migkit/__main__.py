@@ -12,8 +12,17 @@ def main() -> None:
 
         app()
     except KeyboardInterrupt:
-        print("migkit: interrupted.", file=sys.stderr)
-        sys.exit(130)
+        _interrupted()
+    except SystemExit as end:
+        # typer says nothing of an interrupt before a command has begun
+        if isinstance(getattr(end.__context__, "__cause__", None), KeyboardInterrupt):
+            _interrupted()
+        raise
+
+
+def _interrupted() -> None:
+    print("migkit: interrupted.", file=sys.stderr)
+    sys.exit(130)
 
 
 if __name__ == "__main__":

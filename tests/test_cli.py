@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import migkit
 from migkit.__main__ import main
 from migkit.cli import app
+from migkit.run.progress import UNCACHED
 from migkit.run.simulate import simulate
 from migkit.scenario.scenario import Guest, Link, Region, Scenario, Vfio
 
@@ -288,6 +289,35 @@ def test_ctrl_c_during_the_start(monkeypatch, capsys):
         main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == "migkit: interrupted.\n"
+
+
+def test_ctrl_c_before_a_command_begins(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", interrupted)
+    monkeypatch.setattr("sys.argv", ["migkit", "run", "scenario.toml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "migkit: interrupted.\n"
+
+
+NO_CACHE = """
+import sys
+from numba.core import caching
+def refused(*_, **__): raise OSError(30, "Read-only file system")
+caching.tempfile.TemporaryFile = refused  # with which Numba tries whether it can write
+from migkit.__main__ import main
+main()
+"""
+
+
+def test_no_place_for_the_cache_of_numba(path, tmp_path):
+    (tmp_path / "no_cache.py").write_text(NO_CACHE)
+    done = python(tmp_path / "no_cache.py", "run", path, stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, simulate(SCENARIO).summary() + "\n")
+    assert done.stderr == f"migkit: {UNCACHED}\n"
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

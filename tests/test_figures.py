@@ -1,6 +1,8 @@
 """What the figures draw: labels, categories, lines; and that two runs write the same bytes."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -483,3 +485,15 @@ def test_style_leaves_matplotlib_as_it_was():
     with style.style():
         assert mpl.rcParams["pdf.fonttype"] == 42
     assert mpl.rcParams["font.size"] == before
+
+
+def test_a_figure_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(_, file, **__):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        save_figure(Figure(), tmp_path / "map", {})
+    assert told.value.filename == str(tmp_path / "map.pdf")
+    assert not list(tmp_path.iterdir())

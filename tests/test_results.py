@@ -20,6 +20,7 @@ from migkit.results import (
     Outcome,
     provenance,
     sentence,
+    stored,
     to_dataset,
     to_frame,
     validated,
@@ -75,6 +76,17 @@ def test_never_is_nan_and_nanoseconds_are_seconds():
     assert math.isnan(downtime[0])
     assert downtime[1] == 0
     assert downtime[2] == pytest.approx(0.243)
+
+
+def test_an_acknowledgement_beyond_the_end_is_never():
+    reports = outputs(3)
+    reports.migrations.total_ns[:] = 10
+    reports.devices.ack_ns[:] = [[-1, 9], [10, 11], [1000, 0]]
+    never = np.isnan(values(reports)["device_ack_s"])
+    np.testing.assert_array_equal(never, [[True, False], [False, True], [True, False]])
+    assert stored(reports, next(each for each in SWEEP_VARIABLES if each.column == "ack_ns")).tolist() == [
+        [-1, 9], [10, -1], [-1, 0],
+    ]  # fmt: skip
 
 
 def test_counts_and_bytes_stay_integers_and_the_outcome_is_one_byte():

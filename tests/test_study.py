@@ -131,6 +131,34 @@ class Killed(BaseException):
     """Nothing in migkit catches it, as nothing catches a kill."""
 
 
+@pytest.mark.parametrize("name", ["category/c/0/0", "bandwidth/zarr.json", "zarr.json", "checksums"])
+@pytest.mark.parametrize("harm", ["flip", "remove"])
+def test_a_damaged_result_is_told_and_computed_again(datasets, tmp_path, caplog, name, harm):
+    experiment = study.experiments(12)["band"]
+    path = study.store(datasets["band"], tmp_path) / name
+    if path.is_dir():
+        path = path / "zarr.json"
+    if harm == "remove":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert study.load(experiment, tmp_path) is None
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert name in said
+    assert said.endswith("is not what was written; it is computed again")
+
+
+def test_a_damaged_frontier_is_computed_again(tmp_path):
+    experiment = study.further_experiments(2, 1, 2)["hot_set_band"]
+    first = study.result(experiment, tmp_path)
+    (tmp_path / "hot_set_band.zarr" / "flips" / "c" / "0").write_bytes(b"")
+    assert study.load(experiment, tmp_path) is None
+    assert study.result(experiment, tmp_path).equals(first)
+    assert study.load(experiment, tmp_path) is not None
+
+
 def killed_at(monkeypatch, number):
     """The process ends at this call of what moves and removes folders, before or after it; then none happens."""
     calls = []

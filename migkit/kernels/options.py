@@ -21,8 +21,16 @@ def _source_digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
+uncached = []
+"""Names of the kernels that Numba does not keep on disk, because it has no folder that it can write."""
+
+
 def _compiled(function, **options):
-    dispatcher = numba.njit(**JIT, **options)(function)
+    try:
+        dispatcher = numba.njit(**JIT, **options)(function)
+    except RuntimeError:  # no place for the cache
+        uncached.append(function.__name__)
+        dispatcher = numba.njit(**JIT | {"cache": False}, **options)(function)
     # Numba renews a cached function when its own file changes, not when a function that it calls does: without this
     # an upgrade could run yesterday's loop. The version is compared before anything else of the file is read.
     stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)

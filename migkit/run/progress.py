@@ -9,9 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["COMPILING", "announce_compilation", "progress_bar"]
+__all__ = ["COMPILING", "UNCACHED", "announce_compilation", "progress_bar"]
 
 COMPILING = "compiling the simulation, once, about 20 s"
+UNCACHED = (
+    "compiling the simulation, about 20 s at each start: Numba finds no folder for its cache that it can write, "
+    "NUMBA_CACHE_DIR names one"
+)
 _LOG = logging.getLogger(__name__)
 
 
@@ -64,6 +68,8 @@ def announce_compilation() -> None:
     """
     from numba.core import event
 
+    from migkit.kernels.options import uncached
+
     class Announcement(event.Listener):
         announced = False
 
@@ -71,10 +77,11 @@ def announce_compilation() -> None:
             kernel = event.data["dispatcher"].py_func
             if not self.announced and (kernel.__module__ or "").startswith("migkit.kernels."):
                 self.announced = True
+                said = UNCACHED if uncached else COMPILING
                 if _LOG.isEnabledFor(logging.INFO):
-                    _LOG.info(COMPILING)
-                elif _has_reader():
-                    print(f"migkit: {COMPILING}", file=sys.stderr, flush=True)
+                    _LOG.info(said)
+                elif _has_reader() or uncached:
+                    print(f"migkit: {said}", file=sys.stderr, flush=True)
 
         def on_end(self, event: Any) -> None:
             pass

@@ -392,6 +392,7 @@ def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
         "model_version": MODEL_VERSION,
     }
     path = folder / f"{experiment.name}.zarr"
+    told = ""
     for place in (path, path.with_suffix(_OLD), path):  # the new one may appear meanwhile
         if not place.is_dir():
             continue
@@ -399,13 +400,14 @@ def load(experiment: Experiment, folder: Path) -> xr.Dataset | None:
             checksums = Checksums.read(place)
             damaged = f"{CHECKSUMS}/zarr.json" if checksums is None else next(checksums.damaged(place), None)
             if damaged is not None:
-                if place.is_dir():  # not renamed meanwhile
-                    _LOG.warning("%s is damaged: %s is not what was written; it is computed again", place, damaged)
+                told = damaged
                 continue
             dataset = xr.load_dataset(place, engine="zarr", consolidated=False)
         except FileNotFoundError:
             continue
         return dataset if all(dataset.attrs.get(key) == value for key, value in wanted.items()) else None
+    if told:
+        _LOG.warning("%s is damaged: %s is not what was written; it is computed again", path, told)
     return None
 
 
