@@ -203,7 +203,7 @@ def calibrate(
     >>> from migkit import qemu
     >>> found = qemu.calibrate(qemu.runs().query("campaign == '2026-11-26'"))
     >>> found.costs.page, found.assumed
-    (2.949 us, ('bitmap_sync', 'zero_page'))
+    (2949 ns, ('bitmap_sync', 'zero_page'))
     """
     import pandas as pd
 
@@ -383,8 +383,8 @@ def workloads(runs: pd.DataFrame, path: str | os.PathLike[str] | None = None) ->
     >>> from migkit import qemu
     >>> from migkit.qemu.calibration import workloads
     >>> row = workloads(qemu.runs().query("name == 'bw128_rand_r050' and build == 'unser'")).iloc[0]
-    >>> row["pattern"], round(row["writes_per_s"]), row["size"] // 2**20
-    ('uniform', 16387, 128)
+    >>> row["pattern"], round(row["writes_per_s"]), int(row["size"]) // 2**20
+    ('uniform', 16379, 128)
     """
     import pandas as pd
 

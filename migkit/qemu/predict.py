@@ -143,7 +143,7 @@ def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -
     --------
     >>> from migkit.qemu import runs
     >>> calibration_of(runs().loc["A2__bw128_rand_r050__unser__r0"]).costs.page
-    2.119 us
+    2147 ns
     """
     like = {
         "accel": run["accel"],

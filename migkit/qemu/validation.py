@@ -80,7 +80,7 @@ def predictions(
     --------
     >>> table = predictions()
     >>> int(table["right"].sum()), len(table)
-    (339, 652)
+    (649, 652)
     """
     import pandas as pd
 
