@@ -366,29 +366,25 @@ def _fitted_first_pass(
 def workloads(runs: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """What the guests of measured runs wrote, as far as the runs say it.
 
-        Parameters
-        ----------
-        runs : DataFrame
-            Rows of :func:`migkit.qemu.runs`.
-        path : path, optional
-            As in :func:`migkit.qemu.runs`.
+    Parameters
+    ----------
+    runs : DataFrame
+        Rows of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
 
-        Returns
-        -------
-        DataFrame
-            :attr:`Calibration.workloads`.
+    Returns
+    -------
+    DataFrame
+        :attr:`Calibration.workloads`.
 
-        Examples
-        --------
-        >>> from migkit import qemu
-        >>> from migkit.qemu.calibration import workloads
-        >>> row = workloads(qemu.runs().query("name == 'bw128_rand_r050' and build == 'unser'")).iloc[0]
-    <<<<<<< HEAD
-        >>> row["pattern"], round(row["writes_per_s"]), int(row["size"] // 2**20)
-    =======
-        >>> row["pattern"], round(row["writes_per_s"]), int(row["size"]) // 2**20
-    >>>>>>> calibrate
-        ('uniform', 16379, 128)
+    Examples
+    --------
+    >>> from migkit import qemu
+    >>> from migkit.qemu.calibration import workloads
+    >>> row = workloads(qemu.runs().query("name == 'bw128_rand_r050' and build == 'unser'")).iloc[0]
+    >>> row["pattern"], round(row["writes_per_s"]), int(row["size"]) // 2**20
+    ('uniform', 16379, 128)
     """
     import pandas as pd
 
