@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import xarray as xr
@@ -140,7 +142,8 @@ def test_numbers_are_not_changed():
 def test_a_file_name_that_is_not_text_is_told_in_escapes(tmp_path):
     said = subprocess.run(
         [sys.executable, "-m", "migkit", "run", b"no\xff\x1b.toml"],
-        capture_output=True, check=False, cwd=tmp_path, env=None,
+        capture_output=True, check=False, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip
     assert said.returncode == 2
     assert b"\\x1b" in said.stderr
