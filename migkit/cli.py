@@ -59,7 +59,9 @@ def errors_on_one_line(kept: str = "nothing was written") -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader has closed the pipe: typer exits without a message
     except OSError as error:
-        text, status = f"{error.filename or 'standard output'}: {error.strerror or error}.", 1
+        from migkit.results import legible
+
+        text, status = f"{legible(str(error.filename or 'standard output'), 200)}: {error.strerror or error}.", 1
         _discard_standard_output()
     typer.echo(f"migkit: {text}", err=True)
     raise typer.Exit(status)
@@ -145,11 +147,12 @@ def run(
 
 
 def _write_timeline(migration: SimulatedMigration, path: Path) -> None:
+    from migkit.run.export import without_formulas
     from migkit.run.whole_file import whole_file
 
     with whole_file(path) as file:
         if path.suffix == ".csv":
-            migration.timeline.to_csv(file, index=False)
+            without_formulas(migration.timeline).to_csv(file, index=False)
         else:
             migration.timeline.to_parquet(file, index=False)
 
@@ -194,11 +197,11 @@ def _counts(dataset: xr.Dataset, output: Path) -> str:
     """How many migrations ended in which way, and where the results are."""
     import numpy as np
 
-    from migkit.results import Outcome
+    from migkit.results import Outcome, legible
 
     outcomes = dataset["outcome"].values
     counts = {outcome.label: int((outcomes == outcome).sum()) for outcome in Outcome}
-    lines = [f"{outcomes.size} migrations are in {output}:"]
+    lines = [f"{outcomes.size} migrations are in {legible(str(output), 5000)}:"]
     lines += [f"  {count:>10}  {label}" for label, count in counts.items() if count]
     seconds = np.round(dataset.attrs["seconds"], 1)
     return "\n".join([*lines, f"Computed in {seconds} s; migkit.open_sweep({str(output)!r}) opens them."])
@@ -214,9 +217,10 @@ def export(
 ) -> None:
     """Write the results of a sweep as a table or as netCDF."""
     with errors_on_one_line():
+        from migkit.results import legible
         from migkit.run.export import export as write
 
-        typer.echo(str(write(store, output, devices)))
+        typer.echo(legible(str(write(store, output, devices)), 5000))
 
 
 @app.command()

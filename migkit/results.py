@@ -36,6 +36,7 @@ __all__ = [
     "Outcome",
     "Variable",
     "attributes",
+    "legible",
     "provenance",
     "sentence",
     "stored",
@@ -290,6 +291,22 @@ def seconds_text(duration: float) -> str:
     return f"{duration / 1e-9:.0f} ns" if duration else "0 s"
 
 
+def legible(text: str, most: int = 80) -> str:
+    r"""Text on one line, of at most so many characters, with escapes for those that cannot be printed.
+
+    Names are data: one may hold a line break, or a sequence that a terminal would obey.
+
+    Examples
+    --------
+    >>> print(legible("gpu" + chr(27) + "[31m"))
+    gpu\x1b[31m
+    """
+    text = " ".join(text[: 4 * most].split())
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
     """Say in one sentence how a migration ended, and why.
 
@@ -313,7 +330,7 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
     outcome, culprit = Outcome(int(numbers["outcome"])), int(numbers["culprit"])
     if not len(devices) and "device" in numbers:
         devices = [str(label) for label in np.asarray(numbers["device"])]
-    name = devices[culprit] if 0 <= culprit < len(devices) else f"device {culprit}" if culprit >= 0 else ""
+    name = legible(devices[culprit], 40) if 0 <= culprit < len(devices) else f"device {culprit}" if culprit >= 0 else ""
 
     def size(key: str) -> str:
         return bytes_text(float(numbers[key]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from migkit.kernels.state import Reports
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.grid import Layout
+from migkit.run.kept import Kept, kept_in
 from migkit.run.limits import LIMIT, machine_memory
 from migkit.run.many import checked_threads
 from migkit.run.simulate import check_whole_number
@@ -57,6 +59,7 @@ def frontier(
     confidence: float = 0.95,
     threads: int | None = None,
     progress: bool = False,
+    store: str | Path | None = None,
     limit: str = LIMIT,
 ) -> xr.Dataset:
     """Find the values of one axis at which the outcome changes to or from completion, or another outcome.
@@ -102,6 +105,8 @@ def frontier(
         Threads to compute on; by default all that Numba has.
     progress : bool, default False
         Count the migrations while they are computed.
+    store : str or path, optional
+        Folder that keeps the outcomes while they are computed: after an interrupt, the same call goes on from there.
     limit : duration, default "20 s"
         Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
@@ -150,7 +155,9 @@ def frontier(
     ScenarioError
         If the axis is unknown, holds words, or is also in `over`; if the range has the wrong unit or is reversed; if
         the lattice has more than 100,000 nodes; if another argument or a combination of values is refused. Raised
-        before anything is computed.
+        before anything is computed. Also if the `store` holds something else.
+    Unfinished
+        If the disk is full; says what the `store` keeps. A KeyboardInterrupt has a note that says the same.
 
     Notes
     -----
@@ -204,7 +211,9 @@ def frontier(
     layout = laid_out(lattice.values)
     scan = min(scan, len(lattice.values))
     _check_memory(layout, layout.migrations // len(lattice.values) * scan)
-    flips, at_ends, computed = _computed(layout, axis, labels[outcome], scan, threads, progress)
+    question = {"frontier": layout.sweep.sha256, "axis": axis}
+    with kept_in(store, question, np.int8) as kept:
+        flips, at_ends, computed = _computed(layout, axis, labels[outcome], scan, threads, progress, kept)
 
     dim = _coordinate(layout, axis)
     nodes = layout.coordinates()[dim][1]
@@ -275,7 +284,7 @@ def _coordinate(layout: Layout, axis: str) -> str:
 
 
 def _computed(
-    layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int, progress: bool
+    layout: Layout, axis: str, wanted: Outcome, scan: int, threads: int, progress: bool, kept: Kept
 ) -> tuple[Flips, np.ndarray, int]:
     """The flips of all cases, outcomes at both ends, and how many migrations were computed.
 
@@ -303,12 +312,15 @@ def _computed(
             yield places, layout.empty(places.shape[1])
 
     def outcomes(cases: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        found = []
-        with contextlib.closing(on_threads(layout, batches(cases, nodes), threads)) as computed:
-            for batch in computed:
-                found.append(batch.migrations["outcome"].astype(np.int8))
+        numbers = cases * layout.shape[place] + nodes
+        missing = np.flatnonzero(~kept.has(numbers))
+        advance(len(numbers) - len(missing))
+        with contextlib.closing(on_threads(layout, batches(cases[missing], nodes[missing]), threads)) as computed:
+            for number, batch in enumerate(computed):
+                rows = missing[number * size : (number + 1) * size]
+                kept.keep(numbers[rows], batch.migrations["outcome"].astype(np.int8))
                 advance(len(batch.migrations))
-        return np.concatenate(found)
+        return kept.of(numbers)
 
     with progress_bar(progress, "frontier") as advance:
         return bisected(shape, layout.shape[place], scan, along, int(wanted), outcomes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,8 @@ import numpy as np
 from migkit import results
 from migkit.kernels.state import ENGINES
 from migkit.results import Outcome
+from migkit.run.design import Sweep
+from migkit.run.kept import Kept, kept_in
 from migkit.run.limits import LIMIT, effort, within
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_FIELDS, MOST_POINTS, Range
@@ -25,8 +29,10 @@ __all__ = ["CONVERGENCE", "OUTPUTS", "sensitivity"]
 
 CONVERGENCE = "convergence"
 OUTPUTS = (CONVERGENCE, "total_time_s", "downtime_s")
-BATCH_ROWS = 4096
-"""Scenarios in memory at once."""
+BATCH_ROWS = {"expected": 4096, "bitmap": 512}
+"""Scenarios in memory at once, by engine, and migrations of a batch that is kept."""
+_KEPT = np.dtype([("outcome", np.int8), ("total_time_s", np.float64), ("downtime_s", np.float64)])
+"""What is kept of a migration."""
 RESAMPLES = 200
 """Bootstrap samples of the intervals."""
 
@@ -41,6 +47,7 @@ def sensitivity(
     *,
     confidence: float = 0.95,
     progress: bool = False,
+    store: str | Path | None = None,
     limit: str = LIMIT,
 ) -> xr.Dataset:
     """Compute the share of the variance of each output that each field explains: first-order and total Sobol indices.
@@ -67,6 +74,9 @@ def sensitivity(
         Confidence of the intervals.
     progress : bool, default False
         Count the migrations while they are computed.
+    store : str or path, optional
+        Folder that keeps outcomes and times while they are computed: the same call goes
+        on from there.
     limit : duration, default "20 s"
         Computing that one migration may take (:func:`migkit.run.limits.effort`).
 
@@ -128,7 +138,13 @@ def sensitivity(
     problem = {"num_vars": len(rules), "names": list(rules), "bounds": [[0.0, 1.0]] * len(rules)}
     shares = sampler.sample(problem, points, calc_second_order=False, seed=np.random.default_rng(seed))
     values = [rule.values(shares[:, number]) for number, rule in enumerate(rules.values())]
-    table = _computed(_scenarios(scenario, list(rules), values), len(shares), engine, seed, progress, limit)
+    question = {
+        "sensitivity": Sweep(scenario=scenario, replicates=1, engine=engine, seed=seed).sha256,
+        "ranges": {path: rule.model_dump(mode="json") for path, rule in rules.items()},
+        "design": hashlib.sha256(shares.tobytes()).hexdigest(),
+    }
+    with kept_in(store, question, _KEPT) as kept:
+        table = _computed(_scenarios(scenario, list(rules), values), len(shares), engine, seed, progress, limit, kept)
 
     completed = table["outcome"] == Outcome.COMPLETED
     measured = {name: _measured(name, table, completed, scenario.time_limit) for name in outputs}
@@ -227,8 +243,8 @@ def _scenarios(scenario: Scenario, paths: list[str], values: list[tuple[Any, ...
 
 
 def _computed(
-    scenarios: Iterator[Scenario], total: int, engine: str, seed: int, progress: bool, limit: str
-) -> dict[str, np.ndarray]:
+    scenarios: Iterator[Scenario], total: int, engine: str, seed: int, progress: bool, limit: str, kept: Kept
+) -> np.ndarray:
     """Outcome and times of all scenarios."""
     import itertools
 
@@ -237,18 +253,24 @@ def _computed(
 
     announce_compilation()
     most = effort(limit)
-    batches = []
+    every = np.arange(total)
     with progress_bar(progress, "sensitivity", total) as advance:
-        while batch := list(itertools.islice(scenarios, BATCH_ROWS)):
-            with within(most):
-                reports = drivers.run(records(batch), engine, seed, own=own_functions(batch[0]), limit=most)
-            table = results.values(reports)
-            batches.append({name: table[name] for name in ("outcome", "total_time_s", "downtime_s")})
-            advance(len(batch))
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+        for start in range(0, total, BATCH_ROWS[engine]):
+            rows = every[start : start + BATCH_ROWS[engine]]
+            batch = list(itertools.islice(scenarios, len(rows)))
+            if not kept.has(rows).all():
+                with within(most):
+                    reports = drivers.run(records(batch), engine, seed, own=own_functions(batch[0]), limit=most)
+                table = results.values(reports)
+                found = np.zeros(len(rows), _KEPT)
+                for name in _KEPT.names or ():
+                    found[name] = table[name]
+                kept.keep(rows, found)
+            advance(len(rows))
+    return kept.of(every)
 
 
-def _measured(name: str, table: dict[str, np.ndarray], completed: np.ndarray, time_limit_s: float) -> np.ndarray:
+def _measured(name: str, table: np.ndarray, completed: np.ndarray, time_limit_s: float) -> np.ndarray:
     """One number a migration, those that never completed among them."""
     if name == CONVERGENCE:
         return completed.astype(float)

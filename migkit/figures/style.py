@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migkit.results import legible
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -39,6 +41,18 @@ def style() -> Iterator[None]:
     settings = mpl.rc_params_from_file(str(Path(__file__).with_name("migkit.mplstyle")), use_default_template=False)
     with mpl.rc_context(settings):
         yield
+
+
+def label_of(name: str) -> str:
+    """A name as a label that shows it: Matplotlib takes dollars for formulas, and hides what begins with ``_``.
+
+    Examples
+    --------
+    >>> label_of("$x^$").count("$"), label_of("_gpu")
+    (2, ' _gpu')
+    """
+    text = legible(name, 40).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> None:

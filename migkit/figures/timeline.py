@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES
+from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES, label_of
 from migkit.scenario.versions import LOOP_SIZES
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     for number, column in enumerate(given_columns(timeline)):
         look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
         sent = timeline[column].fillna(0).cumsum() / MIB
-        ax.plot(timeline.time_s, sent, label=column.removesuffix("_bytes"), **look)
+        ax.plot(timeline.time_s, sent, label=label_of(column.removesuffix("_bytes")), **look)
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylabel("sent so far (MiB)")
     ax.set_xlabel("time (s)")
@@ -224,7 +224,7 @@ def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
             "hatch": CATEGORY_HATCHES[number],
             "edgecolor": "black",
         }
-        ax.stairs(above, edges, baseline=below, fill=True, linewidth=0.4, label=name, **look)
+        ax.stairs(above, edges, baseline=below, fill=True, linewidth=0.4, label=label_of(name), **look)
         below = above
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(0, 100)

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["FORMATS", "export", "frames", "write_json_lines"]
+__all__ = ["FORMATS", "export", "frames", "without_formulas", "write_json_lines"]
 
 FORMATS = (".parquet", ".csv", ".jsonl", ".nc")
 """Parquet, CSV, JSON Lines, netCDF, by the suffix of the file's name."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a formula begins in a spreadsheet."""
 ROWS = 65536
 """Migrations in memory at once."""
 
@@ -46,6 +48,33 @@ def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]
         yield to_frame(dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load(), devices)
 
 
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Put an apostrophe before every text of a table that a spreadsheet would take for a formula.
+
+    A device or an axis may have any name, and a CSV file has no other way to say that a cell is text.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> without_formulas(pd.DataFrame({"=1+1": ["=cmd|' /C calc'!A0", "gpu"]})).to_csv(index=False).split()[0]
+    "'=1+1"
+    """
+    import pandas as pd
+
+    def written(cell: Any) -> Any:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+
+    found = frame.rename(columns=written)
+    for name in found:
+        column = found[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            if any(written(word) != word for word in column.cat.categories):
+                found[name] = column.astype(object).map(written)
+        elif not pd.api.types.is_numeric_dtype(column.dtype):
+            found[name] = column.map(written)
+    return found
+
+
 def write_json_lines(dataset: xr.Dataset, file: TextIO, devices: bool = False) -> None:
     """Write one JSON object per migration; null stands for never."""
     for frame in frames(dataset, devices):
@@ -62,7 +91,8 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
     path : str or path
         A name that ends in ``.parquet``, ``.csv``, ``.jsonl`` (tidy, one row per migration) or ``.nc`` (netCDF, with
         all dimensions). Parquet and netCDF hold the attributes of the Dataset, which say how it was made; those of a
-        CSV or JSON Lines file are written to ``NAME.provenance.json`` beside it.
+        CSV or JSON Lines file are written to ``NAME.provenance.json`` beside it. In CSV, text that a spreadsheet would
+        take for a formula has an apostrophe before it.
     devices : bool, default False
         One row per migration and device.
 
@@ -107,7 +137,7 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
             with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
                 if path.suffix == ".csv":
                     for number, frame in enumerate(frames(dataset, devices)):
-                        frame.to_csv(text, index=False, header=number == 0)
+                        without_formulas(frame).to_csv(text, index=False, header=number == 0)
                 else:
                     write_json_lines(dataset, text, devices)
     return path

@@ -15,7 +15,7 @@ import numpy as np
 
 from migkit import results
 from migkit.kernels.state import ENGINES
-from migkit.results import Outcome, bytes_text, seconds_text
+from migkit.results import Outcome, bytes_text, legible, seconds_text
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
@@ -295,7 +295,7 @@ class SimulatedMigration:
             size, calls = (int(self.numbers[name][index]) for name in ("device_bytes", "device_calls"))
             moments = [float(self.numbers[name][index]) for name in times]
             texts = ["-" if math.isnan(moment) else seconds_text(moment) for moment in moments]
-            rows.append((label, bytes_text(size), str(calls), *texts))
+            rows.append((legible(label, 40), bytes_text(size), str(calls), *texts))
         return rows
 
     def summary(self) -> str:
@@ -329,17 +329,12 @@ class SimulatedMigration:
         more = f"<p>… and {len(rows) - _HTML_DEVICES} more devices.</p>" if len(rows) > _HTML_DEVICES else ""
         heads = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_shortened(cell))}</td>" for cell in row) + "</tr>"
-            for row in rows[:_HTML_DEVICES]
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows[:_HTML_DEVICES]
         )
         return (
             f"<div><p><strong>{html.escape(self.sentence)}</strong><br>{html.escape(self._settings())}</p>"
             f"<table>{facts}</table><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{more}</div>"
         )
-
-
-def _shortened(text: str, width: int = 40) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _never_is_nan(column: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from migkit.results import legible
+
 _NOT_GIVEN = object()
 
 
@@ -117,22 +119,6 @@ def show(value: object) -> str:
     except Exception:  # an int of thousands of digits, or whatever the object of another library raises
         text = f"<{type(value).__name__}>"
     return legible(text, 80)
-
-
-def legible(text: str, most: int = 80) -> str:
-    r"""Text on one line, of at most so many characters, with escapes for those that cannot be printed.
-
-    Names are data: one may hold a line break, or a sequence that a terminal would obey.
-
-    Examples
-    --------
-    >>> print(legible("gpu" + chr(27) + "[31m"))
-    gpu\x1b[31m
-    """
-    text = " ".join(text[: 4 * most].split())
-    if not text.isprintable():
-        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def choices(names: Iterable[str]) -> str:

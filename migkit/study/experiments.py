@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +85,15 @@ class Flip(Experiment):
         return json.dumps({"over": super().axes_text(), **bisected})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-        """Bisect; an interrupted run keeps nothing."""
+        """Bisect; with a folder an interrupted run goes on from what it computed."""
         from migkit.analysis.frontier import frontier
 
-        return frontier(self.scenario, self.axis, self.between, self.axes, progress=progress, **self.arguments)
+        return _going_on(
+            None if folder is None else _migrations_of(folder, self.name),
+            lambda store: frontier(
+                self.scenario, self.axis, self.between, self.axes, progress=progress, store=store, **self.arguments
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -103,16 +108,23 @@ class Sensitive(Experiment):
         return json.dumps({"over": super().axes_text(), "ranges": dict(self.ranges), "points": self.points})
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
-        """One analysis for each value of the axis; an interrupted run keeps nothing."""
+        """One analysis for each value of the axis; with a folder an interrupted run goes on from what it computed."""
         import xarray as xr
 
         from migkit.analysis.sensitivity import sensitivity
 
         ((path, values),) = self.axes.items()
-        found = [
-            sensitivity(self.scenario.replace(path, value), self.ranges, points=self.points, progress=progress)
-            for value in values
-        ]
+        found = []
+        for number, value in enumerate(values):
+            scenario = self.scenario.replace(path, value)
+            found.append(
+                _going_on(
+                    None if folder is None else _migrations_of(folder, self.name) / str(number),
+                    lambda store, scenario=scenario: sensitivity(  # type: ignore[misc]
+                        scenario, self.ranges, points=self.points, progress=progress, store=store
+                    ),
+                )
+            )
         completed = [one.attrs.pop("completed") for one in found]
         joined = xr.concat(found, xr.Variable(path, np.array(values, dtype=object)), combine_attrs="override")
         # the scenario that all values of the axis share
@@ -138,8 +150,22 @@ def _swept(experiment: Experiment, engine: str, progress: bool, folder: Path | N
     return dataset.load().drop_encoding()
 
 
+def _going_on(store: Path | None, compute: Callable[[Path | None], xr.Dataset]) -> xr.Dataset:
+    """Compute with the migrations that an interrupted run left; those of another model or of other axes are removed."""
+    try:
+        return compute(store)
+    except AnotherSweep:
+        assert store is not None
+        shutil.rmtree(store)
+        return compute(store)
+
+
 def _unfinished(folder: Path, name: str) -> Path:
     return folder / f"{name}.sweep.zarr"
+
+
+def _migrations_of(folder: Path, name: str) -> Path:
+    return folder / f"{name}.migrations"
 
 
 def _scenario(hot_set: str, write_rate: str, initial: str, max_bandwidth: str | int, ram: str = "16 GiB") -> Scenario:
@@ -359,7 +385,8 @@ def store(dataset: xr.Dataset, folder: Path) -> Path:
     with whole_folder(path, replaced=path.with_suffix(_OLD)) as new:
         dataset.to_zarr(new, consolidated=False)
         Checksums.of(new).write(new)
-    shutil.rmtree(_unfinished(folder, dataset.attrs["experiment"]), ignore_errors=True)
+    for left in (_unfinished, _migrations_of):
+        shutil.rmtree(left(folder, dataset.attrs["experiment"]), ignore_errors=True)
     return path
 
 
