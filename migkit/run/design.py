@@ -216,6 +216,8 @@ def _spelt(scenario: Scenario, path: str, given: Any) -> tuple[Any, ...]:
     """The values of an axis with every quantity in its one spelling."""
     values = tuple(map(plain, listed(path, given)))
     value = field(scenario, path)
+    if None in values and path not in POLICY_FIELDS:
+        raise ScenarioError("has a value that is none: leave the field out where it shall have its default", path)
     if type(value) not in SI_UNITS:
         return tuple(None if each == DEFAULT and path in POLICY_FIELDS else each for each in values)
     kind = type(value)
