@@ -150,3 +150,18 @@ def test_many_devices_and_regions_are_laid_out_soon(count):
         assert laid_out({"link.rtt": ["1 ms", "2 ms"]}, scenario=devices).shape == (2,)
         with pytest.raises(ScenarioError, match=r"devices\.0 is a VFIO device"):
             laid_out({"qemu": ["9.0", "7.2"]}, scenario=devices)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("link.bandwidth", lambda i: f"{10**6 + i} kB/s"),
+        ("link.rtt", lambda i: f"{i} us"),
+        ("devices.0.initial_bytes", lambda i: f"{i} B"),
+        ("guest.zero_share", lambda i: i / 120_000),
+        ("name", lambda i: f"n{i}"),
+    ],
+)
+def test_a_wide_axis_is_laid_out_soon(path, value):
+    with fuzz.limited(fuzz.LIMIT_S):
+        assert laid_out({path: [value(i) for i in range(120_000)]}).shape == (120_000,)

@@ -38,6 +38,7 @@ _UNITS = {
     **{f"{unit}/s": ("rate", factor) for unit, factor in _SIZES.items()},
     **{unit: ("time", factor) for unit, factor in _TIMES.items()},
 }
+_RATIOS = {unit: (kind, factor.as_integer_ratio()) for unit, (kind, factor) in _UNITS.items()}
 _EXAMPLES = {"size": '"16 GiB" or "512 MB"', "rate": '"10 Gbit/s" or "128 MiB/s"', "time": '"300 ms" or "2 s"'}
 _KNOWN = {
     "size": "B or bit with a prefix such as Ki, Mi, Gi, k, M or G",
@@ -77,19 +78,22 @@ _LONGEST = 100
 """Characters of a quantity: what is longer is no number that a person writes, and would take long to read."""
 
 
-def _parse_text(text: str) -> tuple[str, str, str, Fraction]:
-    """Split a quantity into number, unit, kind ("" if unknown) and exact SI value; all empty for any other text."""
-    return _parse_short(text) if len(text) <= _LONGEST else ("", "", "", Fraction(0))
+def _parse_text(text: str) -> tuple[str, str, str, tuple[int, int]]:
+    """Split a quantity into number, unit, kind ("" if unknown) and exact SI value; all empty for any other text.
+
+    The value is a numerator and a denominator, which may have common factors.
+    """
+    return _parse_short(text) if len(text) <= _LONGEST else ("", "", "", (0, 1))
 
 
 @lru_cache(maxsize=4096)
-def _parse_short(text: str) -> tuple[str, str, str, Fraction]:
+def _parse_short(text: str) -> tuple[str, str, str, tuple[int, int]]:
     if not (match := _TEXT.fullmatch(text)):
-        return "", "", "", Fraction(0)
+        return "", "", "", (0, 1)
     number, unit = match.group(1), match.group(2) or ""
-    kind, factor = _UNITS.get(unit, ("", Fraction(0)))
-    above, below = Decimal(number).as_integer_ratio()
-    return number, unit, kind, Fraction(above * factor.numerator, below * factor.denominator)
+    kind, (factor_above, factor_below) = _RATIOS.get(unit, ("", (0, 1)))
+    above, below = (int(number), 1) if number.isdecimal() else Decimal(number).as_integer_ratio()
+    return number, unit, kind, (above * factor_above, below * factor_below)
 
 
 def _from_pint(value: Any, kind: str) -> Fraction:
@@ -113,7 +117,7 @@ def _from_text(text: str, kind: str) -> Fraction:
     if not number:
         raise ScenarioError(f"is not a number with a unit: {_wanted(kind)}", value=text)
     if found == kind:
-        return exact
+        return Fraction(*exact)
     if not unit:
         if Fraction(number) != 0:
             raise ScenarioError(f"has no unit: {_wanted(kind)}", value=text)
@@ -154,8 +158,14 @@ def exact_value(value: Any, kind: str) -> Fraction:
     return exact
 
 
-def _as_float(exact: Fraction) -> float:
-    return exact.numerator / exact.denominator  # as float(exact), in a third of the time
+def _as_float(value: Any, kind: str) -> float:
+    # A wide axis reads text by the hundred thousand: without a Fraction in a third of the time, with the same rounding.
+    if type(value) is str:
+        number, _, found, exact = _parse_text(value)
+        if found == kind and number[0] != "-" and exact[0].bit_length() < 900 and exact[1].bit_length() < 900:
+            return exact[0] / exact[1]
+    exact_fraction = exact_value(value, kind)
+    return exact_fraction.numerator / exact_fraction.denominator
 
 
 def parse_bytes(value: Any) -> int:
@@ -180,6 +190,10 @@ def parse_bytes(value: Any) -> int:
     ...
     migkit.ScenarioError: "300 ms" is a time, but a size is needed: write a size such as "16 GiB" or "512 MB".
     """
+    if type(value) is str:
+        number, _, found, (above, below) = _parse_text(value)
+        if found == "size" and number[0] != "-" and above.bit_length() < 900 and not above % below:
+            return above // below
     exact = exact_value(value, "size")
     if exact.denominator != 1:
         near = round(exact)
@@ -208,7 +222,7 @@ def parse_rate(value: Any) -> float:
     >>> parse_rate("10 Gbit/s"), parse_rate("128 MiB/s")
     (1250000000.0, 134217728.0)
     """
-    return _as_float(exact_value(value, "rate"))
+    return _as_float(value, "rate")
 
 
 def parse_time(value: Any) -> float:
@@ -229,7 +243,7 @@ def parse_time(value: Any) -> float:
     >>> parse_time("300 ms"), parse_time("30 min")
     (0.3, 1800.0)
     """
-    return _as_float(exact_value(value, "time"))
+    return _as_float(value, "time")
 
 
 def _out(*units: str) -> tuple[tuple[str, int, int], ...]:
@@ -263,7 +277,9 @@ def _format(above: int, below: int, units: tuple[tuple[str, int, int], ...], bas
 
 
 def _format_float(value: float, units: tuple[tuple[str, int, int], ...], base: str) -> str:
-    text = float.__repr__(float(value))
+    text = float.__repr__(value := float(value))
+    if value.is_integer() and value < 2**53:
+        return _format(int(value), 1, units, base, text)
     if not math.isfinite(value):
         return f"{text} {base}"
     return _format(*Decimal(text).as_integer_ratio(), units, base, text)
