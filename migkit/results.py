@@ -36,7 +36,6 @@ __all__ = [
     "Outcome",
     "Variable",
     "attributes",
-    "legible",
     "provenance",
     "sentence",
     "stored",
