@@ -343,7 +343,7 @@ def _path(draw: random.Random) -> Case:
     value = draw.choice(VALUES + ALIEN)
     if draw.random() < 0.4:
         path = draw.choice([path, *GOOD])
-        value = draw.choice(GOOD.get(path, VALUES))
+        value = draw.choice(GOOD.get(path, VALUES) if isinstance(path, str) else VALUES)
 
     def act() -> str:
         changed = scenario.replace(path, value)
