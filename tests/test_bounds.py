@@ -58,6 +58,8 @@ REFUSED = [
     (lambda: laid_out(replicates=2**31), "must be from 1 to 1000000"),
     (lambda: laid_out({"link.rtt": Scenario}), "is not a list of values"),
     (lambda: laid_out({"link.rtt": {1: 2}}), "link.rtt has the key 1"),
+    (lambda: laid_out({"link.rtt": {"linspace": ["1 ms", "2 ms", 2], 1: 2}}), "link.rtt has the key 1"),
+    (lambda: design(**{"linspace": [0, 1]}) and laid_out(design={"ranges": {"link.rtt": {1: 2}}}), "has the key 1"),
     (lambda: laid_out({"a\0": RTT}), 'axes = "a\\x00" holds a NUL'),
     (lambda: laid_out({"\ud800": RTT}), 'axes = "\\ud800" holds half a character'),
     (lambda: laid_out({"sessions": RTT}), '"sessions" cannot be the name of a dimension'),

@@ -18,6 +18,7 @@ from migkit.run.limits import LIMIT, effort, within
 from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_FIELDS, MOST_POINTS, Range
 from migkit.scenario.errors import ScenarioError, did_you_mean
+from migkit.scenario.fields import check_keys
 from migkit.scenario.policy import own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario
@@ -193,6 +194,7 @@ def _ranges(scenario: Scenario, ranges: Any) -> dict[str, Range]:
         if not isinstance(given, Range | Mapping):
             raise ScenarioError('is no range: write {"linspace": [least, largest]} or {"geomspace": ...}', path, given)
         try:
+            check_keys(given)
             rules[path] = given if isinstance(given, Range) else Range(**given)
             ends = rules[path].values(np.array([0.0, 1.0]))
         except ScenarioError as error:

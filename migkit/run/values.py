@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import model_validator
 
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.fields import Part, whole_number
+from migkit.scenario.fields import Part, check_keys, whole_number
 from migkit.scenario.units import (
     FORMATS,
     MOST_VALUES,
@@ -268,6 +268,7 @@ def expanded(path: str, given: Any) -> Any:
     """The values of an axis: those listed, or those of the rule that is given instead."""
     try:
         if isinstance(given, Mapping) and {"linspace", "geomspace"} & set(given):
+            check_keys(given)
             given = Spacing(**given)
         return given.values() if isinstance(given, Spacing) else given
     except ScenarioError as error:

@@ -186,6 +186,8 @@ class Part(BaseModel):
         for name, value in data.items():
             for place, table in enumerate(value) if isinstance(value, list | tuple) else (("", value),):
                 check_keys(table, name)
+                for key, inner in table.items() if isinstance(table, Mapping) else ():
+                    check_keys(inner, f"{name}.{key}")
                 if name == "devices" and isinstance(table, Mapping):
                     _check_kind(table, f"{name}.{place}.kind")
         return {name: plain(value) for name, value in data.items()}
