@@ -46,11 +46,13 @@ test-short: $(DEV)
 test-oldest: $(OLDEST)/.dev
 	NUMBA_CACHE_DIR=$(OLDEST)/numba $(OLDEST)/bin/pytest $(PYTEST_ARGS)
 
-# From nothing each time: uv keeps what is installed and allowed, also when the bound has become lower.
+# The bounds are constraints: installation fails where they do not fit each other, and takes no later version. uv, because
+# pip needs minutes.
 $(OLDEST)/.dev: pyproject.toml
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
+	grep -oE '"[A-Za-z0-9._-]+(\[[a-z]+\])?>=[0-9.]+"' $< | sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > $(OLDEST)/bounds.txt
 	$(OLDEST)/bin/pip install -q uv
-	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[dev]'
+	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python -c $(OLDEST)/bounds.txt -e '.[dev]'
 	touch $@
 
 # Against the qemu-system-x86_64 of this machine; skipped, with the reason, where there is none.

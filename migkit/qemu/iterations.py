@@ -59,7 +59,7 @@ def compare_iterations(run: str, path: str | os.PathLike[str] | None = None, eng
     --------
     >>> from migkit.qemu.iterations import compare_iterations
     >>> iterations = compare_iterations("B5__bw128_r90_dev1_init16__unser__r0")
-    >>> iterations.loc[0, "pages"].tolist()
+    >>> iterations["pages"].loc[0].tolist()
     [3398.0, 3398.0]
     """
     import pandas as pd
