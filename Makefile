@@ -52,7 +52,8 @@ $(OLDEST)/.dev: pyproject.toml
 	$(OLDEST_PYTHON) -m venv --clear $(OLDEST)
 	grep -oE '"[A-Za-z0-9._-]+(\[[a-z]+\])?>=[0-9.]+"' $< | sed -E 's/"|\[[a-z]+\]//g; s/>=/==/' > $(OLDEST)/bounds.txt
 	$(OLDEST)/bin/pip install -q uv
-	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python -c $(OLDEST)/bounds.txt -e '.[dev]'
+	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python \
+	    -c $(OLDEST)/bounds.txt -b $(OLDEST)/bounds.txt -e '.[dev]'
 	touch $@
 
 # Against the qemu-system-x86_64 of this machine; skipped, with the reason, where there is none.
