@@ -317,7 +317,7 @@ def by_profile(runs_table: pd.DataFrame) -> pd.DataFrame:
     out.insert(0, "runs", groups.size())
     held = frame[frame["held"]].groupby(["profile", "build"])
     for name in ("total_error", "downtime_error_ms"):
-        out[name] = held[name].agg(lambda errors: errors.abs().median())
+        out[name] = held[name].agg(lambda errors: errors.dropna().abs().median())
     rest = [(name, "") for name in PROFILES if name not in set(frame["profile"])]
     empty = pd.DataFrame(0, pd.MultiIndex.from_tuples(rest, names=out.index.names), out.columns[:5])
     return pd.concat([out, empty])
