@@ -416,7 +416,7 @@ def test_a_recorded_run():
 def test_a_run_that_is_not_there():
     with pytest.raises(ScenarioError, match=r'run = "A__b__c" is not a recorded run'):
         read("A__b__c")
-    with pytest.raises(ScenarioError, match="run holds 342 runs: name one of them"):
+    with pytest.raises(ScenarioError, match=r"run holds \d+ runs: name one of them"):
         read(RUNS)
 
 

@@ -12,6 +12,7 @@ import math
 import statistics
 import zlib
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ SUFFIX = ".json.gz"
 _MIB = 1 << 20
 _PAGE = 4096
 _NORMAL_PAGE_WIRE_BYTES = 4104
+_PAUSE_S = 12 * 3600
+"""Costs belong to a host and a day; a series of runs that goes on past midnight is one campaign."""
 _SIDES = {"src": "source", "dst": "destination"}
 _CHECKPOINTS = {
     "downtime-start": "downtime_start_ms",
@@ -49,7 +52,8 @@ TABLES = {
         non_iterable_saved_ms float, downtime_end_ms float, traced bool, iterations_thinned bool, syncs_thinned bool,
         device_iter_thinned bool, big_waits_thinned bool, rate_sleeps_requested_ms float,
         link_first_pass_bytes_per_s float, link_imposed_bytes_per_s float, qemu_version text, zero_share float,
-        multifd_channels int, postcopy_at_s float, postcopy_sent_ms float, postcopy_bytes int, multifd_bytes int
+        multifd_channels int, postcopy_at_s float, postcopy_sent_ms float, postcopy_bytes int, multifd_bytes int,
+        campaign text, avail_mib_s float, dev_load_ms float
         """,
     "regions": """
         run text, region int, start_bytes int, size_bytes int, pattern text, rate_bytes_per_s float, at_full_speed bool,
@@ -74,11 +78,8 @@ TABLES = {
         run text, t_ms float, status text, total_time_ms int, expected_downtime_ms int, downtime_ms int,
         setup_time_ms int, transferred int, remaining int, total int, duplicate int, normal int, mbps float,
         dirty_pages_rate int, pages_per_second int, dirty_sync_count int, precopy_bytes int, downtime_bytes int,
-        throttle_pct int, disk_transferred int, disk_remaining int, poll_us int
-        """,
-    "samples_extra": """
-        run text, t_ms float, multifd_bytes int, postcopy_bytes int, postcopy_requests int, remaining_all int,
-        xbzrle_bytes int, xbzrle_pages int
+        throttle_pct int, disk_transferred int, disk_remaining int, poll_us int, multifd_bytes int,
+        postcopy_bytes int, postcopy_requests int, remaining_all int, xbzrle_bytes int, xbzrle_pages int
         """,
     "guest_writes": "run text, when text, t_ms float, writes int, overruns int, wakeups int",
     "events": "run text, t_ms float, source text, event text, detail text",
@@ -150,14 +151,36 @@ def tables(paths: Iterable[Path]) -> dict[str, pd.DataFrame]:
         If a file is not a recorded run.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    began: dict[str, float] = {}
     for path in paths:
         recording, run = read(path), path.name.removesuffix(SUFFIX)
         try:
             for name, row in _rows(recording):
                 rows[name].append({"run": run, **row})
+            began[run] = float(recording["started"])
         except (KeyError, TypeError, IndexError, ValueError, AttributeError):
             raise ScenarioError("is not a recorded run: a part of it is missing", value=path.name) from None
+    days = _campaigns(began)
+    for row in rows["runs"]:
+        row["campaign"] = days[row["run"]]
     return {name: _frame(name, rows[name]) for name in TABLES}
+
+
+def _campaigns(began: dict[str, float]) -> dict[str, str]:
+    """The campaign of each run, from the time at which it began: the first day of a series without a long pause.
+
+    Examples
+    --------
+    >>> _campaigns({"a": 1e9, "b": 1e9 + 3600 * 11, "c": 1e9 + 3600 * 24})
+    {'a': '2001-09-09', 'b': '2001-09-09', 'c': '2001-09-10'}
+    """
+    out: dict[str, str] = {}
+    day, last = "", -math.inf
+    for run, at in sorted(began.items(), key=lambda item: item[1]):
+        if at - last > _PAUSE_S:
+            day = datetime.fromtimestamp(at, UTC).date().isoformat()
+        out[run], last = day, at
+    return out
 
 
 def columns(name: str) -> dict[str, str]:
@@ -195,9 +218,8 @@ def _as(kind: str, value: Any) -> Any:
 def _rows(recording: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """All rows of a run, with the table of each."""
     yield "runs", _run(recording)
-    for name in ("samples", "samples_extra"):
-        table = recording.get(name) or {"cols": [], "rows": []}
-        yield from ((name, dict(zip(table["cols"], row, strict=True))) for row in table["rows"])
+    more = {row["t_ms"]: row for row in _named(recording.get("samples_extra"))}
+    yield from (("samples", row | more.get(row["t_ms"], {})) for row in _named(recording["samples"]))
     yield from (("regions", row) for row in _regions(recording))
     for t_ms, parameter, value in recording.get("changes", []):
         yield "changes", {"t_ms": t_ms, "parameter": parameter, "value": value}
@@ -212,6 +234,10 @@ def _rows(recording: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from _trace(trace)
 
 
+def _named(table: dict[str, Any] | None) -> list[dict[str, Any]]:
+    return [dict(zip(table["cols"], row, strict=True)) for row in table["rows"]] if table else []
+
+
 def _run(recording: dict[str, Any]) -> dict[str, Any]:
     config, final = recording["config"], recording["final"] or {}
     last = recording.get("final_active") or {}  # QEMU forgets the counters of a migration that was cancelled
@@ -220,7 +246,7 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
     wall = host["wall_s"]
     devices = config["devs"]
     first: dict[str, Any] = devices[0] if devices else {}
-    samples = [dict(zip(recording["samples"]["cols"], row, strict=True)) for row in recording["samples"]["rows"]]
+    samples = _named(recording["samples"])
     dirty = [row["dirty_pages_rate"] for row in samples if row["dirty_pages_rate"]]
     throttle = [row["throttle_pct"] for row in samples if row["throttle_pct"]]
     at_full_speed = config["rate"] == "max"
@@ -276,6 +302,8 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
         "postcopy_sent_ms": recording.get("postcopy_sent_ms", postcopy),
         "postcopy_bytes": ram.get("postcopy-bytes"),
         "multifd_bytes": ram.get("multifd-bytes"),
+        "avail_mib_s": config["extra"].get("avail-switchover-bandwidth", 0) / _MIB,
+        "dev_load_ms": first.get("load"),
         **_of_trace(recording),
     }
 
