@@ -10,20 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from migkit.run.whole_file import is_partial, whole_file, whole_folder
+from migkit.run import whole_file as module
+from migkit.run.whole_file import is_partial, new_file, whole_file, whole_folder
+
+
+@pytest.fixture(params=["without a name", "with a temporary name"], autouse=True)
+def how(request, monkeypatch):
+    if request.param == "with a temporary name":
+        monkeypatch.setattr(module, "_OPEN_FILES", "/nowhere")
+    return request.param
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_when_it_is_complete(tmp_path):
+def test_a_file_appears_when_it_is_complete(tmp_path, how):
     with whole_file(tmp_path / "a.txt") as file:
         file.write(b"all of it")
-        (partial,) = names(tmp_path)
-        assert is_partial(partial)
+        there = names(tmp_path)
+        assert not there if how == "without a name" else is_partial(*there)
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_bytes() == b"all of it"
+
+
+def test_a_new_file_never_replaces_one(tmp_path):
+    with new_file(tmp_path / "a.txt") as file:
+        file.write(b"first")
+    with pytest.raises(FileExistsError) as caught, new_file(tmp_path / "a.txt") as file:
+        file.write(b"second")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    assert names(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_bytes() == b"first"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])

@@ -18,7 +18,7 @@ from migkit.qemu import host, preloaded
 from migkit.qemu.binary import Binary, find
 from migkit.qemu.migrate import migrate
 from migkit.qemu.plan import Plan
-from migkit.run.whole_file import whole_file
+from migkit.run.whole_file import new_file
 from migkit.scenario.errors import ScenarioError, Unfinished
 
 SUFFIX = ".json.gz"
@@ -222,36 +222,12 @@ def write(folder: Path, configuration: str, recording: dict[str, Any]) -> str:
         recording["config"] |= {"group": group, "name": name, "build": build, "rep": number}
         data = gzip.compress(json.dumps(recording, separators=(",", ":")).encode(), mtime=0)
         try:
-            _write_new(folder / f"{configuration}__r{number}{SUFFIX}", data)
+            with new_file(folder / f"{configuration}__r{number}{SUFFIX}") as file:
+                file.write(data)
         except FileExistsError:
             number += 1
             continue
         return f"{configuration}__r{number}"
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that has no name until it is whole, so that a killed process leaves nothing."""
-    if os.path.lexists(path):
-        raise FileExistsError(path)
-    try:
-        file = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
-    except (AttributeError, OSError):  # a file system without such files
-        with whole_file(path) as named:
-            named.write(data)
-        return
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(file, view) :]
-        # With dst_dir_fd Python calls linkat, which follows the link in /proc; link would not.
-        os.link(f"/proc/self/fd/{file}", path.name, dst_dir_fd=folder, follow_symlinks=True)
-    except OSError as error:
-        error.filename, error.filename2 = str(path), None
-        raise
-    finally:
-        os.close(folder)
-        os.close(file)
 
 
 def sentence(run: str, recording: dict[str, Any]) -> str:

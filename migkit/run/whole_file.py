@@ -1,8 +1,9 @@
 """Files and folders that are written whole or not at all.
 
-What is being written has a temporary name of its own in the same folder, random and created exclusively, so that two
-processes never share one and a symbolic link in its place is not followed. It takes its final name when it is complete
-and is removed on any exception. (A killed process leaves it behind; a loss of power may take data still in memory.)
+A file has no name until it is complete, where the file system has such files (Linux, O_TMPFILE): a killed process
+leaves nothing. Elsewhere, and for folders, what is being written has a temporary name in the same folder, random and
+created exclusively, so that two processes never share one and a symbolic link in its place is not followed; it is
+removed on any exception, and a killed process leaves it behind. (A loss of power may take data still in memory.)
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from migkit.scenario.errors import ScenarioError
 
-__all__ = ["checked_path", "is_partial", "whole_file", "whole_folder"]
+__all__ = ["checked_path", "is_partial", "new_file", "whole_file", "whole_folder"]
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+_OPEN_FILES = "/proc/self/fd"
 _FOLDER_SUFFIX = ".new"
 _LEFT_OVER_AFTER_S = 3600.0
 """A folder is filled within seconds; one that has not changed for so long belongs to a process that was killed."""
@@ -85,7 +87,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     Yields
     ------
     BinaryIO
-        The file under its temporary name, open for reading and writing.
+        The file, open for reading and writing.
 
     Raises
     ------
@@ -102,21 +104,82 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     ['a.txt']
     """
     final = os.path.realpath(path)
-    folder, name = os.path.split(final)
-    partial = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
-    with _named_in_errors(path, partial), open(partial, "x+b", opener=_exclusively) as file:
+    partial = _partial_name(final)
+    with _named_in_errors(path, partial), _incomplete(partial) as (file, name_it):
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(final).st_mode
+            if stat.S_ISREG(mode):
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
+        yield file
+        file.close()
+        name_it()
+        os.replace(partial, final)
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file as :func:`whole_file` does, but never replace one.
+
+    Parameters
+    ----------
+    path : str or path
+        The file's name; its folder must exist.
+
+    Yields
+    ------
+    BinaryIO
+        The file, open for reading and writing.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of this name when the file is complete.
+    OSError
+        If it cannot be written; ``filename`` is `path`.
+    """
+    partial = _partial_name(os.path.abspath(path))
+    with _named_in_errors(path, partial), _incomplete(partial) as (file, name_it):
+        yield file
+        file.close()
+        name_it()
+        os.link(partial, path)
+        os.unlink(partial)
+
+
+def _partial_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.partial")
+
+
+@contextlib.contextmanager
+def _incomplete(partial: str) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
+    """Open a file, and give what lets it have the name `partial` once it is written, if it has none before.
+
+    Who writes it may close it.
+    """
+    folder, name = os.path.split(partial)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_unlink_if_there, partial)
         try:
-            with contextlib.suppress(FileNotFoundError):
-                mode = os.stat(final).st_mode
-                if stat.S_ISREG(mode):
-                    os.chmod(partial, stat.S_IMODE(mode))
-            yield file
-            file.close()
-            os.replace(partial, final)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
-            raise
+            if not os.path.isdir(_OPEN_FILES):
+                raise OSError
+            own = os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
+        except (AttributeError, OSError):
+            yield stack.enter_context(open(partial, "x+b", opener=_exclusively)), lambda: None
+            return
+        stack.callback(os.close, own)
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, directory)
+        # With dst_dir_fd Python calls linkat, which follows the link in /proc; link would not.
+        yield (
+            stack.enter_context(open(os.dup(own), "w+b")),
+            lambda: os.link(f"{_OPEN_FILES}/{own}", name, dst_dir_fd=directory, follow_symlinks=True),
+        )
+
+
+def _unlink_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _exclusively(path: str, flags: int) -> int:
