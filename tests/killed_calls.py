@@ -1,10 +1,10 @@
-"""Repeat a call in processes that are killed at random moments, until it ends by itself.
+"""Repeat a call in processes that are killed at random moments, then once to its end.
 
     python killed_calls.py frontier|sensitivity FOLDER SEED
     python killed_calls.py export FOLDER SEED STORE
 
-Writes ``FOLDER/result.nc``, or tables of the store beside each other in FOLDER, and prints how many processes were
-killed. What it keeps on the way, it keeps in ``FOLDER/kept``.
+Writes ``FOLDER/result.nc``, or the tables of a store into FOLDER, and prints the files in FOLDER after each kill. What
+is kept on the way is in ``FOLDER/kept``; ``FOLDER/whole`` has what comes out undisturbed.
 
 A process of its own, because it forks: the children begin with compiled kernels and live for milliseconds.
 """
@@ -56,37 +56,23 @@ def compute(what, folder, store=None):
 
 
 def main(what, folder, seed, *store):
-    whole = Path(folder).with_name(f"{Path(folder).name}_whole")
-    whole.mkdir()
-    before = time.monotonic()
-    compute(what, whole, *store)  # compiles and imports; shows how long it takes
-    took = time.monotonic() - before
-    before = time.monotonic()
-    for path in whole.iterdir():
-        path.unlink() if path.is_file() else None
-    again = whole.with_name(f"{whole.name}_again")
-    again.mkdir()
-    compute(what, again, *store)
-    took = min(took, time.monotonic() - before)
+    for name in ("whole", "again"):  # the first time it imports and compiles, the second shows how long it takes
+        path = Path(folder, name)
+        path.mkdir()
+        before = time.monotonic()
+        compute(what, path, *store)
+        took = time.monotonic() - before
     draw = random.Random(int(seed))
-    killed = 0
-    while True:
+    for _ in range(KILLS):
         child = os.fork()
         if child == 0:
             compute(what, folder, *store)
             os._exit(0)
-        if killed < KILLS:
-            time.sleep(draw.uniform(0, took))
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        if not os.WIFSIGNALED(status):
-            assert os.WEXITSTATUS(status) == 0, status
-            if killed >= KILLS:
-                break
-            killed += 1
-            continue
-        killed += 1
-    print(killed)
+        time.sleep(draw.uniform(0, took))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        print(*sorted(path.name for path in Path(folder).iterdir() if path.is_file()))
+    compute(what, folder, *store)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,12 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from full_disk import run_on_full_disk
-from killed_sweep import fill
+from killed_sweep import SWEEP, fill
 
 from migkit.results import to_frame
 from migkit.run.export import export, frames, write_json_lines
+from migkit.run.many import sweep
 from migkit.run.store import open_sweep
 from migkit.scenario.errors import ScenarioError
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +128,19 @@ def test_an_export_that_is_interrupted_leaves_nothing(store, tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             export(store, tmp_path / f"t.{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_killed_at_random_moments_it_leaves_whole_files_only(tmp_path):
+    pytest.importorskip("h5netcdf")
+    store = tmp_path / "s.zarr"
+    sweep(SWEEP, store=store, batch_rows=264)
+    command = [sys.executable, str(HERE / "killed_calls.py"), "export", str(tmp_path), "1", str(store)]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    expected = {path.name for path in (tmp_path / "whole").iterdir()}
+    after_kills = [set(line.split()) for line in done.stdout.splitlines()]
+    assert any(names < expected for names in after_kills)
+    assert all(names <= expected for names in after_kills), after_kills
+    for name in expected - {"table.nc"}:  # HDF5 has times in it
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

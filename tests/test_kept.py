@@ -1,10 +1,15 @@
 """Frontier and sensitivity keep what is finished, and the same call goes on from there."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import migkit
@@ -17,6 +22,8 @@ from migkit.run.kept import Kept, kept_in
 from migkit.scenario.errors import AnotherSweep
 from migkit.study import experiments
 
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent)}
 SCENARIO = Scenario(
     guest=Guest(ram="1 GiB", regions=[Region(size="512 MiB", write_rate="1 GB/s")]),
     link=Link(bandwidth="10 Gbit/s"),
@@ -104,6 +111,35 @@ def test_a_full_disk_is_told_and_nothing_finished_is_lost(compute, stopped, tmp_
         compute(store=tmp_path / "kept")
     monkeypatch.setattr(Kept, "keep", real)
     assert compute(store=tmp_path / "kept").identical(compute())
+
+
+@pytest.mark.parametrize("what", ["frontier", "sensitivity"])
+def test_killed_at_random_moments_it_ends_as_undisturbed(tmp_path, what):
+    pytest.importorskip("h5netcdf")
+    pytest.importorskip("SALib")
+    command = [sys.executable, str(HERE / "killed_calls.py"), what, str(tmp_path), "1"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    whole, result = (xr.load_dataset(folder / "result.nc") for folder in (tmp_path / "whole", tmp_path))
+    xr.testing.assert_identical(whole.drop_attrs(), result.drop_attrs())
+    kept, undisturbed = (sorted((folder / "kept").glob("*.npz")) for folder in (tmp_path, tmp_path / "whole"))
+    assert len(kept) >= len(undisturbed) > 2
+    assert not [left for left in (tmp_path / "kept").iterdir() if left.name.endswith(".partial")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "text"])
+def test_damage_is_told_and_mended(compute, tmp_path, caplog, damage):
+    before = compute(store=tmp_path / "kept")
+    piece = sorted((tmp_path / "kept").glob("*.npz"))[1]
+    whole = piece.read_bytes()
+    at = whole.rindex(b"\x93NUMPY") + 130  # in the rows
+    flipped = whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :]
+    piece.write_bytes({"cut": whole[:at], "flip": flipped, "text": b"no archive"}[damage])
+    xr.testing.assert_identical(compute(store=tmp_path / "kept").drop_attrs(), before.drop_attrs())
+    assert f"{piece}: is damaged" in caplog.text
+    caplog.clear()
+    compute(store=tmp_path / "kept")
+    assert "damaged" not in caplog.text
 
 
 def test_another_question_is_refused(compute, tmp_path):

@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from migkit.scenario.errors import AnotherSweep, ScenarioError, Unfinished
 
 __all__ = ["Kept", "kept_in"]
 
+_LOG = logging.getLogger(__name__)
 _QUESTION = "question.json"
 _LOCK = ".lock"
 
@@ -53,8 +57,14 @@ class Kept:
         pieces = sorted(folder.glob("*.npz"))
         self._written = 1 + max((int(piece.stem) for piece in pieces), default=-1)
         for piece in pieces:
-            with np.load(piece) as found:
-                self._learn(found["numbers"], found["rows"])
+            try:
+                with open(piece, "rb") as file, np.load(file) as found:  # np.load alone leaves a damaged file open
+                    numbers, rows = found["numbers"], found["rows"].astype(dtype, casting="no", copy=False)
+            except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, TypeError):
+                _LOG.warning("%s: is damaged and removed; what it held is computed again.", piece)
+                piece.unlink()
+            else:
+                self._learn(numbers, rows)
 
     def _learn(self, numbers: np.ndarray, rows: np.ndarray) -> None:
         every = np.concatenate([self.numbers, numbers])
