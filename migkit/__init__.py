@@ -31,7 +31,10 @@ _HOMES = {
     "Sweep": "run.design",
     "Design": "run.values",
     "open_sweep": "run.store",
+    "sel": "run.selection",
     "export": "run.export",
+    "to_frame": "results",
+    "words": "results",
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
 }
@@ -59,12 +62,15 @@ __all__ = [
     "frontier",
     "open_sweep",
     "policy",
+    "sel",
     "sensitivity",
     "simulate",
     "sweep",
     "textbook",
+    "to_frame",
     "uncertainty",
     "units",
+    "words",
 ]
 
 

@@ -203,8 +203,10 @@ def _counts(dataset: xr.Dataset, output: Path) -> str:
     counts = {outcome.label: int((outcomes == outcome).sum()) for outcome in Outcome}
     lines = [f"{outcomes.size} migrations are in {legible(str(output), 5000)}:"]
     lines += [f"  {count:>10}  {label}" for label, count in counts.items() if count]
-    seconds = np.round(dataset.attrs["seconds"], 1)
-    return "\n".join([*lines, f"Computed in {seconds} s; migkit.open_sweep({str(output)!r}) opens them."])
+    seconds = f"in {np.round(dataset.attrs['seconds'], 1)} s"
+    new = dataset.attrs["migrations_computed"]
+    said = f"Computed {seconds}" if new else f"Nothing was computed: they are from before, computed {seconds}"
+    return "\n".join([*lines, f"{said}; migkit.open_sweep({str(output)!r}) opens them."])
 
 
 @app.command()

@@ -120,7 +120,7 @@ class SimulatedMigration:
 
     @property
     def outcome(self) -> Outcome:
-        """How the migration ended."""
+        """How the migration ended; compares with words: ``migration.outcome == "completed"``."""
         return Outcome(int(self.numbers["outcome"]))
 
     @property
@@ -135,8 +135,13 @@ class SimulatedMigration:
 
     @property
     def total_time_s(self) -> float:
-        """Seconds from the migrate command to the end, or to the verdict that there is none."""
+        """Seconds from the migrate command to the end; NaN unless the migration completed."""
         return float(self.numbers["total_time_s"])
+
+    @property
+    def verdict_time_s(self) -> float:
+        """Seconds from the migrate command to when the outcome was known; of a completed migration its total time."""
+        return float(self.numbers["verdict_time_s"])
 
     @property
     def downtime_s(self) -> float:
@@ -269,7 +274,7 @@ class SimulatedMigration:
     def _facts(self) -> list[tuple[str, str]]:
         """The main numbers: name and text."""
         number = self.numbers
-        facts = [("total time" if self.converged else "verdict after", seconds_text(self.total_time_s))]
+        facts = [("total time" if self.converged else "verdict after", seconds_text(self.verdict_time_s))]
         if not math.isnan(self.downtime_s):
             parts = [f"{seconds_text(value)} {name}" for name, value in self.downtime_parts_s.items() if value > 0]
             facts.append(("downtime", seconds_text(self.downtime_s) + (f" = {' + '.join(parts)}" if parts else "")))

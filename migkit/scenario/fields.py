@@ -22,6 +22,7 @@ from pydantic import ValidationError as PydanticError
 from pydantic_core import core_schema
 
 from migkit.scenario.errors import ScenarioError, choices, did_you_mean, show
+from migkit.scenario.modelled import answer
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
 READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
@@ -270,6 +271,13 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 _KINDS_OF_DEVICE = ("ram", "vfio", "block")
 
 
+def unknown_field(name: str, holder: type[BaseModel], path: str) -> ScenarioError:
+    """The error of a field that a part does not have: what the table of what is modelled says of it, or a near name."""
+    near = did_you_mean(name, holder.model_fields)
+    told = None if name.replace("-", "_") in holder.model_fields else answer(name, holder.__name__)
+    return ScenarioError(told or f"is not a field of {holder.__name__}: {near}", path)
+
+
 def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     """Turn the first of pydantic's complaints into one sentence."""
     # A misspelt name is often missing too: the spelling says more.
@@ -281,7 +289,7 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     if isinstance(own, ScenarioError):
         return own.within(path)
     if kind == "extra_forbidden":
-        return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
+        return unknown_field(path, model, path)
     if kind == "missing" and isinstance(first["loc"][-1], int):
         return ScenarioError("has too few values", path.rpartition(".")[0], value)
     if kind == "too_long":

@@ -12,8 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, PlainValidator, field_validator
 
-from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.toml import read_toml
@@ -445,7 +445,7 @@ def _child(holder: Any, step: str, done: tuple[str, ...]) -> Any:
         raise ScenarioError(f"does not exist: {'.'.join(done)} has no fields", path)
     fields = type(holder).model_fields
     if step not in fields:
-        raise ScenarioError(f"is not a field of {type(holder).__name__}: {did_you_mean(step, fields)}", path)
+        raise unknown_field(step, type(holder), path)
     return getattr(holder, step)
 
 
