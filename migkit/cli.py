@@ -158,6 +158,19 @@ def _write_timeline(migration: SimulatedMigration, path: Path) -> None:
 
 
 @app.command()
+def fields(
+    word: Annotated[
+        str, typer.Argument(help="In the path of a field or the name of its part.", show_default=False)
+    ] = "",
+) -> None:
+    """List the fields of a scenario: path, unit, default, range; with a word, what they mean."""
+    with errors_on_one_line():
+        from migkit.scenario.catalogue import listing
+
+        typer.echo(listing(word))
+
+
+@app.command()
 def sweep(
     description: Annotated[Path, typer.Argument(help="Description of the sweep in TOML.", show_default=False)],
     output: Annotated[

@@ -104,8 +104,9 @@ class SimulatedMigration:
     labels : tuple of str
         Labels of the devices in list order, RAM among them.
     numbers : mapping of str to number or ndarray
-        Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices are arrays in
-        the order of `labels`. Also ``device_initial_bytes``, the initial data of each device.
+        Every result variable by its registered name (:data:`migkit.results.VARIABLES`); ``outcome`` is an
+        :class:`~migkit.results.Outcome`, those of devices are arrays in the order of `labels`. Also
+        ``device_initial_bytes``, the initial data of each device.
     limit : str
         Computing that it may take.
     """
@@ -406,5 +407,6 @@ def simulate(
     for variable in results.SWEEP_VARIABLES:
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
+    numbers["outcome"] = Outcome(numbers["outcome"])
     numbers["device_initial_bytes"] = found.devices["initial_bytes"][0, : len(labels)]
     return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers, limit)
