@@ -276,8 +276,8 @@ class Scenario(Part):
         """What must be given and what differs from the defaults, as a table."""
         name = f"{html.escape(legible(self.name, 80))}: " if self.name else ""
         return (
-            f"<div><p><strong>{name}QEMU {self.qemu}, {html.escape(self.walk_policy)}</strong>; what is not here has its "
-            f"default (migkit.fields())</p>"
+            f"<div><p><strong>{name}QEMU {self.qemu}, {html.escape(self.walk_policy)}</strong>; what is not here has "
+            f"its default (migkit.fields())</p>"
             f"{html_table(('field', 'value', 'default'), differing(self), 'fields')}</div>"
         )
 
