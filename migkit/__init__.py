@@ -22,6 +22,7 @@ _HOMES = {
     "HostCosts": "scenario.parts",
     "Policy": "scenario.policy",
     "policy": "scenario.policy",
+    "fields": "scenario.catalogue",
     "ScenarioError": "scenario.errors",
     "Unfinished": "scenario.errors",
     "explore": "explorer",
@@ -31,7 +32,10 @@ _HOMES = {
     "Sweep": "run.design",
     "Design": "run.values",
     "open_sweep": "run.store",
+    "sel": "run.selection",
     "export": "run.export",
+    "to_frame": "results",
+    "words": "results",
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
 }
@@ -56,15 +60,19 @@ __all__ = [
     "__version__",
     "explore",
     "export",
+    "fields",
     "frontier",
     "open_sweep",
     "policy",
+    "sel",
     "sensitivity",
     "simulate",
     "sweep",
     "textbook",
+    "to_frame",
     "uncertainty",
     "units",
+    "words",
 ]
 
 

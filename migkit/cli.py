@@ -158,6 +158,19 @@ def _write_timeline(migration: SimulatedMigration, path: Path) -> None:
 
 
 @app.command()
+def fields(
+    word: Annotated[
+        str, typer.Argument(help="In the path of a field or the name of its part.", show_default=False)
+    ] = "",
+) -> None:
+    """List the fields of a scenario: path, unit, default, range; with a word, what they mean."""
+    with errors_on_one_line():
+        from migkit.scenario.catalogue import listing
+
+        typer.echo(listing(word))
+
+
+@app.command()
 def sweep(
     description: Annotated[Path, typer.Argument(help="Description of the sweep in TOML.", show_default=False)],
     output: Annotated[
@@ -203,8 +216,10 @@ def _counts(dataset: xr.Dataset, output: Path) -> str:
     counts = {outcome.label: int((outcomes == outcome).sum()) for outcome in Outcome}
     lines = [f"{outcomes.size} migrations are in {legible(str(output), 5000)}:"]
     lines += [f"  {count:>10}  {label}" for label, count in counts.items() if count]
-    seconds = np.round(dataset.attrs["seconds"], 1)
-    return "\n".join([*lines, f"Computed in {seconds} s; migkit.open_sweep({str(output)!r}) opens them."])
+    seconds = f"in {np.round(dataset.attrs['seconds'], 1)} s"
+    new = dataset.attrs["migrations_computed"]
+    said = f"Computed {seconds}" if new else f"Nothing was computed: they are from before, computed {seconds}"
+    return "\n".join([*lines, f"{said}; migkit.open_sweep({str(output)!r}) opens them."])
 
 
 @app.command()

@@ -43,11 +43,23 @@ __all__ = [
     "to_frame",
     "validated",
     "values",
+    "words",
 ]
 
 
 class Outcome(IntEnum):
-    """How a migration ended. A migration that does not complete is a result too: its outcome says why."""
+    """How a migration ended. A migration that does not complete is a result too: its outcome says why.
+
+    It is shown as a word and compares with words. In arrays of a Dataset it is a code, which compares with a member;
+    :func:`words` makes words of it.
+
+    Examples
+    --------
+    >>> f"{Outcome.COMPLETED}", Outcome.COMPLETED == "completed", Outcome.COMPLETED in {"completed", "time_limit"}
+    ('completed', True, True)
+    >>> (np.array([0, 4]) == Outcome.COMPLETED).tolist()
+    [True, False]
+    """
 
     COMPLETED = state.COMPLETED
     """The guest runs on the destination."""
@@ -64,6 +76,21 @@ class Outcome(IntEnum):
     def label(self) -> str:
         """The name in lower case, for tables and legends."""
         return self.name.lower()
+
+    def __eq__(self, other: object) -> Any:
+        return self.label == other if isinstance(other, str) else int.__eq__(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return self.label != other if isinstance(other, str) else int.__ne__(self, other)
+
+    def __hash__(self) -> int:  # of the word, so that a set or a dict of words finds it
+        return hash(self.label)
+
+    def __str__(self) -> str:
+        return self.label
+
+    def __format__(self, spec: str) -> str:
+        return format(self.label, spec)
 
 
 CATEGORIES = ("both converge", "only unserialized", "only serialized", "neither converges")
@@ -115,14 +142,17 @@ _OUTCOMES = {int(outcome): outcome.label for outcome in Outcome}
 def _of_sweep(column: str, name: str, unit: str, meaning: str) -> Variable:
     dims = ("device",) if column.startswith("device_") else ()
     column = column.removeprefix("device_") if dims else column
-    dtype = "int8" if column == "outcome" else "float64" if unit == "s" else "int64"
+    dtype = "bool" if name == "completed" else "int8" if name == "outcome" else "float64" if unit == "s" else "int64"
     return Variable("sweep", name, dims, dtype, unit, meaning, column, flags=_OUTCOMES if name == "outcome" else None)
 
 
 SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("outcome", "outcome", "1", "how the migration ended"),
+    _of_sweep("outcome", "completed", "1", "the guest runs on the destination"),
     _of_sweep("culprit", "culprit", "1", "index of the device that prevents convergence, -1 if none"),
-    _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end, or to the verdict"),
+    _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end; never unless completed"),
+    _of_sweep("total_ns", "verdict_time_s", "s", "from the migrate command to when the outcome was known; of a "
+              "completed migration its total time"),
     _of_sweep("downtime_ns", "downtime_s", "s", "from the decision to stop the VM to the end"),
     _of_sweep("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
     _of_sweep("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
@@ -152,7 +182,8 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("device_starved_ns", "device_starved_s", "s", "time of the iterations that ended before the device"),
     _of_sweep("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
 )  # fmt: skip
-"""The variables that come from a field of a report, in its order."""
+"""The variables that come from a field of a report, in its order. Both `completed` and the outcome come from one, and
+so do the two times, of which the total time is given for completed migrations only."""
 
 _FLIPS = {-1: "no_flip"} | _OUTCOMES
 
@@ -236,12 +267,15 @@ VARIABLES: tuple[Variable, ...] = (
 
 
 def stored(reports: Reports, variable: Variable) -> np.ndarray:
-    """The numbers of a variable as the kernels left them: integers, -1 for a time that never came."""
-    records = reports.devices if variable.dims else reports.migrations
-    column = records.view(np.ndarray)[variable.column]
+    """The numbers of a variable as the kernels left them: integers, -1 for a time that never came, truth values."""
+    migrations = reports.migrations.view(np.ndarray)
+    column = (reports.devices.view(np.ndarray) if variable.dims else migrations)[variable.column]
+    if variable.name == "completed":
+        return column == state.COMPLETED
+    if variable.name == "total_time_s":  # the kernels note when the outcome was known, whatever it was
+        return np.where(migrations["outcome"] == state.COMPLETED, column, -1)
     if variable.column == "ack_ns":  # the kernels note when it is due, which may be beyond the end
-        total = reports.migrations.view(np.ndarray)["total_ns"]
-        return np.where(column > total[..., None], -1, column)
+        return np.where(column > migrations["total_ns"][..., None], -1, column)
     return column
 
 
@@ -357,7 +391,7 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
             f"{pending} were pending, and only {threshold} fit."
         )
     return (
-        f"The time limit was reached after {seconds_text(float(numbers['total_time_s']))} and "
+        f"The time limit was reached after {seconds_text(float(numbers['verdict_time_s']))} and "
         f"{int(numbers['sync_count'])} syncs: {pending} were pending, and {threshold} fit into the downtime limit."
     )
 
@@ -578,13 +612,67 @@ def to_dataset(
     return validated(xr.Dataset(variables, labelled, dict(attrs or {})), "sweep")
 
 
-def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
-    """Make the tidy table of a sweep: one row per migration, one column per axis and per variable.
+def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    """The words that a code of a Dataset stands for.
 
     Parameters
     ----------
     dataset : xarray.Dataset
-        From :func:`migkit.sweep` or a part of it.
+        Any that migkit returns, or a part of it.
+    name : str
+        A variable that holds codes: ``"outcome"``, ``"culprit"`` (labels of devices), ``"outcome_below"``,
+        ``"outcome_above"``, ``"category"``.
+
+    Returns
+    -------
+    xarray.DataArray
+        Words, with the dimensions of the variable; empty where a code stands for none, as that of a migration that is
+        not computed yet and the culprit of a completed one.
+
+    Raises
+    ------
+    KeyError
+        If the Dataset has no such variable.
+    ValueError
+        If the variable holds no codes.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> ds = migkit.sweep(scenario, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]})
+    >>> (words(ds, "outcome") == "completed").values.tolist()
+    [True, True]
+    """
+    array = dataset[name]
+    meanings = _meanings(dataset, name)
+    if meanings is None:
+        raise ValueError(f"{name} holds no codes: its values are what they say.")
+    found = np.full(array.shape, "", dtype=object)
+    for code, word in meanings.items():
+        found[array.values == code] = word
+    labelled = array.copy(data=found)
+    labelled.attrs = {"long_name": array.attrs["long_name"]} if "long_name" in array.attrs else {}
+    return labelled
+
+
+def _meanings(dataset: xr.Dataset, name: str) -> dict[int, str] | None:
+    """What the codes of a variable stand for, in their order; None if it holds none."""
+    notes = dataset[name].attrs
+    if name == "culprit" and "device" in dataset.coords:
+        return dict(enumerate(str(label) for label in np.atleast_1d(dataset["device"].values)))
+    if "flag_values" not in notes:
+        return None
+    return dict(zip(np.atleast_1d(notes["flag_values"]).tolist(), notes["flag_meanings"].split(), strict=True))
+
+
+def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
+    """Make the tidy table of a Dataset: one row per migration, one column per axis and per variable.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From :func:`migkit.sweep` or another function of migkit, or a part of it.
     devices : bool, optional
         Make one row per migration *and device*: the variables of devices beside the others, and the label in the column
         ``device``.
@@ -592,26 +680,34 @@ def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``outcome`` (names), ``culprit`` (device labels) and axes of words are categorical, in the order of the codes,
-        devices and axes.
+        Codes, such as ``outcome`` (words) and ``culprit`` (device labels), and axes of words are categorical, in the
+        order of the codes, devices and axes: ``frame[frame["outcome"] == "completed"]``.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> frame = to_frame(migkit.sweep(scenario, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}))
+    >>> (frame["outcome"] == "completed").tolist(), frame["completed"].tolist()
+    ([True, True], [True, True])
     """
     import pandas as pd
 
     per_device = [str(name) for name in dataset.data_vars if "device" in dataset[name].dims]
-    labels = [str(label) for label in np.atleast_1d(dataset["device"].values)] if "device" in dataset.coords else []
     flat = dataset if devices else dataset.drop_vars(per_device).drop_dims("device", errors="ignore")
     # The columns have the order of the registry, whatever the order in a file.
-    known = [variable.name for variable in SWEEP_VARIABLES if variable.name in flat]
-    flat = flat[known + [name for name in flat.data_vars if name not in known]]
+    first = [variable.name for variable in SWEEP_VARIABLES if variable.name in flat]
+    flat = flat[first + [name for name in flat.data_vars if name not in first]]
     dims = [str(dim) for dim in flat.sizes if dim != "device"] + (["device"] if devices else [])
     if dims:
         frame = flat.to_dataframe(dim_order=dims).reset_index()
     else:  # a single migration has no axis
         frame = pd.DataFrame({str(name): [array.values[()]] for name, array in flat.variables.items()})
 
-    codes = frame["outcome"].to_numpy()
-    frame["outcome"] = pd.Categorical.from_codes(codes, [outcome.label for outcome in Outcome])
-    frame["culprit"] = pd.Categorical.from_codes(frame["culprit"].to_numpy(), labels)
+    for name in flat.data_vars:
+        if (meanings := _meanings(dataset, str(name))) is not None:
+            known = pd.Index(list(meanings))
+            frame[name] = pd.Categorical.from_codes(known.get_indexer(frame[name]), list(meanings.values()))
     for dim in dims:
         if dataset[dim].dtype.kind in "UOT":
             frame[dim] = pd.Categorical(frame[dim], categories=pd.unique(dataset[dim].values))

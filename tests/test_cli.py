@@ -173,7 +173,10 @@ def test_sweep_fills_a_store_and_says_what_is_in_it(described, tmp_path):
     assert result.exit_code == 0
     assert f"6 migrations are in {store}:" in result.stdout
     assert "completed" in result.stdout
-    assert run("sweep", described, "-o", store, "--quiet").exit_code == 0  # nothing is missing
+    again = run("sweep", described, "-o", store, "--quiet")  # nothing is missing
+    assert again.exit_code == 0
+    assert "Nothing was computed: they are from before, computed in " in again.stdout
+    assert "Nothing" not in result.stdout
 
 
 def test_sweep_prints_json_lines(described, tmp_path):
@@ -367,6 +370,6 @@ def test_no_threads_for_numba(described, tmp_path, arguments):
 @pytest.mark.short
 def test_verbose_shows_what_is_skipped(described, tmp_path):
     run("sweep", described, "-o", tmp_path / "r.zarr", "-q")
-    line = f"migkit: {tmp_path / 'r.zarr'}: all 1 batches are skipped: they are finished\n"
+    line = f"migkit: {tmp_path / 'r.zarr'}: nothing was computed, all 6 migrations are there\n"
     assert run("-v", "sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == line
     assert run("sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == ""

@@ -1,6 +1,7 @@
 """Outcomes in words, the registry, and the labelled tables."""
 
 import math
+import pickle
 import re
 from typing import get_args
 
@@ -25,6 +26,7 @@ from migkit.results import (
     to_frame,
     validated,
     values,
+    words,
 )
 
 GIB = 1 << 30
@@ -48,7 +50,11 @@ def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
 
 def test_registry_names_every_output_once_and_in_order():
     names = [*state.dtype_of(state.REPORT).names, *state.dtype_of(state.DEVICE_REPORT).names]
-    assert [v.column for v in SWEEP_VARIABLES] == names
+    assert list(dict.fromkeys(v.column for v in SWEEP_VARIABLES)) == names
+    assert [v.name for v in SWEEP_VARIABLES if v.column in ("outcome", "total_ns")] == [
+        "outcome", "completed", "total_time_s", "verdict_time_s",
+    ]  # fmt: skip
+    assert len(SWEEP_VARIABLES) == len(names) + 2
     assert len({(v.kind, v.name) for v in VARIABLES}) == len(VARIABLES)
     assert VARIABLES[: len(SWEEP_VARIABLES)] == SWEEP_VARIABLES
     assert not any(v.column for v in VARIABLES[len(SWEEP_VARIABLES) :])
@@ -76,6 +82,49 @@ def test_never_is_nan_and_nanoseconds_are_seconds():
     assert math.isnan(downtime[0])
     assert downtime[1] == 0
     assert downtime[2] == pytest.approx(0.243)
+
+
+def test_only_what_completed_has_a_total_time():
+    reports = outputs(len(Outcome))
+    reports.migrations.total_ns[:] = 2_000_000_000
+    table = values(reports)
+    assert table["completed"].tolist() == [True, False, False, False, False]
+    assert table["completed"].dtype == bool
+    np.testing.assert_array_equal(table["total_time_s"], [2.0, np.nan, np.nan, np.nan, np.nan])
+    assert table["verdict_time_s"].tolist() == [2.0] * 5
+    dataset = to_dataset(reports, {"count": range(5)}, ["ram", "vfio0"])
+    assert float(dataset["total_time_s"].mean()) == 2.0
+    assert float(to_frame(dataset)["total_time_s"].mean()) == 2.0
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_an_outcome_is_a_word_and_compares_with_words(outcome):
+    others = [each for each in Outcome if each is not outcome]
+    assert outcome == outcome.label
+    assert outcome.label == outcome
+    assert (outcome != outcome.label) is False
+    assert not any(outcome == each.label or outcome == each for each in others)
+    assert all(outcome != each.label for each in others)
+    assert outcome in {outcome.label}
+    assert {outcome.label: "found"}[outcome] == "found"
+    assert f"{outcome} {outcome!s} {outcome!s:>3}" == " ".join([outcome.label] * 3)
+    assert outcome == int(outcome)
+    assert (np.arange(5) == outcome).sum() == 1
+    assert int(xr.DataArray(np.arange(5, dtype="int8")).isin([outcome]).sum()) == 1
+    assert pickle.loads(pickle.dumps(outcome)) is outcome
+
+
+def test_the_words_of_codes():
+    reports = outputs(6)
+    reports.migrations["outcome"][5] = reports.migrations["culprit"][5] = -1  # not computed yet
+    ds = to_dataset(reports, {"count": range(6)}, ["ram", "vfio0"])
+    assert words(ds, "outcome").values.tolist() == [*(each.label for each in Outcome), ""]
+    assert words(ds, "culprit").values.tolist() == ["", *["vfio0"] * 4, ""]
+    assert words(ds.isel(count=1), "outcome").item() == "initial_data_starved"
+    frame = to_frame(ds)
+    assert frame["outcome"].isna().tolist() == [False] * 5 + [True]
+    with pytest.raises(ValueError, match="iterations holds no codes"):
+        words(ds, "iterations")
 
 
 def test_an_acknowledgement_beyond_the_end_is_never():

@@ -78,13 +78,16 @@ def test_chunks_have_the_bytes_that_zarr_writes(undisturbed, in_memory, tmp_path
 
     copy = tmp_path / "copy.zarr"
     shutil.copytree(undisturbed, copy)
-    for name in ("total_time_s", "outcome", "device_bytes"):
+    for name in ("verdict_time_s", "total_time_s", "completed", "outcome", "device_bytes"):
         array = zarr.open_array(copy, path=name, mode="r+", config={"write_empty_chunks": True})
         values = array[:]
         for chunk in (copy / name).glob("c.*"):
             chunk.unlink()
         array[:] = values
-    assert files(copy) == files(undisturbed)
+    written, ours = files(copy), files(undisturbed)
+    assert written == {name: ours[name] for name in written}
+    left_out = {name.split("/")[0] for name in set(ours) - set(written)}  # zarr leaves out what is never everywhere
+    assert left_out <= {"total_time_s", "completed"}
 
 
 def test_sessions_say_when_how_long_and_with_what(undisturbed):
@@ -184,7 +187,9 @@ def test_a_partial_store_can_be_read(tmp_path):
     done = part["outcome"].values >= 0
     assert done.sum() == store.batches.rows(batch)
     assert np.isnan(part["total_time_s"].values[~done]).all()
-    assert np.isfinite(part["total_time_s"].values[done]).all()
+    assert np.isfinite(part["verdict_time_s"].values[done]).all()
+    assert not part["completed"].values[~done].any()
+    np.testing.assert_array_equal(part["completed"].values, np.isfinite(part["total_time_s"].values))
 
 
 def _hear_ctrl_c():
@@ -329,9 +334,22 @@ def test_resumed_stores_are_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="migkit"):
         fill(store.path)
         fill(store.path)
-    resumed, finished = (record.getMessage() for record in caplog.records if "skipped" in record.getMessage())
+    told = [record.getMessage() for record in caplog.records]
+    (resumed,) = (each for each in told if "skipped" in each)
+    (finished,) = (each for each in told if "nothing" in each)
     assert resumed == f"{store.path}: resumed, 1 of {len(store.batches)} batches are skipped: they are finished"
-    assert finished == f"{store.path}: all {len(store.batches)} batches are skipped: they are finished"
+    assert finished == f"{store.path}: nothing was computed, all {layout.migrations} migrations are there"
+
+
+def test_a_rerun_that_computed_nothing_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("migkit.run.progress._has_reader", lambda: True)
+    first = fill(tmp_path / "r.zarr")
+    assert first.attrs["migrations_computed"] == Layout(SWEEP).migrations
+    assert "nothing was computed" not in capsys.readouterr().err
+    again = fill(tmp_path / "r.zarr")
+    assert again.attrs["migrations_computed"] == 0
+    line = f"migkit: {tmp_path / 'r.zarr'}: nothing was computed, all {Layout(SWEEP).migrations} migrations are there\n"
+    assert capsys.readouterr().err == line
 
 
 COUNT = '"devices.0.count" = [1, 3]\n'
@@ -482,3 +500,46 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def test_migkit_gives_it_at_its_top():
     assert migkit.open_sweep is open_sweep
+
+
+@pytest.fixture
+def stores_of_ffc8473(tmp_path):
+    """Stores of the last commit whose ``total_time_s`` was the time of every verdict: whole, and one of two batches."""
+    shutil.unpack_archive(HERE / "data" / "stores-ffc8473.zip", tmp_path)
+    return tmp_path / "finished.zarr", tmp_path / "unfinished.zarr"
+
+
+def test_stores_in_which_every_verdict_is_a_total_time(stores_of_ffc8473):
+    finished, _ = stores_of_ffc8473
+    with xr.open_zarr(finished, consolidated=False) as raw:
+        raw = raw.load()
+    assert "completed" not in raw
+    assert (raw["outcome"] > 0).any()
+    opened = open_sweep(finished)
+    assert [variable.name for variable in SWEEP_VARIABLES] == list(opened.data_vars)
+    assert not opened["total_time_s"].variable._in_memory
+    part = opened.isel({"policy": [1, 0], "link.bandwidth": slice(1, None)})["total_time_s"]
+    opened = opened.load()
+    np.testing.assert_array_equal(opened["verdict_time_s"], raw["total_time_s"])
+    np.testing.assert_array_equal(opened["completed"], raw["outcome"] == 0)
+    np.testing.assert_array_equal(opened["total_time_s"], raw["total_time_s"].where(raw["outcome"] == 0))
+    xr.testing.assert_identical(part.load(), opened["total_time_s"][[1, 0], 1:])
+
+
+def test_a_store_of_that_time_is_gone_on_with(stores_of_ffc8473, monkeypatch):
+    _, unfinished = stores_of_ffc8473
+    before = open_sweep(unfinished)
+    monkeypatch.setattr("migkit.run.store.MODEL_VERSION", before.attrs["model_version"])
+    described = Sweep.from_toml(before.attrs["sweep"])
+    done = before["outcome"].values >= 0
+    assert done.sum() == before.attrs["migrations_missing"] == 4
+    kept, folders = before.load(), {path.name for path in unfinished.iterdir()}
+    after = sweep(described, store=unfinished).load()
+    assert after.attrs["migrations_computed"] == 4
+    assert {path.name for path in unfinished.iterdir()} == folders
+    computed = sweep(described)
+    assert not computed["completed"].values[~done].all()
+    for name in ("outcome", "completed", "total_time_s", "verdict_time_s", "bytes_sent"):
+        np.testing.assert_array_equal(after[name].values[done], kept[name].values[done], name)
+        np.testing.assert_array_equal(after[name].values[~done], computed[name].values[~done], name)
+    assert not any(Store.at(unfinished, Layout(described)).damaged())

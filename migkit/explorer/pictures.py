@@ -80,7 +80,7 @@ class Timelines:
 
     def _limit(self, migrations: list[SimulatedMigration]) -> None:
         """Set the common time axis: up to the longer migration, at most twice the shorter one."""
-        ends = sorted(migration.total_time_s for migration in migrations)
+        ends = sorted(migration.verdict_time_s for migration in migrations)
         self._axes[0, 0].set_xlim(0, max(min(ends[-1], 2 * ends[0]), 1e-3))
 
     def _legend(self, migration: SimulatedMigration) -> None:

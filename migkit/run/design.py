@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from migkit.scenario.fields import READ, Part, Text, check_keys, plain, whole_nu
 from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, reader, with_costs
+from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import SI_UNITS
 from migkit.scenario.views import stacked
@@ -174,6 +176,51 @@ class Sweep(Part):
                     found[str(value)] = value.digest
         return dict(sorted(found.items()))
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of values along each dimension, in the order of the Dataset.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario, Sweep
+        >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"))
+        >>> sweep = Sweep(scenario=scenario, axes={"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}, replicates=5)
+        >>> sweep.sizes, len(sweep)
+        ({'link.bandwidth': 2, 'replicate': 5}, 10)
+        """
+        found = {} if self.design is None else {SCENARIO: self.design.points}
+        for key, given in self.axes.items():
+            values = next(iter(given.values()), ()) if isinstance(given, Mapping) else given
+            found[key] = len(values)
+        return found if self.replicates is None else found | {REPLICATE: self.replicates}
+
+    def __len__(self) -> int:
+        """How many migrations there are."""
+        return math.prod(self.sizes.values())
+
+    def _repr_html_(self) -> str:
+        """The dimensions, and what differs from the defaults in what all migrations share."""
+        rows = [(dim, str(size), *self._along(dim)) for dim, size in self.sizes.items()]
+        axes = html_table(("dimension", "values", "field", "from", "to"), rows, "dimensions")
+        shared = html_table(("field", "value", "default"), differing(self.scenario), "fields")
+        return (
+            f"<div><p><strong>Sweep of {len(self)} migrations</strong>, {self.engine} engine, seed {self.seed}</p>"
+            f"{axes}"
+            f"<p>All share, beside defaults:</p>{shared}</div>"
+        )
+
+    def _along(self, dim: str) -> tuple[str, str, str]:
+        """Fields along a dimension, and their first and last values."""
+        if dim == REPLICATE:
+            numbers = self.axes.get(dim, (0, (self.replicates or 1) - 1))
+            return "random draws", str(numbers[0]), str(numbers[-1])
+        if self.design is not None and dim == SCENARIO:
+            return ", ".join(self.design.ranges), self.design.method, ""
+        given = self.axes[dim]
+        group = given if isinstance(given, Mapping) else {dim: given}
+        first, last = (", ".join(_end(values[place]) for values in group.values()) for place in (0, -1))
+        return ", ".join(group), first, last
+
     def _values_of(self, path: str) -> Iterator[Any]:
         for key, given in self.axes.items():
             group = given if isinstance(given, Mapping) else {key: given}
@@ -210,6 +257,10 @@ class Sweep(Part):
         elif isinstance(other, dict):
             table["scenario"] = with_costs(other, folder)
         return cls(**table)
+
+
+def _end(value: Any) -> str:
+    return DEFAULT if value is None else results.legible(str(value), 40)
 
 
 def _spelt(scenario: Scenario, path: str, given: Any) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
+import numpy as np
+
 from migkit.results import to_frame
 from migkit.run.batches import Batches
 from migkit.run.store import open_sweep
@@ -176,6 +178,10 @@ def _write_netcdf(dataset: xr.Dataset, file: BinaryIO) -> None:
     from xarray.backends import H5NetCDFStore
 
     hdf5 = _FileForHdf5(file)
+    dataset = dataset.copy()
+    for array in dataset.data_vars.values():
+        if "flag_values" in array.attrs:  # CF: of the type of the variable
+            array.attrs = array.attrs | {"flag_values": np.array(array.attrs["flag_values"], array.dtype)}
     try:
         with h5netcdf.File(hdf5, mode="w") as written:
             dataset.dump_to_store(H5NetCDFStore(written))

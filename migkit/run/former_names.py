@@ -1,17 +1,20 @@
-"""Stores written before stores carried a model version: the names they use and those of today."""
+"""Stores of earlier times: the names they use and those of today, and what they did not hold."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from migkit.kernels.state import COMPLETED
 from migkit.scenario.parts import HostCosts
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FORMER_VARIABLES", "renamed_dataset", "renamed_toml"]
+__all__ = ["FORMER_VARIABLES", "renamed_dataset", "renamed_toml", "with_verdicts"]
 
 FORMER_VARIABLES = {"turns": "iterations"}
 _COSTS = {old: new for old, new in {"turn": "iteration"}.items() if new in HostCosts.model_fields}
@@ -50,3 +53,48 @@ def renamed_dataset(dataset: xr.Dataset) -> xr.Dataset:
             array.attrs["long_name"] = _PATHS[array.attrs["long_name"]]
     texts = {name: renamed_toml(dataset.attrs[name]) for name in ("description", "sweep") if name in dataset.attrs}
     return dataset.assign_attrs(texts)
+
+
+def with_verdicts(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset of a store in which ``total_time_s`` is the time of every verdict, with today's three variables.
+
+    ``verdict_time_s`` is that time, ``total_time_s`` the same where the migration completed, ``completed`` where that
+    is. Like the others they are read when they are used.
+    """
+    outcome, times = dataset.variables["outcome"], dataset.variables["total_time_s"]
+    dims = outcome.dims
+
+    def completed(key: tuple[Any, ...]) -> np.ndarray:
+        return outcome[key].to_numpy() == COMPLETED
+
+    def total(key: tuple[Any, ...]) -> np.ndarray:
+        return np.where(completed(key), times[key].to_numpy(), np.nan)
+
+    return dataset.assign(
+        verdict_time_s=(dims, times),
+        total_time_s=(dims, _derived(outcome.shape, np.dtype(np.float64), total)),
+        completed=(dims, _derived(outcome.shape, np.dtype(np.bool_), completed)),
+    )
+
+
+def _derived(shape: tuple[int, ...], dtype: np.dtype, values: Callable[[tuple[Any, ...]], np.ndarray]) -> Any:
+    """An array that xarray computes from others when it is read, as it reads one from a file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    values : callable
+        The values for a key with a whole number, a slice or an array of places for each dimension.
+    """
+    from xarray.backends import BackendArray
+    from xarray.core import indexing
+
+    class Derived(BackendArray):
+        def __init__(self) -> None:
+            self.shape, self.dtype = shape, dtype
+
+        def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+            return indexing.explicit_indexing_adapter(key, shape, indexing.IndexingSupport.OUTER, values)
+
+    return indexing.LazilyIndexedArray(Derived())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from migkit.kernels.state import Reports
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.limits import LIMIT
-from migkit.run.progress import progress_bar
+from migkit.run.progress import progress_bar, tell
 from migkit.run.simulate import check_whole_number, numba_threads
 from migkit.run.whole_file import checked_path
 from migkit.scenario.errors import ClusterLost, ScenarioError, Unfinished
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from migkit.run.store import Store
 
 __all__ = ["checked_threads", "sweep"]
-
-_LOG = logging.getLogger(__name__)
 
 
 def sweep(
@@ -89,7 +86,8 @@ def sweep(
         The variables of :data:`migkit.results.SWEEP_VARIABLES` with one dimension per axis, in the order of
         `axes`; coordinates in SI units (``units`` in their attributes) or words. ``device_present`` tells
         which devices take part where an axis changes their number. The attributes say how it was made.
-        With a `store`, what :func:`migkit.open_sweep` returns.
+        With a `store`, what :func:`migkit.open_sweep` returns; ``migrations_computed`` in its attributes counts those
+        of this call, and one line says so if there were none.
 
     Raises
     ------
@@ -229,8 +227,8 @@ def _stored(
 
     store = Store.at(path, layout, batch_rows)
     if not store.missing() and not any(store.damaged()):
-        _LOG.info("%s: all %d batches are skipped: they are finished", path, len(store.batches))
-        return open_sweep(path)
+        tell(f"{path}: nothing was computed, all {layout.migrations} migrations are there")
+        return open_sweep(path).assign_attrs(migrations_computed=0)
     client = None
     if dask is not None:
         from migkit.run import cluster
@@ -248,7 +246,7 @@ def _stored(
     finally:
         if isinstance(dask, str) and client is not None:
             client.close()
-    return open_sweep(path)
+    return open_sweep(path).assign_attrs(migrations_computed=todo)
 
 
 def _fill(store: Store, missing: list[Batch], threads: int, advance: Callable[[int], object]) -> None:

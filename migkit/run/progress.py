@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["COMPILING", "UNCACHED", "announce_compilation", "progress_bar"]
+__all__ = ["COMPILING", "UNCACHED", "announce_compilation", "progress_bar", "tell"]
 
 COMPILING = "compiling the simulation, once, about 20 s"
 UNCACHED = (
@@ -59,6 +59,19 @@ def _has_reader() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+def tell(sentence: str) -> None:
+    """Tell a sentence: by the logger ``migkit`` if that shows INFO, else on a terminal or in a notebook.
+
+    Examples
+    --------
+    >>> tell("nothing was computed")
+    """
+    if _LOG.isEnabledFor(logging.INFO):
+        _LOG.info(sentence)
+    elif _has_reader():
+        print(f"migkit: {sentence}", file=sys.stderr, flush=True)
+
+
 @functools.cache
 def announce_compilation() -> None:
     """Tell, once a process, when Numba begins to compile a kernel; kernels from its cache are not compiled.
@@ -78,10 +91,10 @@ def announce_compilation() -> None:
             if not self.announced and (kernel.__module__ or "").startswith("migkit.kernels."):
                 self.announced = True
                 said = UNCACHED if uncached else COMPILING
-                if _LOG.isEnabledFor(logging.INFO):
-                    _LOG.info(said)
-                elif _has_reader() or uncached:
+                if uncached and not _LOG.isEnabledFor(logging.INFO):
                     print(f"migkit: {said}", file=sys.stderr, flush=True)
+                else:
+                    tell(said)
 
         def on_end(self, event: Any) -> None:
             pass

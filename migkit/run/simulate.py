@@ -104,8 +104,9 @@ class SimulatedMigration:
     labels : tuple of str
         Labels of the devices in list order, RAM among them.
     numbers : mapping of str to number or ndarray
-        Every result variable by its registered name (:data:`migkit.results.VARIABLES`); those of devices are arrays in
-        the order of `labels`. Also ``device_initial_bytes``, the initial data of each device.
+        Every result variable by its registered name (:data:`migkit.results.VARIABLES`); ``outcome`` is an
+        :class:`~migkit.results.Outcome`, those of devices are arrays in the order of `labels`. Also
+        ``device_initial_bytes``, the initial data of each device.
     limit : str
         Computing that it may take.
     """
@@ -120,7 +121,7 @@ class SimulatedMigration:
 
     @property
     def outcome(self) -> Outcome:
-        """How the migration ended."""
+        """How the migration ended; compares with words: ``migration.outcome == "completed"``."""
         return Outcome(int(self.numbers["outcome"]))
 
     @property
@@ -135,8 +136,13 @@ class SimulatedMigration:
 
     @property
     def total_time_s(self) -> float:
-        """Seconds from the migrate command to the end, or to the verdict that there is none."""
+        """Seconds from the migrate command to the end; NaN unless the migration completed."""
         return float(self.numbers["total_time_s"])
+
+    @property
+    def verdict_time_s(self) -> float:
+        """Seconds from the migrate command to when the outcome was known; of a completed migration its total time."""
+        return float(self.numbers["verdict_time_s"])
 
     @property
     def downtime_s(self) -> float:
@@ -269,7 +275,7 @@ class SimulatedMigration:
     def _facts(self) -> list[tuple[str, str]]:
         """The main numbers: name and text."""
         number = self.numbers
-        facts = [("total time" if self.converged else "verdict after", seconds_text(self.total_time_s))]
+        facts = [("total time" if self.converged else "verdict after", seconds_text(self.verdict_time_s))]
         if not math.isnan(self.downtime_s):
             parts = [f"{seconds_text(value)} {name}" for name, value in self.downtime_parts_s.items() if value > 0]
             facts.append(("downtime", seconds_text(self.downtime_s) + (f" = {' + '.join(parts)}" if parts else "")))
@@ -401,5 +407,6 @@ def simulate(
     for variable in results.SWEEP_VARIABLES:
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
+    numbers["outcome"] = Outcome(numbers["outcome"])
     numbers["device_initial_bytes"] = found.devices["initial_bytes"][0, : len(labels)]
     return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers, limit)

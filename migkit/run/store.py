@@ -43,7 +43,7 @@ from migkit.run.damage import (
     has_checksums,
 )
 from migkit.run.design import Sweep, differences
-from migkit.run.former_names import renamed_dataset, renamed_toml
+from migkit.run.former_names import renamed_dataset, renamed_toml, with_verdicts
 from migkit.run.grid import Layout
 from migkit.run.whole_file import checked_path, is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
@@ -275,13 +275,19 @@ class Store:
     def write(self, batch: Batch, reports: Reports) -> None:
         """Write a batch; `reports` has a row for each of its migrations, the last dimension fastest."""
         lengths = self.batches.shape_of(batch)
-        for variable in sorted(SWEEP_VARIABLES, key=lambda each: each.name == LAST):
+        for variable in sorted(self._variables(), key=lambda each: each.name == LAST):
             column = stored(reports, variable)
             values = column.reshape(*lengths, *column.shape[1:]).astype(_stored_type(variable), copy=False)
             shape = (*self.batches.lengths, *column.shape[1:])
             number = (*batch, *(0 for _ in column.shape[1:]))
-            _write_chunk(self.path / variable.name, number, values, shape, NOT_YET)
+            _write_chunk(self.path / _name_in(self.path, variable), number, values, shape, _not_yet(variable))
         _LOG.debug("%s: batch %s written", self.path, _chunk_name(batch))
+
+    def _variables(self) -> list[Variable]:
+        """The variables that this store has: one begun before a variable was added goes on without it."""
+        if not _is_former(self.path):
+            return list(SWEEP_VARIABLES)
+        return [variable for variable in SWEEP_VARIABLES if variable.name not in ("completed", "total_time_s")]
 
     @contextlib.contextmanager
     def session(self, workers: str) -> Iterator[list[Batch]]:
@@ -342,7 +348,22 @@ class Store:
 
 
 def _stored_type(variable: Variable) -> str:
-    return "int8" if variable.name == "outcome" else "int64"
+    return variable.dtype if variable.dtype in ("int8", "bool") else "int64"
+
+
+def _not_yet(variable: Variable) -> int:
+    """What a variable holds before it is computed."""
+    return 0 if variable.dtype == "bool" else NOT_YET
+
+
+def _is_former(path: Path) -> bool:
+    """Whether the store at `path` is of the time when ``total_time_s`` held the time of every verdict."""
+    return not (path / "verdict_time_s").is_dir()
+
+
+def _name_in(path: Path, variable: Variable) -> str:
+    """Name of a variable's array in the store at `path`."""
+    return "total_time_s" if variable.name == "verdict_time_s" and _is_former(path) else variable.name
 
 
 def _create(path: Path, layout: Layout, batches: Batches) -> None:
@@ -391,7 +412,7 @@ def _write_empty(path: Path, layout: Layout, batches: Batches) -> None:
             shape=(*batches.shape, *devices),
             chunks=(*batches.lengths, *devices),
             dtype=_stored_type(variable),
-            fill_value=NOT_YET,
+            fill_value=_not_yet(variable),
             compressors=[BloscCodec(**_CODEC, shuffle="shuffle"), Crc32cCodec()],
             chunk_key_encoding=_KEYS,
             dimension_names=(*layout.dims, *variable.dims),
@@ -507,10 +528,11 @@ def open_sweep(path: str | Path) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        As :func:`migkit.sweep` returns it. What is not computed yet has the outcome -1. The attributes say how it was
-        made: ``model_version``, versions of the libraries, seed and description; ``sessions`` (JSON) has an entry for
-        each process that worked on it, with versions, start and duration; ``seconds`` is their sum,
-        ``migrations_missing`` what is not computed yet.
+        As :func:`migkit.sweep` returns it. What is not computed yet has the outcome -1 and is not ``completed``. The
+        attributes say how it was made: ``model_version``, versions of the libraries, seed and description; ``sessions``
+        (JSON) has an entry for each process that worked on it, with versions, start and duration; ``seconds`` is their
+        sum, ``migrations_missing`` what is not computed yet. Stores written when ``total_time_s`` was the time of every
+        verdict open with the variables of today.
 
     Raises
     ------
@@ -546,6 +568,8 @@ def open_sweep(path: str | Path) -> xr.Dataset:
             raise damage(path, f"{dim}/zarr.json", MISSING)
     if "model_version" not in dataset.attrs:
         dataset = renamed_dataset(dataset)
+    if _is_former(path):
+        dataset = with_verdicts(dataset)
     known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]
     dataset = dataset[known + [name for name in dataset.data_vars if name not in known]]
     # Text of any length as objects, as in a sweep in memory.

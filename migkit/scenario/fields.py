@@ -13,7 +13,6 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    GetPydanticSchema,
     Strict,
     TypeAdapter,
     model_validator,
@@ -22,13 +21,14 @@ from pydantic import ValidationError as PydanticError
 from pydantic_core import core_schema
 
 from migkit.scenario.errors import ScenarioError, choices, did_you_mean, show
+from migkit.scenario.modelled import answer
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate, parse_time
 
 READ: dict[type, Callable[[Any], Any]] = {Bytes: parse_bytes, Rate: parse_rate, Seconds: parse_time}
 
 
-def quantity(low: str, high: str, or_zero: bool = False) -> GetPydanticSchema:
-    """Declare a field of type `Bytes`, `Rate` or `Seconds`, for use in ``Annotated``.
+class Quantity:
+    """Declares a field of type `Bytes`, `Rate` or `Seconds`, for use in ``Annotated``.
 
     Parameters
     ----------
@@ -37,17 +37,20 @@ def quantity(low: str, high: str, or_zero: bool = False) -> GetPydanticSchema:
     or_zero : bool, default False
         Whether 0 is allowed below `low`.
     """
-    allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
 
-    def schema(kind: Any, _handler: Any) -> Any:
+    def __init__(self, low: str, high: str, or_zero: bool = False) -> None:
+        self.low, self.high, self.or_zero = low, high, or_zero
+        self.allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
+
+    def __get_pydantic_core_schema__(self, kind: Any, _handler: Any) -> Any:
         read = READ[kind]
-        least, most = read(low), read(high)
+        least, most = read(self.low), read(self.high)
 
         def check(value: Any) -> Any:
             number = read(value)
-            if not (least <= number <= most or (or_zero and number == 0)):
+            if not (least <= number <= most or (self.or_zero and number == 0)):
                 raise ScenarioError(
-                    f"is outside the allowed range: it must be {allowed}",
+                    f"is outside the allowed range: it must be {self.allowed}",
                     value=str(value) if isinstance(value, kind) else value,
                 )
             return kind(number)
@@ -55,28 +58,37 @@ def quantity(low: str, high: str, or_zero: bool = False) -> GetPydanticSchema:
         as_text = core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema())
         return core_schema.no_info_plain_validator_function(check, serialization=as_text)
 
-    return GetPydanticSchema(schema)
+
+quantity = Quantity
 
 
-def whole_number(low: int, high: int) -> BeforeValidator:
-    """Declare a field of type int between two bounds, both included, for use in ``Annotated``."""
-    return _between("a whole number", int, low, high)
+class Between:
+    """Declares a field of type int or float between two bounds, both included, for use in ``Annotated``."""
 
+    def __init__(self, what: str, kinds: Any, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self.allowed = f"from {low} to {high}"
+        self._what, self._kinds = what, kinds
 
-def number(low: float, high: float) -> BeforeValidator:
-    """Declare a field of type float between two bounds, both included, for use in ``Annotated``."""
-    return _between("a number", (int, float), low, high)
+    def __get_pydantic_core_schema__(self, kind: Any, handler: Any) -> Any:
+        return core_schema.no_info_before_validator_function(self._check, handler(kind))
 
-
-def _between(what: str, kinds: Any, low: float, high: float) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ScenarioError(f"is not {what}: it must be from {low} to {high}", value=value)
-        if not low <= value <= high:
-            raise ScenarioError(f"is outside the allowed range: it must be from {low} to {high}", value=value)
+    def _check(self, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, self._kinds):
+            raise ScenarioError(f"is not {self._what}: it must be {self.allowed}", value=value)
+        if not self.low <= value <= self.high:
+            raise ScenarioError(f"is outside the allowed range: it must be {self.allowed}", value=value)
         return value
 
-    return BeforeValidator(check)
+
+def whole_number(low: int, high: int) -> Between:
+    """Declare a field of type int between two bounds, both included, for use in ``Annotated``."""
+    return Between("a whole number", int, low, high)
+
+
+def number(low: float, high: float) -> Between:
+    """Declare a field of type float between two bounds, both included, for use in ``Annotated``."""
+    return Between("a number", (int, float), low, high)
 
 
 def _writable(text: str) -> str:
@@ -270,6 +282,15 @@ def _dotted(location: tuple[int | str, ...]) -> str:
 _KINDS_OF_DEVICE = ("ram", "vfio", "block")
 
 
+def unknown_field(name: str, holder: type[BaseModel], path: str) -> ScenarioError:
+    """The error of a field that a part does not have: what the table of what is modelled says of it, or a near name."""
+    parts = {part: getattr(field.annotation, "model_fields", ()) for part, field in holder.model_fields.items()}
+    within = [f"{part}.{name}" for part, fields in parts.items() if name in fields]
+    near = f"write {choices(within)}" if within else did_you_mean(name, holder.model_fields)
+    told = None if within or name.replace("-", "_") in holder.model_fields else answer(name, holder.__name__)
+    return ScenarioError(told or f"is not a field of {holder.__name__}: {near}", path)
+
+
 def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     """Turn the first of pydantic's complaints into one sentence."""
     # A misspelt name is often missing too: the spelling says more.
@@ -281,7 +302,7 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     if isinstance(own, ScenarioError):
         return own.within(path)
     if kind == "extra_forbidden":
-        return ScenarioError(f"is not a field of {model.__name__}: {did_you_mean(path, model.model_fields)}", path)
+        return unknown_field(path, model, path)
     if kind == "missing" and isinstance(first["loc"][-1], int):
         return ScenarioError("has too few values", path.rpartition(".")[0], value)
     if kind == "too_long":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,10 +13,12 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, PlainValidator, field_validator
 
-from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity
+from migkit.results import legible
+from migkit.scenario.errors import ScenarioError, show
+from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.policy import POLICIES, read_policy
+from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
 from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, profile
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 _YEAR_S = 365 * 86400
+_NOT_GIVEN: Any = object()
 
 
 def _known_profile(name: str) -> str:
@@ -180,26 +184,56 @@ class Scenario(Part):
         yield from _names_differ(self.devices)
         yield from _within_a_year(self)
 
-    def replace(self, path: str, value: Any) -> Scenario:
-        """Return a scenario with one field changed, validated as a whole.
+    def replace(self, path: str | Mapping[str, Any] | None = None, value: Any = _NOT_GIVEN, **fields: Any) -> Scenario:
+        """Return a scenario with fields changed, validated as a whole.
+
+        Three forms, which may be put together: a path and a value, a mapping of values by path, and keywords for the
+        scenario's own fields.
 
         Parameters
         ----------
-        path : str
-            Dotted path, with indices for lists: ``"migration.max_bandwidth"``, ``"guest.regions.0.write_rate"``.
+        path : str or mapping
+            Dotted path, with indices for lists: ``"migration.max_bandwidth"``, ``"guest.regions.0.write_rate"``; or
+            values by path.
         value : object
             What the constructor of that part would take.
+        **fields : object
+            Values of ``policy``, ``qemu``, ``time_limit`` and so on.
+
+        Raises
+        ------
+        ScenarioError
+            If a path is none, a value is refused, or the values do not go together.
 
         Examples
         --------
         >>> from migkit import Guest, Link, Scenario
-        >>> Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")).replace("policy", "serialised")
+        >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))
+        >>> scenario.replace("link.rtt", "1 ms").link.rtt
+        1 ms
+        >>> scenario.replace({"link.rtt": "1 ms", "guest.ram": "2 GiB"}, policy="serialized").guest.ram
+        2 GiB
+        >>> scenario.replace(policy="serialised")
         Traceback (most recent call last):
         ...
         migkit.ScenarioError: policy = "serialised" is not a scheduling policy: did you mean "serialized"?
         """
-        _steps(path)
-        return self.replace_all({path: value})
+        values: dict[str, Any] = {}
+        if isinstance(path, Mapping):
+            if value is not _NOT_GIVEN:
+                raise ScenarioError("is given beside a mapping of values by path: put it there", "value", value)
+            values |= path
+        elif path is not None or value is not _NOT_GIVEN:
+            *_, last = _steps(path)
+            if value is _NOT_GIVEN:
+                raise ScenarioError(f"is given no value: write replace({show(path)}, value)", last)
+            values[str(path)] = value
+        elif not fields:
+            raise ScenarioError('needs a path and a value, values by path, or keywords such as policy="serialized"',
+                                "replace")  # fmt: skip
+        if twice := values.keys() & fields.keys():
+            raise ScenarioError("is given twice", min(twice))
+        return self.replace_all(values | fields)
 
     def replace_all(self, values: Mapping[str, Any]) -> Scenario:
         """Return a scenario with several fields changed at once, validated as a whole.
@@ -237,6 +271,15 @@ class Scenario(Part):
                 raise ScenarioError("holds another field that is changed too: give one of them", path)
             inner[last] = _New(value)
         return _changed(self, changes, ())
+
+    def _repr_html_(self) -> str:
+        """What must be given and what differs from the defaults, as a table."""
+        name = f"{html.escape(legible(self.name, 80))}: " if self.name else ""
+        return (
+            f"<div><p><strong>{name}QEMU {self.qemu}, {html.escape(self.walk_policy)}</strong>; what is not here has "
+            f"its default (migkit.fields())</p>"
+            f"{html_table(('field', 'value', 'default'), differing(self), 'fields')}</div>"
+        )
 
     def to_toml(self) -> str:
         """Write the scenario as TOML that `from_toml` reads back to an equal one."""
@@ -445,7 +488,7 @@ def _child(holder: Any, step: str, done: tuple[str, ...]) -> Any:
         raise ScenarioError(f"does not exist: {'.'.join(done)} has no fields", path)
     fields = type(holder).model_fields
     if step not in fields:
-        raise ScenarioError(f"is not a field of {type(holder).__name__}: {did_you_mean(step, fields)}", path)
+        raise unknown_field(step, type(holder), path)
     return getattr(holder, step)
 
 

@@ -1,0 +1,148 @@
+"""What of QEMU is modelled, approximated, and not modelled, by QEMU's names: the table of the README.
+
+A field that a scenario does not have is looked up here before it is taken for a misspelt one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+__all__ = ["ROWS", "Row", "Status", "answer", "table"]
+
+Status = Literal["modelled", "approximated", "not modelled"]
+
+
+class Row(NamedTuple):
+    """Parts of QEMU that are treated alike.
+
+    Parameters
+    ----------
+    status : {"modelled", "approximated", "not modelled"}
+    names : tuple of str
+        Parameters and capabilities by their QMP names.
+    what : str
+        What is computed for them, or instead of them; of modelled parts, where they are set.
+    others : tuple of str
+        What else they are called, apart from spelling: looked up, and not in the table.
+    part : str
+        The part of a scenario that has a field for each of the names.
+    """
+
+    status: Status
+    names: tuple[str, ...]
+    what: str
+    others: tuple[str, ...] = ()
+    part: str = ""
+
+
+ROWS: tuple[Row, ...] = (
+    Row("modelled", (), "the migration thread: iterations, 100 ms rate-limit windows, threshold, switchover"),
+    Row("modelled", ("max-bandwidth", "downtime-limit", "avail-switchover-bandwidth", "throttle-trigger-threshold",
+                     "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
+                     "auto-converge", "switchover-ack", "return-path"),
+        "fields of `migration`, with underscores", part="migration"),
+    Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
+        ("blk", "block-incremental")),
+    Row("modelled", (), "RAM: dirty bitmap, bitmap sync, lazy clear in chunks (KVM), circular cursor, the 50 ms rule, "
+        "zero pages"),
+    Row("modelled", (), "VFIO pre-copy: initial data, dirty data, stop-copy; several devices"),
+    Row("modelled", (), "rules of 7.2, 8.2, 9.0-rc0, 9.0, 10.0 and 11.1 ([docs/profiles.md](docs/profiles.md))"),
+    Row("approximated", (), "guest writes: constant rates on fixed regions, uniform or sequential; a throttled vCPU "
+        "writes its share of time"),
+    Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
+        "loss, no competing traffic"),
+    Row("approximated", (), "host: constant times per iteration, page, sync, VM stop, device state and load; defaults "
+        "from one machine with two cores"),
+    Row("approximated", (), "non-iterable device state: one constant time"),
+    Row("approximated", (), "VFIO devices: constant read rate and load time; sizes up to 9.1 count initial and dirty "
+        "data once"),
+    Row("approximated", (), "engine `expected`: expected values; departs from `bitmap` near an edge "
+        "([docs/model.md](docs/model.md), section 9)"),
+    Row("not modelled", ("multifd", "multifd-channels", "multifd-compression"),
+        "one stream carries everything, RAM and devices", ("channels", "x-multifd-channels")),
+    Row("not modelled", ("zero-page-detection",), "the migration thread looks for zero pages, with every version"),
+    Row("not modelled", ("xbzrle", "xbzrle-cache-size", "compress"), "a page is sent whole, a zero page as 9 bytes",
+        ("compression", "compress-level", "compress-threads", "decompress-threads", "multifd-zlib-level",
+         "multifd-zstd-level")),
+    Row("not modelled", ("postcopy-ram", "postcopy-preempt", "postcopy-blocktime", "max-postcopy-bandwidth"),
+        "a migration ends in pre-copy or not at all", ("postcopy", "post-copy", "x-postcopy-ram")),
+    Row("not modelled", ("dirty-limit", "vcpu-dirty-limit", "x-vcpu-dirty-limit-period", "cpu-throttle-tailslow"),
+        "`auto-converge` is the only throttle"),
+    Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",
+        ("fixed-ram",)),
+    Row("not modelled", ("zero-copy-send", "rdma-pin-all", "tls-creds", "tls-hostname", "tls-authz"),
+        "a page takes its time on the migration thread (`costs.page`) and its bytes on the link, whatever carries it",
+        ("zero-copy", "zerocopy", "rdma", "tls")),
+    Row("not modelled", ("background-snapshot", "x-colo", "x-checkpoint-delay", "cpr-reboot"),
+        "only live migration between two hosts", ("colo", "cpr", "cpr-transfer")),
+    Row("not modelled", ("pause-before-switchover",), "the VM stops when the loop decides"),
+    Row("not modelled", ("x-ignore-shared", "release-ram"), "all RAM is sent and kept", ("ignore-shared",)),
+    Row("not modelled", ("dirty-bitmaps",), "nor htab and CMMA", ("htab", "cmma")),
+    Row("not modelled", ("x-migration-multifd-transfer",), "VFIO device state over multifd, and "
+        "`VFIO_PRECOPY_INFO_REINIT`", ("vfio-precopy-info-reinit",)),
+    Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has `guest.page_size`",
+        ("huge-pages", "hugepages", "mem-prealloc")),
+    Row("not modelled", ("migrate-set-parameters", "migrate-cancel", "migrate-recover"),
+        "parameters changed while the migration runs, cancel, failure, recovery", ("cancel", "recover")),
+)  # fmt: skip
+
+
+def _looked_up(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+def answer(name: str, holder: str = "Scenario") -> str | None:
+    """Say how a part of QEMU is treated, so that it follows the name of a field that no scenario has.
+
+    Parameters
+    ----------
+    name : str
+        QEMU's name of a parameter or capability; underscores count as hyphens.
+    holder : str
+        The part of a scenario that was given the field.
+
+    Returns
+    -------
+    str or None
+        None if the table does not have the name.
+
+    Examples
+    --------
+    >>> print(answer("multifd"))
+    is not modelled: one stream carries everything, RAM and devices (README, "What is modelled")
+    >>> answer("bandwith") is None
+    True
+    """
+    wanted = _looked_up(name)
+    for row in ROWS:
+        if wanted in (*row.names, *row.others):
+            what = row.what.replace("`", "")
+            if row.part:
+                return f"is not a field of {holder}: write {row.part}.{wanted.replace('-', '_')}"
+            if row.status != "not modelled":
+                return f"is not a field of {holder} but {row.status}: {what}"
+            return f'is not modelled: {what} (README, "What is modelled")'
+    return None
+
+
+def _lines() -> Iterator[str]:
+    yield "| | QEMU's names | what is computed |"
+    yield "|---|---|---|"
+    status = ""
+    for row in ROWS:
+        first = f"**{row.status}**" if row.status != status else ""
+        status = row.status
+        cells = (first, ", ".join(f"`{name}`" for name in row.names), row.what)
+        yield " ".join(["|", " | ".join(cells), "|"])
+
+
+def table() -> str:
+    """The table as Markdown, as the README has it.
+
+    Examples
+    --------
+    >>> table().splitlines()[0]
+    "| | QEMU's names | what is computed |"
+    """
+    return "\n".join(_lines())
