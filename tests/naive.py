@@ -318,6 +318,7 @@ class Ram:
         counted, buffered = m.counted, m.buffered  # at the start of the call
         link = self.link_for_next_page()  # for the whole call
         normal = zero = 0
+        held, copied = 0, buffered  # normal pages and copied bytes since the last flush
         elapsed, _ = m.after_put(0, 0, link)  # above 0 if what waits left the link slower
         done = 0
         while not m.block_bulk():
@@ -331,17 +332,19 @@ class Ram:
             self.take(page)
             if self.is_zero[page]:
                 zero += 1
+                copied += 9
             else:
                 normal += 1
+                held += 1
+                copied += 8
             elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero), link)
             if m.flush_pages == 1:
                 m.counted = counted + self.wire_bytes(normal, zero)
-            elif normal % 32 == 0 and not self.is_zero[page]:
+            elif held == 32 or copied >= 32768:
                 m.counted = counted + buffered + self.wire_bytes(normal, zero)
-            sent = normal + zero
-            if sent == 32:
                 m.flags_leave(m.waiting_flags(), m.t + elapsed, drained_at)
-            if sent % 64 == 1 and elapsed >= MAX_WAIT_NS:
+                held = copied = 0
+            if (normal + zero) % 64 == 1 and elapsed >= MAX_WAIT_NS:
                 break
             if self.wire_bytes(normal, zero) >= most:
                 break

@@ -73,6 +73,37 @@ def test_every_turn_of_the_bitmap_engine_is_that_of_the_naive_loop(k):
     compare_timeline(c, k, naive)
 
 
+def zero_case(rng):
+    """A guest of zero pages, or nearly, under a limit that a few thousand of them use up."""
+    vfio = device(VFIO, initial_bytes=rng.randint(0, 200_000), chunk_bytes=rng.randint(9_000, 40_000), load_ns=MS)
+    return case(
+        rng.choice(["8.2", "9.0", "11.1"]),
+        devices=[device(RAM), vfio] if rng.random() < 0.7 else None,
+        ram_pages=rng.randint(5_000, 15_000),
+        idle_zero_share=rng.choice([1.0, 0.99995, 0.999, 0.99]),
+        regions=[region(3, 400, rng.choice([0, 50, 500]), zero_share=rng.random())],
+        max_bandwidth=int(10 ** rng.uniform(4.3, 6.3)),
+        zero_cost_ns=rng.choice([200.0, 20_000.0]),
+        lazy_clear=rng.randint(0, 1),
+        switchover_ack=1,
+        time_limit_ns=2 * S,
+    )
+
+
+@pytest.mark.parametrize("k", range(24))
+def test_zero_pages_count_as_in_the_naive_loop(k):
+    c = zero_case(random.Random(f"zero {k}"))
+    compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
+
+
+def test_a_limit_holds_zero_pages():
+    c = case(
+        "9.0", ram_pages=60_000, idle_zero_share=1.0, max_bandwidth=200_000, zero_cost_ns=200.0, time_limit_ns=60 * S
+    )
+    for engine in ("bitmap", "expected"):
+        assert kernels.run(to_parameters([c]), engine).total_ns[0] > 1.5 * S  # 540 kB; a window carries 32 KiB at least
+
+
 def small_cases():
     """One cheap case for each branch of the engines: both logs, both writers, all kinds of devices."""
     chunk = 16 * 1024

@@ -10,12 +10,11 @@ import numpy as np
 from migkit.kernels.guest import set_throttle
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
-from migkit.kernels.qemu_file import elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
+from migkit.kernels.qemu_file import COPY_BUFFER, elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
 from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 
 SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
 CHECK_PAGES = 64  # the clock is read after pages 1, 65, 129, ...
-FLAG_PAGES = 32  # a waiting flag leaves with the first 32 pages
 SECTION_BYTES = 18  # section header, end mark, footer
 ZERO_PAGE_BYTES = 9
 PERIOD_MS = 1000  # rates and throttle are evaluated when more than this has passed
@@ -70,30 +69,45 @@ def pages_until_above(case, room, normal, zero, share):
 
 
 @inlined_kernel
-def pages_until_exceeded(case, room, buffered, normal, zero, share, most):
-    """Pages of this stretch after which the budget is used up; more than ``most`` if they do not use it up.
+def flushes(case, held, copied, share):
+    """When the stream is flushed (migration/qemu-file.c:add_to_iovec, add_buf_to_iovec): after so many pages.
 
-    ``room`` is what the window had left when the call began, ``buffered`` what the stream held then. Up to 8.0 each
-    page counts when it is put; from 8.2 on, everything put so far counts at every 32nd normal page.
+    A normal page is a piece of its own beside its header, and 32 of them fill the list of pieces; headers and zero
+    pages are copied, and 32 KiB of them fill the buffer.
+
+    Parameters
+    ----------
+    held, copied : int
+        Normal pages and copied bytes since the last flush.
+    share : float
+        Zero pages of this stretch.
+
+    Returns
+    -------
+    first, step : float
+        Pages of this stretch to the first flush, and from there to the next one; whole numbers for shares 0 and 1.
+    """
+    each = PAGE_HEADER * (1.0 - share) + ZERO_PAGE_BYTES * share
+    first, step = np.ceil((COPY_BUFFER - copied) / each), np.ceil(COPY_BUFFER / each)
+    if share < 1.0:
+        first = min(first, (case.flush_pages - held) / (1.0 - share))
+        step = min(step, case.flush_pages / (1.0 - share))
+    return max(1.0, first), step
+
+
+@inlined_kernel
+def pages_until_exceeded(case, room, normal, zero, share, first, step):
+    """Pages of this stretch after which the budget is used up.
+
+    ``room`` is what the window had left when the call began, less what the stream held then. Up to 8.0 each page counts
+    when it is put; from 8.2 on, everything put so far counts at every flush.
     """
     if case.flush_pages == 1:
         return pages_until_above(case, room, normal, zero, share)
-    if share >= 1.0:
-        return most + 1
-    size = case.page_size + PAGE_HEADER
-    flushes = normal // case.flush_pages + 1
-    if share <= 0.0:
-        missing = room - buffered - zero * ZERO_PAGE_BYTES
-        flushes = max(flushes, missing // (case.flush_pages * size) + 1)
-        return flushes * case.flush_pages - normal
-    along = ZERO_PAGE_BYTES * share / (1.0 - share)  # bytes of zero pages that ride along with a normal page
-    missing = room - buffered - zero * ZERO_PAGE_BYTES + int(along * normal)
-    flushes = max(flushes, int(missing / (case.flush_pages * (size + along))) + 1)
-    wanted = flushes * case.flush_pages - normal
-    pages = max(0, int(wanted / (1.0 - share)) - 2)
-    while pages - zeros_of(pages, share) < wanted:
-        pages += 1
-    return pages
+    size = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
+    missing = room - page_bytes(case, normal, zero)
+    further = max(0.0, np.floor((missing - first * size) / (step * size)) + 1.0)
+    return np.int64(np.ceil(first + further * step))
 
 
 @inlined_kernel
@@ -173,6 +187,8 @@ def ram_save_iterate(s, most_bytes):
     limited = state.max_bandwidth > 0
     room = window_room(state)
     flushed = 0  # bytes of this call that count already
+    held, copied = np.int64(0), state.buffered  # normal pages and copied bytes since the last flush
+    first, step = 1.0, 1.0
     normal, zero = np.int64(0), np.int64(0)  # of one type, so that what they are passed to is compiled once
     flag_t = -1
     flag_drained = 0
@@ -192,28 +208,36 @@ def ram_save_iterate(s, most_bytes):
             state.events += 1
         stop = pages_until_check(case, state, backlog, normal, zero, share, pages)
         over = pages + 1
+        if case.flush_pages > 1 and (limited or state.flags_buffered > 0):
+            first, step = flushes(case, held, copied, share)
         if limited:
-            over = pages_until_exceeded(case, room, state.buffered, normal, zero, share, pages)
+            over = pages_until_exceeded(case, room - state.buffered, normal, zero, share, first, step)
         taken = pages + 1
         if most_bytes < NO_LIMIT:
             taken = pages_until_above(case, most_bytes - 1, normal, zero, share)
         count = min(min(pages, taken), min(stop, over))
         zeros = zeros_of(count, share)
-        if state.flags_buffered > 0 and flag_t < 0 and normal + zero + count >= FLAG_PAGES:
-            ahead = FLAG_PAGES - normal - zero
+        if state.flags_buffered > 0 and flag_t < 0 and count >= first:
+            ahead = np.int64(np.ceil(first))
             ahead_zero = zeros_of(ahead, share)
             n, z = normal + ahead - ahead_zero, zero + ahead_zero
             flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
             wire = int(page_bytes(case, n, z) * state.page_ns_per_byte)
             flag_drained = max(state.t + backlog + wire, flag_t)
         take(s.ram, case, count)
-        if (normal + count - zeros) // case.flush_pages > normal // case.flush_pages:
-            whole = (normal + count - zeros) // case.flush_pages * case.flush_pages
-            flushed = page_bytes(case, whole, zero) + state.buffered
+        if case.flush_pages == 1:
+            flushed = page_bytes(case, normal + count - zeros, zero + zeros)
+        elif count >= first:
+            last = np.int64(np.ceil(first + np.floor((count - first) / step) * step))
+            last_zero = zeros_of(last, share)
+            flushed = page_bytes(case, normal + last - last_zero, zero + last_zero) + state.buffered
+            held = count - zeros - (last - last_zero)
+            copied = held * PAGE_HEADER + (zeros - last_zero) * ZERO_PAGE_BYTES
+        else:
+            held += count - zeros
+            copied += (count - zeros) * PAGE_HEADER + zeros * ZERO_PAGE_BYTES
         normal += count - zeros
         zero += zeros
-        if case.flush_pages == 1:
-            flushed = page_bytes(case, normal, zero)
         if count == stop or count == taken:  # noqa: SIM109 (a tuple is compiled to a loop)
             returned = 0
             break

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MODEL_VERSION = "2"
+MODEL_VERSION = "3"
 """Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
 
 ENGINES = ("expected", "bitmap")
@@ -96,7 +96,7 @@ CASE = (
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
     Field("vfio_counts", INT, "code", "what VFIO reports: 0 up to 9.1, 1 up to 11.0, 2 from 11.1 on"),
     Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.1, 8.2)"),
-    Field("flush_pages", INT, "pages", "after which bytes count: 1 (up to 8.0) or 32"),
+    Field("flush_pages", INT, "pages", "normal pages after which bytes count: 1 (up to 8.0) or 32"),
     Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
     Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
     Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),

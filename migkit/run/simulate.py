@@ -160,6 +160,11 @@ class SimulatedMigration:
         return self.scenario.costs.label
 
     @property
+    def binds(self) -> str:
+        """What limits how fast RAM is sent (:attr:`migkit.Scenario.binds`): the link, a stream, the thread, a limit."""
+        return self.scenario.binds
+
+    @property
     def sync_count(self) -> int:
         """Bitmap syncs, as ``dirty-sync-count`` reports them."""
         return int(self.numbers["sync_count"])
@@ -262,6 +267,7 @@ class SimulatedMigration:
                     per_device[label][variable.name.removeprefix("device_")] = plain(one)
             else:
                 table[variable.name] = plain(value)
+        table["binds"] = self.binds
         table["devices"] = per_device
         if self.spread:
             table["spread"] = self.spread
@@ -282,6 +288,7 @@ class SimulatedMigration:
         facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
+        facts.append(("limited by", self._limits()))
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
@@ -292,6 +299,14 @@ class SimulatedMigration:
                 text += f", in {least} to {most}"
             facts.append(("spread", f"{text}; drawn: {', '.join(spread['fields'])}"))
         return facts
+
+    def _limits(self) -> str:
+        """What limits how fast RAM is sent, and what the others would let through."""
+        found = {name: f"{rate / 1e6:.4g} MB/s" for name, rate in self.scenario.wire_limits().items()
+                 if not math.isinf(rate)}  # fmt: skip
+        least = found.pop(self.binds)
+        others = ", ".join(f"{name} {rate}" for name, rate in found.items())
+        return f"{self.binds}, {least}" + (f" ({others})" if others else "")
 
     def _device_rows(self) -> list[tuple[str, ...]]:
         heads = ("device", "sent", "calls", "first call", "initial data sent", "acknowledged", "starved")

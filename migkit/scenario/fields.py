@@ -221,8 +221,8 @@ class Part(BaseModel):
         Examples
         --------
         >>> from migkit import Link
-        >>> Link(bandwidth="10 Gbit/s").changed(rtt="1 ms")
-        Link(bandwidth='10 Gbit/s', rtt='1 ms', send_buffer='0 B', fresh_bandwidth='0 B/s', fresh_after='0 B')
+        >>> Link(bandwidth="10 Gbit/s").changed(rtt="1 ms").rtt
+        1 ms
         """
         return type(self)(**{**self.__dict__, **changes})
 

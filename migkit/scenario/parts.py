@@ -268,6 +268,10 @@ class Link(Part):
         What the wire carries, from 1 kB/s to 1 TB/s.
     rtt : seconds, default 0.1 ms
         Round trip, 0 to 1 h; an acknowledgement takes one.
+    stream_bandwidth : bytes/s, default 0 B/s
+        Most that one stream carries, 0 = no ceiling, else from 1 kB/s to 1 TB/s. Under TLS the thread that writes to a
+        stream also encrypts it (``io/channel-tls.c``), so that a stream has a ceiling on whatever link. A migration has
+        one stream: several of them belong to multifd, which is not modelled.
     send_buffer : bytes, default 0 B
         What the socket takes before the sender waits for the wire.
     fresh_bandwidth : bytes/s, default 0 B/s
@@ -289,6 +293,7 @@ class Link(Part):
 
     bandwidth: SpeedAboveZero
     rtt: Cost = Seconds(1e-4)
+    stream_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     send_buffer: Size = Bytes(0)
     fresh_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     fresh_after: Size = Bytes(0)

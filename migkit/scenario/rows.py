@@ -19,6 +19,7 @@ from migkit.scenario.policy import POLICY_FIELDS, policies_remember, policies_se
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View, columns_of, each
+from migkit.scenario.wire import PAGE_HEADER, wire
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
@@ -27,8 +28,6 @@ __all__ = ["cases", "devices", "links", "records", "regions"]
 
 Expression = Callable[..., Any]
 
-PAGE_HEADER = 8
-"""Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
 KINDS = {"ram": state.RAM, "vfio": state.VFIO, "block": state.BLOCK}
 """Codes of the kinds of devices."""
 
@@ -58,7 +57,7 @@ def _policy(name: str) -> Expression:
 
 def _fresh_ns_per_byte(s: Any) -> Any:
     """Nanoseconds a byte of pages that the destination writes for the first time."""
-    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), s.link.bandwidth)
+    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), wire(s))
     beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (s.guest.page_size + PAGE_HEADER))
     return 1e9 / slowest + beyond
 
@@ -115,8 +114,8 @@ CASES: Mapping[str, Expression] = {
 """Fields of a case, of the scenario."""
 
 LINKS: Mapping[str, Expression] = {
-    "ns_per_byte": lambda s: 1e9 / s.link.bandwidth,
-    "slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / s.link.bandwidth)),
+    "ns_per_byte": lambda s: 1e9 / wire(s),
+    "slack_ns": lambda s: np.floor(s.link.send_buffer * (1e9 / wire(s))),
     "fresh_ns_per_byte": _fresh_ns_per_byte,
     "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s)),
     "fresh_after_pages": _fresh_after_pages,

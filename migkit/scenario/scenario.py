@@ -23,6 +23,7 @@ from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
 from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, profile
 from migkit.scenario.views import each
+from migkit.scenario.wire import LIMITS, binds, wire_limits
 
 __all__ = [
     "POLICIES",
@@ -136,6 +137,34 @@ class Scenario(Part):
         'serialized'
         """
         return self.policy or self.profile.default_policy
+
+    @property
+    def binds(self) -> str:
+        """What limits how fast RAM is sent: ``"link"``, ``"stream"``, ``"thread"`` or ``"max-bandwidth"``.
+
+        The least of :meth:`wire_limits`; equal ones in that order.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario
+        >>> Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="100 Gbit/s")).binds
+        'max-bandwidth'
+        """
+        return LIMITS[int(binds(self))]
+
+    def wire_limits(self) -> dict[str, float]:
+        """What the link, one stream, the migration thread and max-bandwidth let through of normal pages, bytes/s.
+
+        Infinite where there is no limit. The thread's is the size of a page on the wire over its cost.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario
+        >>> limits = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s")).wire_limits()
+        >>> round(limits["link"] / 1e6), round(limits["thread"] / 1e6)
+        (1250, 1954)
+        """
+        return {name: float(value) for name, value in wire_limits(self).items()}
 
     def drawn_fields(self) -> list[str]:
         """List the fields that are not given and are drawn for each replicate, with either engine.
@@ -373,6 +402,10 @@ def _within_a_year(scenario: Any) -> Iterator[Rule]:
     yield Rule(
         lambda: sum(copies(device) * _size(device) / device.read_rate for device in devices) > _YEAR_S,
         lambda: ScenarioError("need more than a year to be read once: raise their read_rate", "devices"),
+    )
+    yield Rule(
+        lambda: (scenario.link.stream_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.stream_bandwidth),
+        lambda: error("stream_bandwidth"),
     )
     yield Rule(
         lambda: (scenario.link.fresh_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.fresh_bandwidth),

@@ -1,0 +1,81 @@
+"""What carries RAM: the link, one stream, the migration thread and max-bandwidth, and which of them is the least."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["LIMITS", "PAGE_BYTES", "PAGE_HEADER", "binds", "page_cost_s", "wire", "wire_limits"]
+
+PAGE_HEADER = 8
+"""Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
+PAGE_BYTES = 4096
+"""The page that costs of a host are told for: that of the measured runs."""
+LIMITS = ("link", "stream", "thread", "max-bandwidth")
+"""What can limit how fast RAM is sent, in the order in which equal ones are named."""
+
+
+def page_cost_s(scenario: Any, cost: Any) -> Any:
+    """Thread time of one page of the guest, seconds, where `cost` is that of a page of 4 KiB."""
+    return cost
+
+
+def wire(scenario: Any) -> Any:
+    """What the stream gets through, bytes/s: the link, or the ceiling of one stream.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> float(wire(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 GB/s", stream_bandwidth="659 MB/s"))))
+    659000000.0
+    """
+    ceiling = np.where(scenario.link.stream_bandwidth > 0, scenario.link.stream_bandwidth, np.inf)
+    return np.minimum(scenario.link.bandwidth, ceiling)
+
+
+def wire_limits(scenario: Any) -> dict[str, Any]:
+    """What each of :data:`LIMITS` lets through of normal pages, with their headers; bytes/s, infinity for no limit.
+
+    Parameters
+    ----------
+    scenario : Scenario or View
+        One, or many of one structure.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> limits = wire_limits(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="100 Gbit/s")))
+    >>> {name: round(float(value) / 1e6) for name, value in limits.items() if np.isfinite(value)}
+    {'link': 12500, 'thread': 1954, 'max-bandwidth': 134}
+    """
+    page, limit = page_cost_s(scenario, scenario.costs.page), scenario.migration.max_bandwidth
+    stream = scenario.link.stream_bandwidth
+    with np.errstate(divide="ignore"):
+        thread = np.divide(scenario.guest.page_size + PAGE_HEADER, page, dtype=np.float64)
+    return {
+        "link": scenario.link.bandwidth,
+        "stream": np.where(stream > 0, stream, np.inf),
+        "thread": thread,
+        "max-bandwidth": np.where(limit > 0, limit, np.inf),
+    }
+
+
+def binds(scenario: Any) -> Any:
+    """Which of :data:`LIMITS` is the least, by its place in that list.
+
+    Parameters
+    ----------
+    scenario : Scenario or View
+        One, or many of one structure.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Migration, Scenario
+    >>> scenario = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="100 Gbit/s"),
+    ...                     migration=Migration(max_bandwidth=0))
+    >>> LIMITS[int(binds(scenario))]
+    'thread'
+    """
+    values = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in wire_limits(scenario).values()))
+    return np.argmin(np.array(values), axis=0)
