@@ -474,18 +474,24 @@ def figures(
 ) -> None:
     """Write all figures as PDF, SVG and PNG; results that are missing are computed first."""
     with errors_on_one_line(f"what was finished is in {results}"):
+        from migkit.qemu.traces import runs
         from migkit.qemu.validation import by_configuration, predictions
         from migkit.scenario.errors import ScenarioError
         from migkit.study import atlas, experiments
 
+        try:
+            runs()  # said before anything is computed
+        except FileNotFoundError as error:
+            raise ScenarioError(str(error)) from None
         wanted = experiments.experiments() | experiments.further_experiments()
+        for name, experiment in list(wanted.items()):
+            if (why := experiment.cannot_be_computed()) and experiments.load(experiment, results) is None:
+                typer.echo(f"{name} is left out: {why}", err=True)
+                del wanted[name]
         datasets = {}
         for experiment in wanted.values():
             datasets[experiment.name] = experiments.result(experiment, results, progress=True)
-        try:
-            measured = by_configuration(predictions())
-        except FileNotFoundError as error:
-            raise ScenarioError(str(error)) from None
+        measured = by_configuration(predictions())
         for path in atlas.write_all(datasets, output, measured):
             typer.echo(str(path))
 
