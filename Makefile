@@ -3,6 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 PYTEST_ARGS ?=
 FUZZ_ARGS ?=
+CLAIM_ARGS ?=
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
@@ -10,10 +11,15 @@ PYTHONS ?= 3.11 3.12 3.13
 OLDEST := $(abspath $(VENV)-oldest)
 OLDEST_PYTHON ?= python3.11
 
-.PHONY: study test test-pythons test-short test-oldest test-qemu lint fuzz bench notebooks figures docs clean
+.PHONY: study claim test test-pythons test-short test-oldest test-qemu lint fuzz bench notebooks figures docs clean
 
 study: $(CORE)
 	$(BIN)/migkit study
+
+# Runs stock QEMU on this machine; CLAIM_ARGS="--qemu-root FOLDER" adds a version that was unpacked.
+claim: $(CORE)
+	$(BIN)/pip install -q -e '.[qemu]'
+	$(BIN)/migkit claim $(CLAIM_ARGS)
 
 # needs SALib beside the core
 figures: $(DEV)

@@ -347,6 +347,33 @@ def record(
 
 
 @app.command()
+def claim(
+    output: Annotated[Path, typer.Argument(help="Folder for the runs and the figure.")] = Path("claim"),
+    qemu: Annotated[
+        list[str] | None,
+        typer.Option(help="Program, or a command that ends with it; one for each version.", show_default=False),
+    ] = None,
+    qemu_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with unpacked packages of Debian's QEMU; one for each version.", show_default=False),
+    ] = None,
+) -> None:
+    """Show on this machine that stock QEMU 7.2 starves a device behind RAM and 10.0 serves it."""
+    with errors_on_one_line("runs that were recorded are kept"):
+        from migkit.qemu.binary import installed
+        from migkit.qemu.claim import claim as record_claim
+        from migkit.qemu.claim import text
+        from migkit.study.atlas import write_claim
+
+        found = record_claim(output, installed(qemu or (), qemu_root or (), typer.echo), typer.echo)
+        written = write_claim(found, output)
+        typer.echo(f"\n{text(found)}")
+        typer.echo(f"Figure: {', '.join(str(path) for path in written[:3])}.")
+        shown = found.shown
+    raise typer.Exit(0 if shown else 1)
+
+
+@app.command()
 def validate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write report, tables and figure here.", show_default=False)
@@ -462,18 +489,24 @@ def figures(
 ) -> None:
     """Write all figures as PDF, SVG and PNG; results that are missing are computed first."""
     with errors_on_one_line(f"what was finished is in {results}"):
+        from migkit.qemu.traces import runs
         from migkit.qemu.validation import by_configuration, predictions
         from migkit.scenario.errors import ScenarioError
         from migkit.study import atlas, experiments
 
+        try:
+            runs()  # said before anything is computed
+        except FileNotFoundError as error:
+            raise ScenarioError(str(error)) from None
         wanted = experiments.experiments() | experiments.further_experiments()
+        for name, experiment in list(wanted.items()):
+            if (why := experiment.cannot_be_computed()) and experiments.load(experiment, results) is None:
+                typer.echo(f"{name} is left out: {why}", err=True)
+                del wanted[name]
         datasets = {}
         for experiment in wanted.values():
             datasets[experiment.name] = experiments.result(experiment, results, progress=True)
-        try:
-            measured = by_configuration(predictions())
-        except FileNotFoundError as error:
-            raise ScenarioError(str(error)) from None
+        measured = by_configuration(predictions())
         for path in atlas.write_all(datasets, output, measured):
             typer.echo(str(path))
 

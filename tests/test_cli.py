@@ -373,3 +373,29 @@ def test_verbose_shows_what_is_skipped(described, tmp_path):
     line = f"migkit: {tmp_path / 'r.zarr'}: nothing was computed, all 6 migrations are there\n"
     assert run("-v", "sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == line
     assert run("sweep", described, "-o", tmp_path / "r.zarr", "-q").stderr == ""
+
+
+def test_figures_say_at_once_what_is_missing(tmp_path, monkeypatch):
+    def computed(*_, **__):
+        raise AssertionError("nothing is to be computed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("migkit.study.experiments.run", computed)
+    monkeypatch.setenv("MIGKIT_DATA", str(tmp_path))
+    assert "does not hold the measured migrations" in refused("figures")
+
+
+def test_figures_that_can_be_drawn_are_drawn_without_salib(tmp_path, monkeypatch):
+    from migkit.study import experiments
+
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiments.Sensitive, "cannot_be_computed", lambda self: "it needs SALib")
+    monkeypatch.setattr(experiments, "result", lambda experiment, *_, **__: asked.append(experiment.name))
+    monkeypatch.setattr("migkit.qemu.validation.predictions", lambda: None)
+    monkeypatch.setattr("migkit.qemu.validation.by_configuration", lambda table: table)
+    monkeypatch.setattr("migkit.study.atlas.write_all", lambda datasets, *_: [Path("x.pdf")])
+    result = run("figures")
+    assert result.exit_code == 0, result.output
+    assert "sensitivity is left out: it needs SALib" in result.stderr
+    assert set(asked) == (set(experiments.experiments()) | set(experiments.further_experiments())) - {"sensitivity"}

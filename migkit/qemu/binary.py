@@ -7,12 +7,15 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from migkit.scenario.errors import ScenarioError
 
 PROGRAM = "qemu-system-x86_64"
+ROOTS = "MIGKIT_QEMU_ROOTS"
+"""Environment variable with folders of unpacked packages, separated by colons."""
 _LOADER = "ld-linux-x86-64.so.2"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 _LOADERS = f"usr/lib64/{_LOADER}", f"lib64/{_LOADER}", f"usr/lib/x86_64-linux-gnu/{_LOADER}"
@@ -89,6 +92,43 @@ def find(qemu: str | None = None, root: str | os.PathLike[str] | None = None) ->
             raise ScenarioError(f"is not a program here: {how}", "--qemu", argv[0] if argv else qemu)
     version, package = _version(argv, environment)
     return Binary(tuple(argv), version, package, arguments, environment)
+
+
+def installed(
+    qemus: Sequence[str] = (), roots: Sequence[str | os.PathLike[str]] = (), progress: Callable[[str], None] = print
+) -> list[Binary]:
+    """Find several QEMUs.
+
+    Parameters
+    ----------
+    qemus : sequence of str
+        Programs or commands, as for :func:`find`.
+    roots : sequence of path
+        Folders of unpacked packages. If neither is given: the system's QEMU, where there is one, and those in the
+        folders that the environment variable ``MIGKIT_QEMU_ROOTS`` names.
+    progress : callable, optional
+        Is given a sentence about a QEMU that is left out.
+
+    Returns
+    -------
+    list of Binary
+        Oldest first, one of each version; empty if nothing is given and nothing is found.
+
+    Raises
+    ------
+    ScenarioError
+        If one that is given is not there.
+    """
+    if not qemus and not roots:
+        roots = tuple(filter(None, os.environ.get(ROOTS, "").split(":")))
+        qemus = (PROGRAM,) if shutil.which(PROGRAM) else ()
+    found: dict[str, Binary] = {}
+    for binary in [*(find(each) for each in qemus), *(find(None, each) for each in roots)]:
+        if binary.version in found:
+            progress(f"QEMU {binary.version} is given twice: {' '.join(binary.argv)} is left out.")
+        else:
+            found[binary.version] = binary
+    return sorted(found.values(), key=lambda binary: [int(number) for number in binary.version.split(".")])
 
 
 def _unpacked(root: Path) -> tuple[list[str], tuple[str, ...], dict[str, str]]:

@@ -7,16 +7,20 @@ at full speed wrote before the migration and, where the link is not paced, how f
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from migkit.qemu.calibration import Calibration, calibrate
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
+from migkit.qemu.guest import FIRST_START
 from migkit.qemu.traces import runs
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
+from migkit.scenario.versions import PROFILES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +34,11 @@ BUILDS = {
     "v102": ("10.0", "unserialized"),  # 10.1 and later differ in a case that RAM alone does not meet
     "deb111": ("11.1", "unserialized"),
 }
-"""Profile and policy of each build."""
+"""Profile and policy of the builds in ``data/qemu-traces``."""
+SINCE = {(11, 0, 50): "11.1", (9, 1, 50): "10.0", (8, 2, 50): "9.0", (7, 2, 50): "8.2", (0, 0, 0): "7.2"}
+"""Profile by the first version that it stands for; x.y.50 and up are snapshots of what follows x.y."""
+DEVICE_ON_7_2 = {"qemu": "9.0-rc0", "policy": "serialized", "sync_policy": "7.2"}
+"""Rules for a preloaded device on 7.2: its profile has no VFIO, so when to sync is that of 7.2, the rest of 9.0-rc0."""
 PAGE = 4096
 OTHER_RAM_BYTES = 335_872
 """RAM besides the guest's main memory: firmware, display, option ROMs; 82 pages."""
@@ -52,6 +60,102 @@ RTT_S = 0.05e-3
 """Round trip on one host: the time of an acknowledgement where RAM has next to nothing to send."""
 HELD_MIB_S = 256
 """Largest max-bandwidth (MiB/s) that is well below what loopback carries."""
+
+
+def profile_of(version: str) -> str:
+    """Find the profile that a version of QEMU is predicted with.
+
+    Parameters
+    ----------
+    version : str
+        Such as ``"10.0.2"``.
+
+    Returns
+    -------
+    str
+        A key of :data:`migkit.scenario.versions.PROFILES`: the one whose rules are nearest to those of the version.
+
+    Examples
+    --------
+    >>> profile_of("7.2.22"), profile_of("9.1.0"), profile_of("10.2.2"), profile_of("11.1.3")
+    ('7.2', '9.0', '10.0', '11.1')
+    """
+    major, minor, micro, *_ = [*map(int, version.split(".")), 0, 0]
+    return next(name for first, name in SINCE.items() if (major, minor, micro) >= first)
+
+
+def rules_of(build: str, version: str | None = None, device: bool = False) -> dict[str, Any]:
+    """Say by which rules a build is predicted.
+
+    Parameters
+    ----------
+    build : str
+        Such as ``"deb100"``.
+    version : str, optional
+        Such as ``"10.0.2"``; needed for a build that is not in `BUILDS`.
+    device : bool, default False
+        Whether it has a device behind RAM.
+
+    Returns
+    -------
+    dict
+        ``qemu`` and ``policy`` of a scenario, and ``sync_policy`` for a device on 7.2.
+
+    Raises
+    ------
+    ScenarioError
+        If neither the build nor its version is known.
+
+    Examples
+    --------
+    >>> rules_of("deb100")
+    {'qemu': '10.0', 'policy': 'unserialized'}
+    >>> rules_of("deb91", "9.1.2")
+    {'qemu': '9.0', 'policy': 'unserialized'}
+    """
+    if build in BUILDS:
+        qemu, policy = BUILDS[build]
+    elif version and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
+        qemu = profile_of(version)
+        policy = PROFILES[qemu].default_policy
+    else:
+        raise ScenarioError("is not a build that is known, and its version is not recorded", "build", build)
+    if device and qemu == "7.2":
+        return dict(DEVICE_ON_7_2)
+    return {"qemu": qemu, "policy": policy}
+
+
+def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float = 0.0) -> Guest:
+    """Build the guest of a recording: what it writes to, the page of its counters, the pages that are zero.
+
+    Parameters
+    ----------
+    ram : int
+        Bytes of its main memory.
+    accel : {"tcg", "kvm"}
+        Who runs it.
+    written : list of Region
+        What it writes to.
+    zero_share : float, default 0
+        Share of its other pages that are zero.
+
+    Returns
+    -------
+    Guest
+
+    Examples
+    --------
+    >>> guest_of(1 << 30, "tcg", []).regions[0].size
+    4 KiB
+    """
+    total = ram + OTHER_RAM_BYTES
+    start = min((int(region.start or 0) for region in written), default=FIRST_START)
+    busy = Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
+    zeros = [
+        Region(size=Bytes(pages * PAGE), start=Bytes(first % (total // PAGE) * PAGE), zero_share=1.0)
+        for first, pages in ZERO_PAGES
+    ]
+    return Guest(ram=Bytes(total), accel=accel, regions=(busy, *written, *zeros), zero_share=zero_share)
 
 
 def is_held(run: pd.Series) -> bool:
@@ -239,18 +343,16 @@ def scenario_of(
         which = next(name for name in run["caps"] if name in NOT_MODELLED)
         raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
     calibration = calibration_of(run, path) if calibration is None else calibration
-    qemu, policy = BUILDS[run["build"]]
-    ram = int(run["ram_mib"]) * MIB + OTHER_RAM_BYTES
     writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
-    start = int(run["region_start_bytes"])
-    busy = Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
-    working_set = Region(
-        size=Bytes(int(run["ws_pages"]) * PAGE),
-        start=Bytes(start),
-        write_rate=Rate(float(writes) * PAGE),
-        pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
-        phase=0.0,  # the runs do not say where the writer stood
-    )
+    written = [
+        Region(
+            size=Bytes(int(run["ws_pages"]) * PAGE),
+            start=Bytes(int(run["region_start_bytes"])),
+            write_rate=Rate(float(writes) * PAGE),
+            pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
+            phase=0.0,  # the runs do not say where the writer stood
+        )
+    ]
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
@@ -270,13 +372,9 @@ def scenario_of(
                 ),
             )
         )
-    zeros = [
-        Region(size=Bytes(pages * PAGE), start=Bytes(first % (ram // PAGE) * PAGE), zero_share=1.0)
-        for first, pages in ZERO_PAGES
-    ]
     return Scenario(
         name=run.name,
-        guest=Guest(ram=Bytes(ram), accel=run["accel"], regions=(busy, working_set, *zeros)),
+        guest=guest_of(int(run["ram_mib"]) * MIB, run["accel"], written if run["ws_pages"] else []),
         devices=tuple(devices),
         link=link_of(run, calibration),
         migration=Migration(
@@ -288,7 +386,6 @@ def scenario_of(
             auto_converge="auto-converge" in run["caps"],
         ),
         costs=calibration.costs,
-        qemu=qemu,
-        policy=policy,
         time_limit=Seconds(float(run["limit_s"])),
+        **rules_of(run["build"], run.get("qemu_version"), bool(run["ndev"])),
     )

@@ -32,7 +32,7 @@ def record(
     repeats: int = 1,
     name: str | None = None,
     group: str = "R",
-    qemu: str | None = None,
+    qemu: str | Binary | None = None,
     qemu_root: str | os.PathLike[str] | None = None,
     progress: Callable[[str], None] | None = None,
     **fields: Any,
@@ -54,8 +54,9 @@ def record(
     name, group : str, optional
         Of the runs, which are called ``group__name__build__rREPEAT``; letters, digits and single underscores. Runs of
         one name are repeats of one another; the default is made from the plan, by :func:`name_of`.
-    qemu : str, optional
-        Program, or a command that ends with it. The default is the system's ``qemu-system-x86_64``.
+    qemu : str or Binary, optional
+        Program, a command that ends with it, or one that :func:`migkit.qemu.binary.installed` found. The default is the
+        system's ``qemu-system-x86_64``.
     qemu_root : path, optional
         Folder with unpacked packages of Debian, instead of `qemu`.
     progress : callable, optional
@@ -91,7 +92,7 @@ def record(
         raise ScenarioError(
             "is outside the allowed range: it must be a whole number from 1 to 1000", "repeats", repeats
         )
-    binary = find(qemu, qemu_root)
+    binary = qemu if isinstance(qemu, Binary) else find(qemu, qemu_root)
     if plan.device is not None:
         preloaded.environment(plan.device, binary.version)  # an unknown version is refused before anything starts
     host.check(plan.ram, plan.accel)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FOLDER = "qemu-traces"
 """Name of the folder with the Parquet files."""
+INSTALLED = Path(__file__).with_name("measured")
+"""Where the Parquet files are in an installed package; a checkout has them in ``data``."""
 FIRST_CAMPAIGN = "2026-11-22"
 """The campaign in which the default costs were measured."""
 
@@ -30,8 +32,8 @@ def runs(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     ----------
     path : path, optional
         Folder with the Parquet files, or with runs of :func:`migkit.qemu.record`. The default is the folder
-        ``qemu-traces`` in the directory named by the
-        environment variable ``MIGKIT_DATA``, or else in ``data/`` beside the package, as in a checkout.
+        ``qemu-traces`` in the directory named by the environment variable ``MIGKIT_DATA``, or else the runs that come
+        with migkit.
 
     Returns
     -------
@@ -238,6 +240,8 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
         folder = Path(path)
     elif os.environ.get("MIGKIT_DATA"):
         folder = Path(os.environ["MIGKIT_DATA"]) / FOLDER
+    elif INSTALLED.is_dir():
+        folder = INSTALLED
     else:
         folder = Path(__file__).parents[2] / "data" / FOLDER
     if not (folder / "runs.parquet").is_file() and not tables.files(folder):

@@ -25,6 +25,7 @@ from migkit.analysis.closed_form import (
     threshold_bytes,
 )
 from migkit.analysis.uncertainty import convergence
+from migkit.figures.claim import initial_data_over_time, syncs_over_time
 from migkit.figures.frontier import critical_band, critical_deviation, critical_values
 from migkit.figures.planes import boundary, category_legend, category_panel
 from migkit.figures.probability import convergence_probability
@@ -42,11 +43,13 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from migkit.qemu.claim import Claim
     from migkit.scenario.scenario import Scenario
 
 __all__ = [
     "FIGURES",
     "SIMULATED",
+    "claim_figure",
     "commit_4e1871c450_scenario",
     "convergence_map",
     "count_map",
@@ -59,6 +62,7 @@ __all__ = [
     "two_policies",
     "validation_figure",
     "write_all",
+    "write_claim",
     "write_validation",
 ]
 
@@ -463,6 +467,48 @@ def write_validation(measured: pd.DataFrame, folder: Path) -> list[Path]:
     """
     with style():
         return _saved(folder, "validation", validation_figure(measured), [measured])
+
+
+def claim_figure(found: Claim) -> Figure:
+    """Draw what was recorded of the claim: a device starved and served, and a quiet guest that never completes.
+
+    Parameters
+    ----------
+    found : Claim
+        From :func:`migkit.qemu.claim.claim`.
+
+    Returns
+    -------
+    Figure
+        With one panel if no version with the acknowledgement was recorded.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_IN if len(found.syncs) else COLUMN_IN, 2.4), layout="constrained")
+    panels = figure.subplots(1, 2 if len(found.syncs) else 1, squeeze=False)[0]
+    initial_data_over_time(found.initial, panels[0]).set_title("a busy guest, and a device behind RAM", loc="left")
+    if len(found.syncs):
+        syncs_over_time(found.syncs, found.runs["outcome_measured"], panels[1])
+        panels[1].set_title("a quiet guest; o completed, x cancelled", loc="left")
+    return figure
+
+
+def write_claim(found: Claim, folder: Path) -> list[Path]:
+    """Write the figure of the claim into ``folder``.
+
+    Parameters
+    ----------
+    found : Claim
+        As for :func:`claim_figure`.
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    with style():
+        return _saved(folder, "claim", claim_figure(found), [found.initial, found.syncs])
 
 
 _FRONTIERS = ("frontier", "hot_set_band", "frontier_bitmap", "frontier_expected")

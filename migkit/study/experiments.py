@@ -57,6 +57,10 @@ class Experiment:
         groups = [given if isinstance(given, Mapping) else {key: given} for key, given in self.axes.items()]
         return json.dumps({path: list(values) for group in groups for path, values in group.items()})
 
+    def cannot_be_computed(self) -> str:
+        """Why it cannot be computed in this installation, as a sentence; empty if it can."""
+        return ""
+
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
         """Sweep with the expected engine; the Dataset has the simulated and the derived categories."""
         Inputs.of(self.scenario)  # refuse a scenario without derived categories before anything is computed
@@ -106,6 +110,12 @@ class Sensitive(Experiment):
     def axes_text(self) -> str:
         """The axis, the ranges and the number of points, as JSON."""
         return json.dumps({"over": super().axes_text(), "ranges": dict(self.ranges), "points": self.points})
+
+    def cannot_be_computed(self) -> str:
+        """Without SALib it cannot."""
+        from importlib.util import find_spec
+
+        return "" if find_spec("SALib") else "it needs SALib: pip install 'migkit[sensitivity]'"
 
     def computed(self, progress: bool = False, folder: Path | None = None) -> xr.Dataset:
         """One analysis for each value of the axis; with a folder an interrupted run goes on from what it computed."""
