@@ -34,6 +34,7 @@ _HOMES = {
     "export": "run.export",
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
+    "predict_running": "analysis.forecast",
 }
 _MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
 
@@ -59,6 +60,7 @@ __all__ = [
     "frontier",
     "open_sweep",
     "policy",
+    "predict_running",
     "sensitivity",
     "simulate",
     "sweep",
