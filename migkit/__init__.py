@@ -38,6 +38,7 @@ _HOMES = {
     "words": "results",
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
+    "predict_running": "analysis.forecast",
 }
 _MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
 
@@ -64,6 +65,7 @@ __all__ = [
     "frontier",
     "open_sweep",
     "policy",
+    "predict_running",
     "sel",
     "sensitivity",
     "simulate",

@@ -374,6 +374,58 @@ def claim(
 
 
 @app.command()
+def predict(
+    qmp: Annotated[Path, typer.Option(help="QMP socket of the running QEMU.", show_default=False)],
+    link: Annotated[str, typer.Option(help='Network to the destination, such as "10 Gbit/s".', show_default=False)],
+    costs: Annotated[
+        Path | None, typer.Option(help="Costs of the host, as migkit calibrate writes them.", show_default=False)
+    ] = None,
+    calc_time: Annotated[
+        list[str] | None,
+        typer.Option(help="Window of a dirty rate, such as 500ms; several times.", show_default=False),
+    ] = None,
+    zero_share: Annotated[
+        float | None, typer.Option(help="Share of zero memory; by default what was never touched.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of a QEMU whose version is not known.", show_default=False)
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of what the guest writes, 20 to 1000.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the scenario in the middle here, in TOML.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say what is being measured.")] = False,
+) -> None:
+    """Predict the migration of a running guest, which is only asked and not changed, and what would let it converge."""
+    with errors_on_one_line():
+        from migkit.analysis.forecast import predict_running
+        from migkit.run.progress import announce_compilation
+        from migkit.run.simulate import numba_threads
+        from migkit.run.whole_file import whole_file
+
+        numba_threads()
+        announce_compilation()
+        answer = predict_running(
+            qmp,
+            link,
+            costs=costs,
+            calc_times=calc_time,
+            zero_share=zero_share,
+            qemu=profile,
+            draws=draws,
+            seed=seed,
+            progress=None if quiet else lambda sentence: typer.echo(f"migkit: {sentence}", err=True),
+        )
+        if output is not None:
+            with whole_file(output) as file:
+                file.write(answer.scenario.to_toml().encode())
+        typer.echo(json.dumps(answer.to_dict(), indent=2) if as_json else answer.summary())
+
+
+@app.command()
 def validate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write report, tables and figure here.", show_default=False)

@@ -17,11 +17,18 @@ CONNECT_S, COMMAND_S = 30.0, 60.0
 _RETRY_S = 0.01
 
 
-def _client(name: str) -> Any:
+def client(name: str, command: str) -> Any:
+    """Make a QMP client; `command` is who needs it.
+
+    Raises
+    ------
+    ScenarioError
+        If the package qemu.qmp is not installed.
+    """
     try:
         from qemu.qmp import QMPClient
     except ImportError:
-        raise ScenarioError("needs the package qemu.qmp: pip install 'migkit[qemu]'", "migkit record") from None
+        raise ScenarioError("needs the package qemu.qmp: pip install 'migkit[qemu]'", command) from None
     # What goes wrong is raised; without a handler Python would print it too.
     logger = logging.getLogger("qemu.qmp")
     if not logger.handlers:
@@ -51,7 +58,7 @@ class Monitor:
 
     def __init__(self, name: str, processes: Processes) -> None:
         self.name, self._processes = name, processes
-        self._client = _client(name)
+        self._client = client(name, "migkit record")
         self.events: list[tuple[float, str, dict[str, Any]]] = []
 
     async def connect(self, path: str) -> None:

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from migkit.qemu import host, preloaded
 from migkit.qemu.binary import Binary, find
@@ -22,6 +22,7 @@ from migkit.run.whole_file import new_file
 from migkit.scenario.errors import ScenarioError, Unfinished
 
 SUFFIX = ".json.gz"
+Result = TypeVar("Result")
 _WORD = re.compile(r"[A-Za-z0-9.=+-]+(_[A-Za-z0-9.=+-]+)*")
 
 
@@ -155,7 +156,7 @@ def _repeated(
     try:
         for _ in range(repeats):
             host.check(plan.ram, plan.accel)
-            recording = _finished(migrate(plan, binary))
+            recording = finished(migrate(plan, binary))
             names.append(write(folder, configuration, recording))
             if progress is not None:
                 progress(sentence(names[-1], recording))
@@ -168,7 +169,7 @@ def _repeated(
     return names
 
 
-def _finished(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def finished(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end, in a thread where a notebook has an event loop of its own."""
     try:
         asyncio.get_running_loop()
