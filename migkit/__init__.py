@@ -39,6 +39,7 @@ _HOMES = {
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
     "predict_running": "analysis.forecast",
+    "remedy": "analysis.remedy",
 }
 _MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
 
@@ -66,6 +67,7 @@ __all__ = [
     "open_sweep",
     "policy",
     "predict_running",
+    "remedy",
     "sel",
     "sensitivity",
     "simulate",

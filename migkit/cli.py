@@ -143,7 +143,18 @@ def run(
         migration = simulate(Scenario.from_toml(scenario), engine.value, seed, replicate, limit)
         if timeline is not None:
             _write_timeline(migration, timeline)
-        typer.echo(json.dumps(migration.to_dict(), indent=2) if as_json else migration.summary())
+        remedies = None
+        if not migration.converged:
+            from migkit.analysis.remedy import remedy
+
+            remedies = remedy(migration.scenario, engine.value, seed, replicate, limit)
+        if as_json:
+            table = migration.to_dict() | {"remedy": None if remedies is None else remedies.to_dict()}
+            typer.echo(json.dumps(table, indent=2))
+        else:
+            typer.echo(migration.summary())
+            if remedies is not None:
+                typer.echo(f"\n{remedies.summary()}")
 
 
 def _write_timeline(migration: SimulatedMigration, path: Path) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CATEGORIES",
+    "DOWNTIME_PARTS",
     "SWEEP_VARIABLES",
     "VARIABLES",
     "Kind",
@@ -92,6 +93,15 @@ class Outcome(IntEnum):
     def __format__(self, spec: str) -> str:
         return format(self.label, spec)
 
+
+DOWNTIME_PARTS = {
+    "downtime_stop_s": "VM stop and final sync",
+    "downtime_ram_s": "RAM",
+    "downtime_devices_s": "devices",
+    "downtime_state_s": "device state",
+    "downtime_destination_s": "destination",
+}
+"""Name of each part of the downtime by result variable."""
 
 CATEGORIES = ("both converge", "only unserialized", "only serialized", "neither converges")
 """Under which policy a migration converges; a category is a place in this list."""
@@ -341,7 +351,9 @@ def legible(text: str, most: int = 80) -> str:
 
 
 def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
-    """Say in one sentence how a migration ended, and why.
+    """Say in one sentence how a migration ended, from its numbers alone.
+
+    Why it did, the scenario tells too: :func:`migkit.run.cause.explain`.
 
     Parameters
     ----------
@@ -375,20 +387,17 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
         return _starved(numbers, culprit, name)
     threshold, pending = size("threshold_bytes"), size("pending_bytes")
     if outcome is Outcome.RAM_ABOVE_LINK:
-        beside = (
-            ""
-            if int(numbers["ram_remaining_bytes"]) >= int(numbers["threshold_bytes"])
-            else ("beside what the devices must send, ")
-        )
+        fits_alone = int(numbers["ram_remaining_bytes"]) < int(numbers["threshold_bytes"])
+        beside = "beside what the devices must send, " if fits_alone else ""
         return (
-            f"RAM is written faster than it can be sent: {size('ram_remaining_bytes')} were dirty after the "
-            f"last sync, and {beside}only {threshold} fit into the downtime limit."
+            f"RAM never fits into the downtime limit: {size('ram_remaining_bytes')} were dirty after the last sync, "
+            f"and {beside}only {threshold} fit."
         )
     if outcome is Outcome.STOP_COPY_ABOVE_THRESHOLD:
         whose = f"what {name} must send" if name else "what the devices must send"
         return (
-            f"The downtime limit is too small for {whose} while the VM is stopped: "
-            f"{pending} were pending, and only {threshold} fit."
+            f"The downtime limit is too short for {whose} while the VM is stopped: with it {pending} were pending, "
+            f"and only {threshold} fit."
         )
     return (
         f"The time limit was reached after {seconds_text(float(numbers['verdict_time_s']))} and "
@@ -410,8 +419,7 @@ def _starved(numbers: Mapping[str, Any], culprit: int, name: str) -> str:
         what = f"{name}'s initial data was never sent in full: {reached}"
     else:
         what = f"{name}'s initial data was sent, but not the flag that says so"
-    left_text = f"{bytes_text(left)}{whole} were left, " if left else ""
-    return f"{what}; {left_text}so the destination never acknowledged."
+    return f"{what}; {bytes_text(left)}{whole} were left." if left else f"{what}."
 
 
 @functools.cache

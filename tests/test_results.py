@@ -163,8 +163,7 @@ def test_starved_device_that_was_never_called():
         )
     )
     assert text == (
-        "vfio0's initial data was never sent: every iteration ended before reaching it; "
-        "1 GiB of 1 GiB were left, so the destination never acknowledged."
+        "vfio0's initial data was never sent: every iteration ended before reaching it; 1 GiB of 1 GiB were left."
     )
 
 
@@ -178,14 +177,13 @@ def test_starved_device_that_was_called_now_and_then():
         )
     )
     assert text == (
-        "vfio0's initial data was never sent in full: 689 of 4000 iterations reached it; "
-        "335 MiB were left, so the destination never acknowledged."
+        "vfio0's initial data was never sent in full: 689 of 4000 iterations reached it; 335 MiB were left."
     )
 
 
 def test_starved_device_of_which_only_the_flag_is_missing():
     text = sentence(numbers(Outcome.INITIAL_DATA_STARVED, device_calls=[9, 2], device_initial_left_bytes=[0, 0]))
-    assert "but not the flag that says so; so the destination never acknowledged." in text
+    assert text.endswith("but not the flag that says so.")
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -363,6 +363,7 @@ LAP = (
     Field("began_pages", INT, "pages", "sent by RAM then"),
     Field("began_sync", INT, "1", "syncs then"),
     Field("began_iteration", INT, "1", "iterations then"),
+    Field("seen_sync", INT, "1", "syncs after the last iteration"),
     Field("began_initial", INT, "B", "initial data left on all devices then"),
     Field("flags_missing", INT, "1", "then"),
     Field("throttle", INT, "%", "then"),

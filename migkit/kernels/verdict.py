@@ -39,15 +39,17 @@ def verdict(s, lap):
     ended : bool
     """
     state = s.state
-    note_iteration(s, lap)
-    if state.synced == 0:
+    synced = state.syncs != lap.seen_sync  # in the iteration, or before it by auto-converge's timer
+    lap.seen_sync = state.syncs
+    note_iteration(s, lap, synced)
+    if not synced:
         return False
     outcome = RUNNING
     if lap_ends(s, lap):
         end_lap(s, lap)
         if lap.stuck == 1:
             outcome = classify(s, lap)
-    if never_fits(s):
+    if state.synced > 0 and never_fits(s):
         lap.never_fits = 1
         outcome = STOP_COPY_ABOVE_THRESHOLD
     if outcome == RUNNING or state.stops_early == 0:
@@ -96,6 +98,7 @@ def begin_lap(s, lap):
 @kernel
 def begin_first_lap(s, lap):
     """Begin the first lap of a migration."""
+    lap.seen_sync = s.state.syncs
     lap.count = 0
     lap.total = 0
     lap.never_fits = 0
@@ -119,7 +122,7 @@ def initial_left(s):
 
 
 @spliced_kernel
-def note_iteration(s, lap):
+def note_iteration(s, lap, synced):
     """Take an iteration into the lap."""
     state = s.state
     left = remaining(s.ram) + fraction(s.ram)
@@ -130,7 +133,7 @@ def note_iteration(s, lap):
         if gap < lap.gap:
             lap.gap = gap
             lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
-    elif may_complete_on_estimate(s):
+    elif synced or may_complete_on_estimate(s):  # what the timer has synced is exact
         lap.gap = min(lap.gap, float(state.pending - state.threshold))
 
 

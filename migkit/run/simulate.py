@@ -15,7 +15,8 @@ import numpy as np
 
 from migkit import results
 from migkit.kernels.state import ENGINES
-from migkit.results import Outcome, bytes_text, legible, seconds_text
+from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
+from migkit.run.cause import Explanation, Margin, explain
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
@@ -28,14 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_threads", "simulate"]
 
-DOWNTIME_PARTS = {
-    "downtime_stop_s": "VM stop and final sync",
-    "downtime_ram_s": "RAM",
-    "downtime_devices_s": "devices",
-    "downtime_state_s": "device state",
-    "downtime_destination_s": "destination",
-}
-"""Name of each part of the downtime by result variable."""
+_LONGEST_TIME_LIMIT, _LIMIT_OF_LONGEST = "168 h", "2 s"
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
@@ -129,10 +123,34 @@ class SimulatedMigration:
         """Whether the migration completed."""
         return self.outcome is Outcome.COMPLETED
 
+    @functools.cached_property
+    def explanation(self) -> Explanation:
+        """Why the migration ended as it did: :func:`migkit.run.cause.explain`."""
+        return explain(self.scenario, self.numbers, self.labels, self._in_time)
+
+    def _in_time(self) -> float:
+        """When it completes with the longest time limit; NaN if it does not, or if that takes too long to compute."""
+        longest = self.scenario.replace("time_limit", _LONGEST_TIME_LIMIT)
+        try:
+            found = simulate(longest, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
+        except ScenarioError:
+            return math.nan
+        return found.total_time_s
+
+    @property
+    def cause(self) -> str | None:
+        """Why it does not complete, one of :data:`migkit.run.cause.CAUSES`; None for a completed migration."""
+        return self.explanation.cause
+
+    @property
+    def margin(self) -> Margin | None:
+        """What the cause is short of; of a completed migration a downtime above its limit, else None."""
+        return self.explanation.margin
+
     @property
     def sentence(self) -> str:
         """One sentence on how the migration ended, and why."""
-        return results.sentence(self.numbers, self.labels)
+        return self.explanation.sentence
 
     @property
     def total_time_s(self) -> float:
@@ -255,6 +273,8 @@ class SimulatedMigration:
             return None if isinstance(value, float) and math.isnan(value) else value
 
         table: dict[str, Any] = {"outcome": self.outcome.label, "converged": self.converged, "sentence": self.sentence}
+        table["cause"] = self.cause
+        table["margin"] = None if self.margin is None else {k: plain(v) for k, v in self.margin._asdict().items()}
         per_device: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
         for variable in results.SWEEP_VARIABLES:
             value = np.asarray(self.numbers[variable.name]).tolist()
@@ -282,6 +302,8 @@ class SimulatedMigration:
         """The main numbers: name and text."""
         number = self.numbers
         facts = [("total time" if self.converged else "verdict after", seconds_text(self.verdict_time_s))]
+        if self.cause is not None:
+            facts.append(("cause", f"{self.cause}: {self.margin}"))
         if not math.isnan(self.downtime_s):
             parts = [f"{seconds_text(value)} {name}" for name, value in self.downtime_parts_s.items() if value > 0]
             facts.append(("downtime", seconds_text(self.downtime_s) + (f" = {' + '.join(parts)}" if parts else "")))

@@ -1,0 +1,329 @@
+"""The least change of one parameter that makes a migration converge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from migkit.kernels.state import COMPLETED
+from migkit.results import seconds_text
+from migkit.run.limits import LIMIT, check_bitmap, effort
+from migkit.run.simulate import SPREAD_REPLICATES, check_engine, check_whole_number
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.policy import own_functions
+from migkit.scenario.rows import records
+from migkit.scenario.scenario import Scenario, as_scenario
+from migkit.scenario.units import Rate, Seconds, format_rate
+
+__all__ = ["Remedies", "Remedy", "remedy"]
+
+WANTED = 0.95
+"""Share of the replicates that must complete, where something is drawn."""
+_VALUES, _ROUNDS, _DIGITS = 17, 3, 3
+_SWITCH_FACTOR = 2.0
+"""A switch counts as much as a parameter that is doubled."""
+_LONGEST_LIMIT, _LONGEST_TIME = Seconds(2000), Seconds(168 * 3600)
+_LARGEST_RATE = 1e12
+
+
+class Remedy(NamedTuple):
+    """One parameter, changed as little as is enough.
+
+    Parameters
+    ----------
+    path : str
+        Dotted path of the field; ``"guest.regions"`` stands for the write rates of all regions together.
+    before, after : object
+        Its value, and the one with which the migration converges.
+    factor : float
+        By which it is changed, above 1; of a switch 2, so that remedies can be put in order.
+    completed : float
+        Share of the replicates that complete.
+    total_time_s, downtime_s : float
+        Medians of those that complete.
+    """
+
+    path: str
+    before: Any
+    after: Any
+    factor: float
+    completed: float
+    total_time_s: float
+    downtime_s: float
+
+    @property
+    def sentence(self) -> str:
+        """The change and what comes of it."""
+        name = self.path.rpartition(".")[2].replace("_", "-") if self.path.startswith("migration.") else self.path
+        ends = f"in {seconds_text(self.total_time_s)} with a downtime of {seconds_text(self.downtime_s)}"
+        if self.path == "guest.regions":
+            return f"a guest that writes {self.after:.3g} times as much converges {ends}"
+        return (
+            f"{name} = {_shown(self.after, self.before)} instead of {_shown(self.before, self.before)} converges {ends}"
+        )
+
+
+class Remedies(NamedTuple):
+    """Every parameter whose change alone makes a migration converge.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What does not converge.
+    found : tuple of Remedy
+        The least change first.
+    not_enough : tuple of str
+        Paths of those that do not, however far they are changed.
+    not_known : tuple of str
+        Paths of those that take more computing than is allowed.
+    """
+
+    scenario: Scenario
+    found: tuple[Remedy, ...]
+    not_enough: tuple[str, ...]
+    not_known: tuple[str, ...] = ()
+
+    @property
+    def least(self) -> Remedy | None:
+        """The least change of a parameter of the migration, the link or QEMU; None if none is enough."""
+        return next((each for each in self.found if each.path != "guest.regions"), None)
+
+    @property
+    def sentence(self) -> str:
+        """The least change, or that there is none."""
+        if self.least is None:
+            return "No change of a single parameter makes it converge."
+        return f"The least change that makes it converge: {self.least.sentence}."
+
+    def summary(self) -> str:
+        """All of it in some lines of plain text, the least change first."""
+        lines = [self.sentence]
+        lines += [f"Or: {each.sentence}." for each in self.found if each is not self.least]
+        lines += [f"{text}: {', '.join(paths)}." for text, paths in (
+            ("Not enough, however large", self.not_enough),
+            ("Not known, since it takes too much computing", self.not_known),
+        ) if paths]  # fmt: skip
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain Python values; ``migkit run --json`` prints it."""
+
+        def plain(value: Any) -> Any:
+            return float(value) if isinstance(value, float) else value
+
+        found = [{name: plain(value) for name, value in each._asdict().items()} for each in self.found]
+        return {"sentence": self.sentence, "found": found, "not_enough": list(self.not_enough),
+                "not_known": list(self.not_known)}  # fmt: skip
+
+
+def remedy(
+    scenario: Scenario, engine: str = "expected", seed: int = 0, replicate: int = 0, limit: str = LIMIT
+) -> Remedies:
+    """Search the least change of one parameter that makes a migration converge.
+
+    Tried are max-bandwidth, the link, one stream's ceiling, downtime-limit, the time limit, avail-switchover-bandwidth,
+    auto-converge, switchover-ack, the walk of QEMU 9.0, and a guest that writes less. A quantity counts from where it
+    and all larger values that are tried (smaller ones for the guest) converge, so that a value at which a migration
+    completes by chance is none.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        The migration.
+    engine : {"expected", "bitmap"}
+    seed, replicate : int
+        As :func:`migkit.simulate` takes them; where something is drawn, :data:`WANTED` of 20 replicates must complete.
+    limit : duration, default "20 s"
+        Computing that one migration may take.
+
+    Returns
+    -------
+    Remedies
+
+    Raises
+    ------
+    ScenarioError
+        If the migration converges already, or an argument is refused.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Migration, Region, Scenario
+    >>> hot = Guest(ram="8 GiB", regions=[Region(size="4 GiB", write_rate="2 GB/s")])
+    >>> slow = Scenario(guest=hot, link=Link(bandwidth="10 Gbit/s"), migration=Migration(max_bandwidth=0))
+    >>> found = remedy(slow)
+    >>> found.least.path, found.least.before
+    ('migration.auto_converge', False)
+    """
+    scenario = as_scenario(scenario)
+    trial = _Trial(scenario, check_engine(engine), check_whole_number("seed", seed),
+                   check_whole_number("replicate", replicate), effort(limit))  # fmt: skip
+    share, total, downtime = trial.of([scenario])[0]
+    if share >= WANTED:
+        raise ScenarioError(
+            f"converges as it is, in {seconds_text(total)} with a downtime of {seconds_text(downtime)}", "scenario"
+        )
+    found, not_enough, not_known = [], [], []
+    for path, search in _searches(scenario):
+        try:
+            one = search(trial)
+        except _TooMuch:
+            not_known.append(path)
+            continue
+        if one is None:
+            not_enough.append(path)
+        else:
+            found.append(one)
+    found.sort(key=lambda each: each.factor)
+    return Remedies(scenario, tuple(found), tuple(not_enough), tuple(not_known))
+
+
+class _TooMuch(Exception):
+    """A migration takes more computing than is allowed."""
+
+
+class _Trial(NamedTuple):
+    """How scenarios are tried."""
+
+    scenario: Scenario
+    engine: str
+    seed: int
+    replicate: int
+    effort: int
+
+    def of(self, scenarios: Sequence[Scenario]) -> list[tuple[float, float, float]]:
+        """Share of the replicates that complete, median total time and downtime of these, for each scenario."""
+        from migkit.kernels.drivers import OverLimit, run
+
+        drawn = self.engine == "bitmap" or bool(scenarios[0].drawn_fields())
+        replicates = np.arange(SPREAD_REPLICATES) if drawn else np.array([self.replicate])
+        rows = records([each for each in scenarios for _ in replicates])
+        if self.engine == "bitmap":
+            check_bitmap(rows)
+        try:
+            reports = run(rows, self.engine, self.seed, np.tile(replicates, len(scenarios)),
+                          own=own_functions(scenarios[0]), limit=self.effort)  # fmt: skip
+        except OverLimit:
+            raise _TooMuch from None
+        table = reports.migrations.view(np.ndarray).reshape(len(scenarios), len(replicates))
+        out = []
+        for row in table:
+            done = row[row["outcome"] == COMPLETED]
+            times = [
+                float(np.median(done[name])) * 1e-9 if len(done) else math.nan for name in ("total_ns", "downtime_ns")
+            ]
+            out.append((len(done) / len(row), times[0], times[1]))
+        return out
+
+
+_Search = Callable[[_Trial], Remedy | None]
+
+
+def _searches(scenario: Scenario) -> list[tuple[str, _Search]]:
+    """What is tried for a scenario, by path."""
+    migration, link = scenario.migration, scenario.link
+    wire = min(float(link.bandwidth), float(link.stream_bandwidth) or math.inf)
+    out: list[tuple[str, _Search]] = []
+
+    def number(path: str, before: float, most: float, kind: type[Rate] | type[Seconds], shown: Any = None) -> None:
+        if before < most:
+            out.append((path, lambda trial: _least(trial, path, before, most, kind, shown)))
+
+    def switch(path: str, before: Any, after: Any) -> None:
+        out.append((path, lambda trial: _switched(trial, path, before, after)))
+
+    if migration.max_bandwidth > 0:
+        number("migration.max_bandwidth", float(migration.max_bandwidth), 2 * wire, Rate)
+    number("link.bandwidth", float(link.bandwidth), min(100 * float(link.bandwidth), _LARGEST_RATE), Rate)
+    if link.stream_bandwidth > 0:
+        number("link.stream_bandwidth", float(link.stream_bandwidth), float(link.bandwidth), Rate)
+    number("migration.downtime_limit", max(float(migration.downtime_limit), 1e-3), float(_LONGEST_LIMIT), Seconds,
+           migration.downtime_limit)  # fmt: skip
+    number("time_limit", float(scenario.time_limit), float(_LONGEST_TIME), Seconds)
+    if not migration.avail_switchover_bandwidth > 0:
+        switch("migration.avail_switchover_bandwidth", Rate(0), Rate(min(scenario.wire_limits().values())))
+    if not migration.auto_converge:
+        switch("migration.auto_converge", False, True)
+    if migration.switchover_ack:
+        switch("migration.switchover_ack", True, False)
+    if scenario.walk_policy == "serialized":
+        switch("policy", "serialized", "unserialized")
+    if any(region.write_rate > 0 for region in scenario.guest.regions):
+        out.append(("guest.regions", _less_written))
+    return out
+
+
+def _least(
+    trial: _Trial, path: str, before: float, most: float, kind: type[Rate] | type[Seconds], shown: Any
+) -> Remedy | None:
+    def changed(value: float) -> Scenario:
+        return trial.scenario.replace(path, kind(value))
+
+    value = _first(trial, changed, before, most)
+    if value is None:
+        return None
+    digits = _DIGITS - 1 - math.floor(math.log10(value))
+    rounded = min(math.ceil(value * 10.0**digits - 1e-9) / 10.0**digits, most)
+    ends = trial.of([changed(rounded), changed(value)])
+    value, end = (rounded, ends[0]) if ends[0][0] >= WANTED else (value, ends[1])
+    return Remedy(path, kind(before) if shown is None else shown, kind(value), value / before, *end)
+
+
+def _first(trial: _Trial, changed: Callable[[float], Scenario], before: float, most: float) -> float | None:
+    """The first of the values between two, evenly spaced in their logarithms, from which on all converge."""
+    low, high = before, most
+    for turn in range(_ROUNDS):
+        values = np.geomspace(low, high, _VALUES)
+        values[-1] = high
+        converges = [share >= WANTED for share, *_ in trial.of([changed(float(value)) for value in values])]
+        if not converges[-1]:
+            return None
+        first = _VALUES - 1
+        while first > 0 and converges[first - 1]:
+            first -= 1
+        if first == 0:
+            return float(values[0]) if turn == 0 else low
+        low, high = float(values[first - 1]), float(values[first])
+    return high
+
+
+def _switched(trial: _Trial, path: str, before: Any, after: Any) -> Remedy | None:
+    try:
+        changed = trial.scenario.replace(path, after)
+    except ScenarioError:  # this version of QEMU has no such parameter
+        return None
+    end = trial.of([changed])[0]
+    return Remedy(path, before, after, _SWITCH_FACTOR, *end) if end[0] >= WANTED else None
+
+
+def _less_written(trial: _Trial) -> Remedy | None:
+    def changed(divisor: float) -> Scenario:
+        return trial.scenario.replace_all({
+            f"guest.regions.{index}.write_rate": Rate(float(region.write_rate) / divisor)
+            for index, region in enumerate(trial.scenario.guest.regions)
+        })  # fmt: skip
+
+    divisor = _first(trial, changed, 1.0, 1000.0)
+    if divisor is None:
+        return None
+    share = math.floor(1000.0 / divisor) / 1000.0 or 1.0 / divisor
+    end = trial.of([changed(1.0 / share)])[0]
+    if end[0] < WANTED:
+        share, end = 1.0 / divisor, trial.of([changed(divisor)])[0]
+    return Remedy("guest.regions", 1.0, share, 1.0 / share, *end)
+
+
+def _shown(value: Any, given: Any) -> str:
+    """A value as text, a rate in bits if it was given in them."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if not isinstance(value, Rate):
+        return str(value)
+    if value <= 0:
+        return "0"
+    if "bit" not in str(given):
+        return format_rate(value)
+    bits = 8.0 * float(value)
+    return f"{bits / 1e9:.4g} Gbit/s" if bits >= 1e9 else f"{bits / 1e6:.4g} Mbit/s"

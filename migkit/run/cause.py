@@ -1,0 +1,331 @@
+"""Why a migration does not complete: one cause of a closed list, its margin, and the sentence that says both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
+from migkit.scenario.parts import Region, Vfio
+from migkit.scenario.scenario import Scenario, placed
+from migkit.scenario.wire import PAGE_HEADER
+
+__all__ = ["CAUSES", "Explanation", "Margin", "explain"]
+
+Cause = Literal[
+    "link", "stream ceiling", "migration thread", "max-bandwidth", "sync cost", "downtime limit", "stop-copy",
+    "device behind RAM", "acknowledgement", "time limit",
+]  # fmt: skip
+CAUSES: tuple[Cause, ...] = Cause.__args__  # type: ignore[attr-defined]
+"""Every cause. The first four are what carries RAM; which of them, :attr:`migkit.Scenario.binds` says."""
+_WINDOW_S = 0.1
+_CARRIERS: dict[str, Cause] = {
+    "link": "link",
+    "stream": "stream ceiling",
+    "thread": "migration thread",
+    "max-bandwidth": "max-bandwidth",
+}
+_CARRIES = {
+    "link": "the link carries",
+    "stream": "one stream carries",
+    "thread": "the migration thread sends",
+    "max-bandwidth": "max-bandwidth allows",
+}
+
+
+class Margin(NamedTuple):
+    """What would be needed, and what there is.
+
+    Parameters
+    ----------
+    needed, available : float
+        `needed` is above `available` where there is a cause; NaN where it is not known.
+    unit : {"B/s", "B", "s", "calls"}
+    """
+
+    needed: float
+    available: float
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{_text(self.needed, self.unit)} needed, {_text(self.available, self.unit)} available"
+
+
+class Explanation(NamedTuple):
+    """Why a migration ended as it did.
+
+    Parameters
+    ----------
+    cause : str or None
+        One of :data:`CAUSES`; None for a completed migration.
+    margin : Margin or None
+        What the cause is short of. Of a migration that completed with a downtime above its limit: that downtime.
+    sentence : str
+        Both in words.
+    """
+
+    cause: Cause | None
+    margin: Margin | None
+    sentence: str
+
+
+def explain(
+    scenario: Scenario,
+    numbers: Mapping[str, Any],
+    labels: Sequence[str],
+    in_time: Callable[[], float] = lambda: math.nan,
+) -> Explanation:
+    """Say why a migration ended as it did.
+
+    RAM whose pages become dirty faster than they are carried is never sent, whatever the downtime limit: over a time
+    T the regions make ``D(T)`` bytes dirty, ``size * (1 - exp(-rate * T / size))`` of uniform and ``min(size, rate *
+    T)`` of sequential writes, and ``D(T) / T`` is largest for short times. What must fit is what is dirtied while as
+    much is sent as the downtime limit allows. If that is carried, what is left is due to bitmap syncs, where one
+    takes as long as the downtime limit or takes so much of a window that the rest does not carry it, and else to the
+    limit. ``savevm.c:qemu_savevm_state_iterate`` and ``migration.c:migration_iteration_run`` decide; this names what
+    they lack.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        What was simulated.
+    numbers : mapping
+        Its result variables by name.
+    labels : sequence of str
+        Labels of the devices.
+    in_time : callable, optional
+        Gives the seconds after which the migration completes with more time than its limit, NaN if it does not; asked
+        only where the time limit was reached.
+
+    Returns
+    -------
+    Explanation
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Migration, Region, Scenario, simulate
+    >>> hot = Guest(ram="8 GiB", regions=[Region(size="4 GiB", write_rate="2 GB/s")])
+    >>> slow = Scenario(guest=hot, link=Link(bandwidth="10 Gbit/s"), migration=Migration(max_bandwidth=0))
+    >>> found = simulate(slow).explanation
+    >>> found.cause, str(found.margin)
+    ('link', '1868 MB/s needed, 1250 MB/s available')
+    """
+    outcome, case = Outcome(int(numbers["outcome"])), _Case(scenario, numbers, labels)
+    if outcome is Outcome.COMPLETED:
+        return case.completed()
+    if outcome is Outcome.INITIAL_DATA_STARVED:
+        return case.starved()
+    if outcome is Outcome.STOP_COPY_ABOVE_THRESHOLD:
+        return case.stop_copy()
+    if outcome is Outcome.RAM_ABOVE_LINK:
+        return case.ram()
+    return case.time_limit(in_time())
+
+
+class _Case:
+    """One migration that is explained."""
+
+    def __init__(self, scenario: Scenario, numbers: Mapping[str, Any], labels: Sequence[str]) -> None:
+        self.scenario, self.numbers, self.labels = scenario, numbers, labels
+        self.pending, self.threshold = float(numbers["pending_bytes"]), float(numbers["threshold_bytes"])
+        self.limit_s = float(scenario.migration.downtime_limit)
+        self.binds = scenario.binds
+        self.limits = scenario.wire_limits()
+        self.carried = self.limits[self.binds]
+        self.devices = [each for entry in placed(scenario.devices) for each in [entry] * getattr(entry, "count", 1)]
+        self.stop_bytes = sum(float(each.stop_copy_bytes) for each in self.devices if isinstance(each, Vfio))
+
+    def name(self, index: int) -> str:
+        return legible(self.labels[index], 40) if 0 <= index < len(self.labels) else "a device"
+
+    def of_device(self, key: str, index: int) -> float:
+        return float(np.asarray(self.numbers[key])[index])
+
+    def written(self, duration_s: float) -> float:
+        """Bytes on the wire of the pages, and of dirty data of devices, that become dirty in a time."""
+        throttle = int(self.numbers["throttle_percent"]) / 100.0
+        page = int(self.scenario.guest.page_size)
+        total = 0.0
+        for region in self.scenario.guest.regions:
+            total += _dirtied(region, duration_s, throttle, page) * (page + PAGE_HEADER) / page
+        for device in self.scenario.devices:
+            if isinstance(device, Vfio) and device.dirty_rate > 0:
+                total += device.count * min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
+        return total
+
+    def needed_rate(self) -> float:
+        """How fast pages become dirty over the time in which as much is sent as fits, bytes/s on the wire."""
+        over_s = max(self.limit_s - self.stop_bytes / self.carried, 1e-6)
+        return self.written(over_s) / over_s
+
+    def completed(self) -> Explanation:
+        total, downtime = float(self.numbers["total_time_s"]), float(self.numbers["downtime_s"])
+        text = f"Completed in {seconds_text(total)} with a downtime of {seconds_text(downtime)}"
+        if not downtime > self.limit_s:
+            return Explanation(None, None, f"{text}.")
+        parts = {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
+        longest = max(parts, key=lambda meaning: parts[meaning])
+        why = f"{longest} took {seconds_text(parts[longest])}"
+        over = f"above the limit of {seconds_text(self.limit_s)}, which counts what is sent and nothing else"
+        return Explanation(None, Margin(downtime, self.limit_s, "s"), f"{text}, {over}: {why}.")
+
+    def starved(self) -> Explanation:
+        culprit = int(self.numbers["culprit"])
+        name, calls = self.name(culprit), int(self.of_device("device_calls", culprit))
+        whole, left = (self.of_device(key, culprit) for key in ("device_initial_bytes", "device_initial_left_bytes"))
+        reached = f"{calls} of {int(self.numbers['iterations'])} iterations reached it"
+        if left == 0:
+            margin = Margin(calls + 1, calls, "calls")
+            what = f"{name}'s initial data was sent, but not the flag that says so, for which one more call is needed"
+        else:
+            margin = Margin(whole, whole - left, "B")
+            what = (
+                f"{name}'s initial data was never sent: every iteration ended before reaching it"
+                if calls == 0
+                else f"{name}'s initial data was never sent in full: {reached}"
+            )
+            what += f"; {bytes_text(left)} of {bytes_text(whole)} were left"
+        so = (
+            "so the destination never acknowledged"
+            if self.scenario.migration.switchover_ack
+            else f"and {bytes_text(self.pending)} were pending, of which {bytes_text(self.threshold)} fit into the "
+            "downtime limit"
+        )
+        return Explanation("device behind RAM", margin, f"{what}, {so}.")
+
+    def stop_copy(self) -> Explanation:
+        names = [
+            label
+            for label, device in zip(self.labels, self.devices, strict=True)
+            if isinstance(device, Vfio) and device.stop_copy_bytes > 0
+        ]
+        whose = f"what {legible(names[0], 40)} must send" if len(names) == 1 else "what the devices must send"
+        margin = Margin(self.stop_bytes, self.threshold, "B")
+        fits = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
+        waiting = self.waiting()
+        if waiting and self.stop_bytes <= self.carried * self.limit_s:
+            return Explanation(
+                "acknowledgement", margin,
+                f"While the loop waits for the acknowledgement of {waiting} with next to nothing to send, its windows "
+                f"carry next to nothing: {fits}, and {whose} while the VM is stopped is {bytes_text(self.stop_bytes)}.",
+            )  # fmt: skip
+        quiet = (
+            f"; windows that had more to send would give up to {bytes_text(self.carried * self.limit_s)}"
+            if self.stop_bytes <= self.carried * self.limit_s
+            else ""
+        )
+        return Explanation(
+            "stop-copy", margin,
+            f"The downtime limit is too short for {whose} while the VM is stopped, {bytes_text(self.stop_bytes)}: "
+            f"{fits}{quiet}.",
+        )  # fmt: skip
+
+    def waiting(self) -> str:
+        """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
+        if not self.scenario.migration.switchover_ack:
+            return ""
+        for index in range(len(self.labels)):
+            sent, acknowledged = (self.of_device(key, index) for key in ("device_initial_sent_s", "device_ack_s"))
+            if not math.isnan(sent) and math.isnan(acknowledged):
+                return self.name(index)
+        return ""
+
+    def ram(self) -> Explanation:
+        needed = self.needed_rate()
+        left = f"{bytes_text(float(self.numbers['ram_remaining_bytes']))} were dirty after the last sync"
+        fit = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
+        throttled = int(self.numbers["throttle_percent"])
+        writes = f"RAM, throttled to {throttled} %, is" if throttled else "RAM is"
+        rates = f"{_rate(needed)} of pages become dirty, {_CARRIES[self.binds]} {_rate(self.carried)}"
+        if needed > self.carried:
+            return Explanation(
+                _CARRIERS[self.binds], Margin(needed, self.carried, "B/s"),
+                f"{writes} written faster than {_CARRIES[self.binds].rsplit(' ', 1)[0]} can take it: {rates}"
+                f"{self.beside()}; {left}, and {fit}.",
+            )  # fmt: skip
+        costs, gib = self.scenario.costs, float(self.scenario.guest.ram) / 2**30
+        sync_s = float(costs.bitmap_sync) + float(costs.bitmap_sync_per_gib) * gib
+        in_sync, measured = self.written(sync_s), self.measured()
+        if sync_s >= self.limit_s and in_sync > self.threshold:
+            return Explanation(
+                "sync cost", Margin(in_sync, self.threshold, "B"),
+                f"A bitmap sync takes {seconds_text(sync_s)}, in which {bytes_text(in_sync)} are written, and {fit}.",
+            )  # fmt: skip
+        if needed > measured and 1.0 - measured / self.carried <= 2.0 * sync_s / (sync_s + _WINDOW_S):
+            return Explanation(
+                "sync cost", Margin(needed, measured, "B/s"),
+                f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, and "
+                f"{_rate(measured)} with a sync in every window; {left}, and {fit}.",
+            )  # fmt: skip
+        return Explanation(
+            "downtime limit", Margin(self.pending, self.threshold, "B"),
+            "The downtime limit is too short for what is written in one iteration: "
+            f"{bytes_text(self.pending)} were pending, and {fit}, although what is written can be sent "
+            f"({rates}{self.beside()}).",
+        )  # fmt: skip
+
+    def measured(self) -> float:
+        """The bandwidth that the last window gave, bytes/s; infinite where no window gives the threshold."""
+        if self.scenario.migration.avail_switchover_bandwidth > 0 or self.limit_s == 0:
+            return math.inf
+        return self.threshold / self.limit_s
+
+    def beside(self) -> str:
+        """What a link faster than the thread or a stream would carry."""
+        if self.binds in ("thread", "stream") and self.limits["link"] > self.carried:
+            return f" (the link would carry {_rate(self.limits['link'])})"
+        return ""
+
+    def time_limit(self, needed_s: float) -> Explanation:
+        verdict, syncs = float(self.numbers["verdict_time_s"]), int(self.numbers["sync_count"])
+        reached = f"The time limit was reached after {seconds_text(verdict)} and {syncs} syncs"
+        sizes = (
+            f"{bytes_text(self.pending)} were pending, and {bytes_text(self.threshold)} fit into the downtime limit of "
+            f"{seconds_text(self.limit_s)}"
+        )
+        waiting = self.waiting()
+        if waiting and self.pending <= self.threshold:
+            index = [legible(label, 40) for label in self.labels].index(waiting)
+            waited = verdict - self.of_device("device_initial_sent_s", index)
+            load = self.devices[index]
+            needed = max(float(load.load_time) if isinstance(load, Vfio) else math.nan, waited)
+            if math.isnan(needed_s) or needed_s <= verdict:
+                margin = Margin(math.nextafter(needed, math.inf), waited, "s")
+            else:
+                margin = Margin(needed_s - verdict + waited, waited, "s")
+            return Explanation(
+                "acknowledgement", margin,
+                f"{reached}: {waiting} had sent its initial data, and the destination had not acknowledged after "
+                f"{seconds_text(waited)}.",
+            )  # fmt: skip
+        if not math.isnan(needed_s):
+            return Explanation(
+                "time limit", Margin(needed_s, verdict, "s"),
+                f"{reached}: {sizes}; it completes after {seconds_text(needed_s)}.",
+            )  # fmt: skip
+        if self.numbers["ram_remaining_bytes"] > 0 and syncs > 1 and self.needed_rate() > self.carried:
+            return self.ram()
+        return Explanation("time limit", Margin(math.nan, verdict, "s"), f"{reached}: {sizes}.")
+
+
+def _dirtied(region: Region, duration_s: float, throttle: float, page: int) -> float:
+    """Bytes of the pages of a region that are written in a time, by a guest that is throttled."""
+    size = max(page, int(region.size) // page * page)
+    share = min(1.0, (1.0 - throttle) / float(region.vcpu_share))
+    writes = float(region.write_rate) * share * duration_s
+    return min(size, writes) if region.pattern == "sequential" else size * -math.expm1(-writes / size)
+
+
+def _rate(value: float) -> str:
+    return f"{value / 1e6:.4g} MB/s" if value < 1e10 else f"{value / 1e9:.4g} GB/s"
+
+
+def _text(value: float, unit: str) -> str:
+    if math.isnan(value):
+        return "an unknown time"
+    if unit == "calls":
+        return f"{value:.0f} calls"
+    return {"B/s": _rate, "B": bytes_text, "s": seconds_text}[unit](value)
