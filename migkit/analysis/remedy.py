@@ -155,7 +155,7 @@ def remedy(
     >>> slow = Scenario(guest=hot, link=Link(bandwidth="10 Gbit/s"), migration=Migration(max_bandwidth=0))
     >>> found = remedy(slow)
     >>> found.least.path, found.least.before
-    ('migration.auto_converge', False)
+    ('link.bandwidth', 10 Gbit/s)
     """
     scenario = as_scenario(scenario)
     trial = _Trial(scenario, check_engine(engine), check_whole_number("seed", seed),

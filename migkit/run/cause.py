@@ -111,7 +111,7 @@ def explain(
     >>> slow = Scenario(guest=hot, link=Link(bandwidth="10 Gbit/s"), migration=Migration(max_bandwidth=0))
     >>> found = simulate(slow).explanation
     >>> found.cause, str(found.margin)
-    ('link', '1868 MB/s needed, 1250 MB/s available')
+    ('link', '1870 MB/s needed, 1250 MB/s available')
     """
     outcome, case = Outcome(int(numbers["outcome"])), _Case(scenario, numbers, labels)
     if outcome is Outcome.COMPLETED:
