@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from migkit.qemu.calibration import Calibration, calibrate
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
-from migkit.qemu.traces import runs
+from migkit.qemu.guest import FIRST_START
+from migkit.qemu.running import profile_of
+from migkit.qemu.traces import runs, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
+from migkit.scenario.versions import profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +45,9 @@ STATE_BYTES = {"tcg": 107_430, "kvm": 107_755}
 """Headers and non-iterable state in the byte count of 9.0-rc0."""
 STATE_BYTES_OF_BUILDS = {"deb72": 0, "v82": 107_261, "deb100": 112_788, "v102": 112_788, "deb111": 109_926}
 """The same for other builds; 7.2 counts them after the migration."""
+PACED_VCPU_SHARE = 1 / 6
+"""A paced guest catches up 50 ms of a stall, and a throttled vCPU runs 10 ms at a time (CPU_THROTTLE_TIMESLICE_NS of
+system/cpu-throttle.c): 60 ms of writes in 10 ms, so it keeps its rate until less than this share is left of it."""
 BLOCK_READ_BYTES_PER_S = 8 * 2**30
 """The disk is read ahead of what is sent, so it does not limit."""
 BLOCK_STATE_BYTES = 90
@@ -206,6 +212,78 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
     )
 
 
+def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) -> tuple[Region, ...]:
+    """What the guest of a measured run writes, the page that every sync finds dirty first.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`; of a recorded run the table ``regions`` has all regions, else there is one.
+
+    Returns
+    -------
+    tuple of Region
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> [str(region.size) for region in written_regions(runs().loc["A2__bw128_rand_r050__unser__r0"])]
+    ['4 KiB', '128 MiB']
+    """
+    if "zero_share" in run.index:  # a recorded run: its page of counters is below where regions may begin
+        busy = int(FIRST_START) - PAGE
+        try:
+            rows = table("regions", path)
+        except FileNotFoundError:
+            found = []
+        else:
+            found = rows[rows["run"] == run.name].to_dict("records")
+        regions = [
+            _region(
+                int(row["start_bytes"]),
+                int(row["size_bytes"]),
+                float(row["pre_writes_s"]) * PAGE if row["at_full_speed"] else float(row["rate_bytes_per_s"]),
+                str(row["pattern"]),
+                bool(row["at_full_speed"]),
+            )
+            for row in found
+        ]
+    else:
+        busy = int(run["region_start_bytes"]) - PAGE
+        writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
+        pattern = {"rand": "uniform", "seq": "sequential"}[run["mode"]]
+        size = int(run["ws_pages"]) * PAGE
+        regions = [_region(busy + PAGE, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))]
+    return Region(size=Bytes(PAGE), start=Bytes(busy), write_rate=Rate(BUSY_WRITES_PER_S * PAGE)), *regions
+
+
+def _region(start: int, size: int, write_rate: float, pattern: str, at_full_speed: bool) -> Region:
+    return Region(
+        size=Bytes(size),
+        start=Bytes(start),
+        write_rate=Rate(write_rate),
+        pattern=pattern,
+        phase=0.0,  # the runs do not say where the writer stood
+        vcpu_share=1.0 if at_full_speed else PACED_VCPU_SHARE,
+    )
+
+
+def _rules_of(run: pd.Series) -> tuple[str, str]:
+    """Profile and policy of the build of a run; of a build without a name, those of its version."""
+    if run["build"] in BUILDS:
+        return BUILDS[run["build"]]
+    major, minor, *_ = (int(part) for part in str(run["qemu_version"]).split("."))
+    name, _ = profile_of((major, minor))
+    return name, profile(name).default_policy
+
+
+def _zero_share(run: pd.Series) -> float:
+    share = run.get("zero_share", 0.0)
+    return 0.0 if share != share else float(share)
+
+
 def scenario_of(
     run: pd.Series, path: str | os.PathLike[str] | None = None, calibration: Calibration | None = None
 ) -> Scenario:
@@ -239,18 +317,8 @@ def scenario_of(
         which = next(name for name in run["caps"] if name in NOT_MODELLED)
         raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
     calibration = calibration_of(run, path) if calibration is None else calibration
-    qemu, policy = BUILDS[run["build"]]
+    qemu, policy = _rules_of(run)
     ram = int(run["ram_mib"]) * MIB + OTHER_RAM_BYTES
-    writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
-    start = int(run["region_start_bytes"])
-    busy = Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
-    working_set = Region(
-        size=Bytes(int(run["ws_pages"]) * PAGE),
-        start=Bytes(start),
-        write_rate=Rate(float(writes) * PAGE),
-        pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
-        phase=0.0,  # the runs do not say where the writer stood
-    )
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
@@ -276,7 +344,12 @@ def scenario_of(
     ]
     return Scenario(
         name=run.name,
-        guest=Guest(ram=Bytes(ram), accel=run["accel"], regions=(busy, working_set, *zeros)),
+        guest=Guest(
+            ram=Bytes(ram),
+            accel=run["accel"],
+            zero_share=_zero_share(run),
+            regions=(*written_regions(run, path), *zeros),
+        ),
         devices=tuple(devices),
         link=link_of(run, calibration),
         migration=Migration(
