@@ -7,6 +7,7 @@ its default and is named.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ LIMITED = 0.03
 """Throughput that is so near to max-bandwidth, relative, is limited by it."""
 LEAST_PERIOD_S = 1.0
 """QEMU reports a dirty rate of at least a second."""
-HEADER = 8
+_NOT_SEEN = 0.3
+"""Relative deviation of a period between syncs that no answer saw begin."""
 _AT_THE_END = {
     "total_time_s": ("total_time_s", "s"),
     "downtime_s": ("downtime_s", "s"),
@@ -176,11 +178,10 @@ def calibrate_log(
     ... {"return": {"status": "completed", "total-time": 9000, "downtime": 80, "setup-time": 2, "ram": {
     ...   "total": 1073741824, "transferred": 1180000000, "mbps": 1049, "dirty-sync-count": 3,
     ...   "normal": 287500, "duplicate": 100, "page-size": 4096}}}
-    ... {"return": {"status": "none"}}
     ... '''
     >>> found = qemu.calibrate_log(qemu.read(text))
-    >>> found.parameters.loc["link.bandwidth", "value"] / 1e6
-    131.2...
+    >>> found.scenario.migration.max_bandwidth, found.checks.loc["total_time_s", "measured"]
+    (128 MiB/s, 9.0)
     """
     several = (answers,) if isinstance(answers, Answers) else tuple(answers)
     if not several or not all(isinstance(each, Answers) for each in several):
@@ -307,13 +308,13 @@ class _Log:
         """How fast bytes went out, in the first pass and later, and whether max-bandwidth or the link was the limit."""
         rows = self.under_way
         found: dict[bool, tuple[float, float, int]] = {}
-        if len(rows) >= 2:
-            first = self.first_pass(rows)
-            time, sent = rows["total_time_s"].to_numpy(), rows["transferred_bytes"].to_numpy()
+        if len(rows):
+            first, time, sent = self._progress(rows)
             for phase in (True, False):
                 pieces = (first[1:] == phase) & (first[:-1] == phase) & (np.diff(time) > 0)
                 if pieces.any():
                     found[phase] = _speed(np.diff(time)[pieces], np.diff(sent)[pieces])
+        found = {phase: each for phase, each in found.items() if each[0] > 0}
         from_what = "transferred over time"
         if not found:
             ended = self.ended
@@ -370,6 +371,23 @@ class _Log:
             if slow < self.rate - 3 * np.hypot(slow_error, error) and slow < (1 - LIMITED) * self.rate:
                 self.fresh = slow
                 self.fitted("link.fresh_bandwidth", slow, slow_error, "B/s", slow_count, f"{from_what}, first pass")
+
+    def _progress(self, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Whether it was in the first pass, when, and bytes sent: from the end of setup to the stop of the guest."""
+        first = [True, *self.first_pass(rows)]
+        time = [_or(rows["setup_time_s"].iloc[-1] if "setup_time_s" in rows else None, 0.0), *rows["total_time_s"]]
+        sent = [0.0, *rows["transferred_bytes"]]
+        ended = self.ended
+        if ended is not None and {"total_time_s", "transferred_bytes", "downtime_s", "downtime_bytes"} <= set(
+            ended.dropna().index
+        ):
+            first.append(False)
+            time.append(ended["total_time_s"] - ended["downtime_s"])
+            sent.append(ended["transferred_bytes"] - ended["downtime_bytes"])
+            if len(rows) == 1 or first[-2]:  # else a piece would be missing between the passes
+                first[-1] = first[-2]
+        order = np.argsort(time, kind="stable")
+        return np.array(first)[order], np.array(time, float)[order], np.array(sent, float)[order]
 
     def take_zero_pages(self) -> None:
         """Zero pages of the first pass."""
@@ -460,7 +478,11 @@ class _Log:
             before = time[number - 1] if number else synced
             more = syncs[number] - count
             reported = np.isfinite(rate[number]) and (number == 0 or rate[number] != rate[number - 1])
-            if more >= 1 or (reported and not intervals):
+            if number == 0 and reported:  # it is not known when the last sync was, nor since when the rate is
+                mean = max((time[0] - setup) / max(_or(syncs[0], 1.0), 1.0), 1e-3)
+                intervals = [mean] * max(1, math.ceil(LEAST_PERIOD_S / mean))
+                blur, synced, count = _NOT_SEEN * sum(intervals), time[0] - mean / 2, _or(syncs[0], 1.0)
+            elif more >= 1 or (reported and not intervals):
                 at = (time[number] + before) / 2  # when the sync was, between two answers
                 times = max(int(_or(more, 1.0)), 1)
                 intervals += [(at - synced) / times] * times
