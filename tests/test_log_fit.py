@@ -209,3 +209,11 @@ def test_the_command_refuses_in_one_sentence(arguments, sentence):
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert re.search(sentence, result.stderr)
+
+
+@measured
+def test_a_guest_that_stopped_in_the_first_pass_tells_nothing_of_what_it_writes():
+    found = qemu.calibrate_log(qemu.read("A4__bw512_dt1000_r050__v82__r0"), accel="tcg")
+    assert found.working_set is None
+    assert any("what the guest writes" in each for each in found.unknown)
+    assert simulate(found.scenario).converged

@@ -249,6 +249,8 @@ class _Log:
         if not {"total_time_s", "transferred_bytes"} <= set(rows):
             return rows.iloc[:0]
         rows = rows.dropna(subset=["total_time_s", "transferred_bytes"]).sort_values("total_time_s")
+        if "downtime_bytes" in rows:
+            rows = rows[~(rows["downtime_bytes"] > 0)]  # the guest has stopped
         return rows.drop_duplicates("total_time_s")
 
     # --- one quantity after the other
@@ -515,9 +517,12 @@ class _Log:
     def _sent_again(self) -> list[DirtyVolumes]:
         """Of a completed migration: pages beyond the first pass, all dirtied since it began."""
         ended = self.ended
-        needed = {"normal_pages", "zero_pages", "sync_count"}
+        needed = {"normal_pages", "zero_pages", "sync_count", "transferred_bytes"}
         if ended is None or not needed <= set(ended.dropna().index) or not self.rate:
             return []
+        before_stop = ended["transferred_bytes"] - _or(ended.get("downtime_bytes"), 0.0)
+        if before_stop < 0.95 * (self.ram - self.zero_bytes):
+            return []  # the guest stopped before the first pass was over: what it wrote was sent only once
         again = (ended["normal_pages"] + ended["zero_pages"]) * PAGE - self.ram
         passes = max(float(ended["sync_count"]) - (1.0 if self.profile != "11.1" else 0.0), 1.0)
         first_pass_s = max((self.ram - self.zero_bytes) / (self.fresh or self.rate), 0.01)
@@ -547,7 +552,7 @@ class _Log:
         scenario = Scenario(guest=guest, link=link, migration=migration, costs=self.costs, qemu=self.profile)
         self.unknown.append(f"the accelerator: {accel} is assumed, which decides how the dirty log is kept")
         if fit is None:
-            draws = swept(scenario, {"guest.zero_share": [float(guest.zero_share)] * 2})
+            draws = swept(scenario, {"guest.zero_share": [float(guest.zero_share)]})
         else:
             axes = drawn_regions(guest, fit, self.zero_bytes, None, seed)
             draws = swept(scenario.replace("guest", guest_of(guest, axes, 0)), axes)
