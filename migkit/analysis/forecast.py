@@ -367,8 +367,8 @@ def forecast(
     >>> from migkit.qemu.working_set import DirtyVolumes, fit_working_set
     >>> fit = fit_working_set(DirtyVolumes.of_rates([0.2, 1.0, 5.0], [95e6, 78e6, 25e6]), 2**30, draws=50)
     >>> found = forecast(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s")), fit)
-    >>> found.completed
-    1.0
+    >>> found.completed > 0.9
+    True
     """
     if working_set.ram_bytes > scenario.guest.ram + PAGE:
         raise ScenarioError("is smaller than the guest whose working set was fitted", "guest.ram",

@@ -180,8 +180,8 @@ def calibrate_log(
     ...   "normal": 287500, "duplicate": 100, "page-size": 4096}}}
     ... '''
     >>> found = qemu.calibrate_log(qemu.read(text))
-    >>> found.scenario.migration.max_bandwidth, found.checks.loc["total_time_s", "measured"]
-    (128 MiB/s, 9.0)
+    >>> found.scenario.migration.max_bandwidth, found.costs.setup
+    (128 MiB/s, 2 ms)
     """
     several = (answers,) if isinstance(answers, Answers) else tuple(answers)
     if not several or not all(isinstance(each, Answers) for each in several):
