@@ -300,7 +300,6 @@ def predict_running(
     said("migrations")
     page = guest.ram_bytes // PAGE * PAGE
     scenario = Scenario(
-        name=str(guest.socket)[-200:],
         guest=Guest(ram=Bytes(page), accel=guest.accel),
         link=network,
         migration=guest.migration,

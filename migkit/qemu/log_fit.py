@@ -19,7 +19,7 @@ from migkit.qemu.costs import NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.drawn import draw_in_the_middle, drawn_regions, guest_of, swept
 from migkit.qemu.running import profile_of
 from migkit.qemu.working_set import PAGE, DirtyVolumes, WorkingSet, fit_working_set
-from migkit.results import Outcome
+from migkit.results import Outcome, bytes_text, legible, seconds_text
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Guest, HostCosts, Link, Migration
 from migkit.scenario.scenario import Scenario
@@ -93,7 +93,7 @@ class LogCalibration:
 
     def to_toml(self) -> str:
         """Write the costs as a scenario reads them, each with where it comes from."""
-        lines = [f"# Costs of a host, fitted by migkit calibrate to {', '.join(self.sources)}."]
+        lines = [f"# Costs of a host, fitted by migkit calibrate to {legible(', '.join(self.sources), 300)}."]
         lines += [f'name = "{self.costs.name}"'] if self.costs.name else []
         for name in (name for name in HostCosts.model_fields if name != "name"):
             told = f"costs.{name}" in self.parameters.index
@@ -103,7 +103,7 @@ class LogCalibration:
 
     def summary(self) -> str:
         """What was fitted, how well it fits and what the answers do not tell, as plain text."""
-        lines = [f"Fitted to {', '.join(self.sources)}:"]
+        lines = [f"Fitted to {legible(', '.join(self.sources), 300)}:"]
         for name, row in self.parameters.iterrows():
             error = f" +- {_text(row['standard_error'], row['unit'])}" if np.isfinite(row["standard_error"]) else ""
             lines.append(f"  {name:34}{_text(row['value'], row['unit']) + error:30}{row['note']}")
@@ -120,8 +120,6 @@ class LogCalibration:
 
 
 def _text(value: float, unit: str) -> str:
-    from migkit.results import bytes_text, seconds_text
-
     if unit == "s":
         return seconds_text(float(value))
     if unit == "B":
