@@ -477,23 +477,35 @@ def validate(
 @app.command()
 def calibrate(
     runs: Annotated[
-        Path | None,
-        typer.Argument(help="Folder of measured runs; by default those of the project.", show_default=False),
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUNS | FILE...]",
+            help="Folder of measured runs, by default those of the project; or files that migkit read reads.",
+            show_default=False,
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the costs of the host here, in TOML.", show_default=False),
     ] = None,
     campaign: Annotated[str | None, typer.Option(help="Only the runs of this campaign.", show_default=False)] = None,
-    accel: Annotated[str | None, typer.Option(help="Only runs under tcg, or kvm.", show_default=False)] = None,
+    accel: Annotated[
+        str | None, typer.Option(help="Only runs under tcg, or kvm; of files, what ran the guest.", show_default=False)
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What results call the costs; by default the file.", show_default=False)
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="Of files: write the fitted scenario here, in TOML.", show_default=False)
+    ] = None,
+    ram: Annotated[str | None, typer.Option(help="Of files: RAM, where they do not say.", show_default=False)] = None,
+    link: Annotated[str | None, typer.Option(help="Of files: the network, if known.", show_default=False)] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Of files: profile, where they name no version.", show_default=False)
+    ] = None,
 ) -> None:
-    """Fit the costs of a host to measured runs, and say what they cannot tell."""
+    """Fit the costs of a host, or a scenario, to what was measured, and say what that cannot tell."""
     with errors_on_one_line():
-        from migkit import qemu
-        from migkit.qemu.validation import fit_text
         from migkit.run.progress import announce_compilation
         from migkit.run.simulate import numba_threads
         from migkit.run.whole_file import whole_file
@@ -501,25 +513,57 @@ def calibrate(
 
         numba_threads()
         announce_compilation()
-        try:
-            measured = qemu.runs(runs)
-        except FileNotFoundError as error:
-            raise ScenarioError(str(error)) from None
-        campaigns = sorted(measured["campaign"].unique())
-        if campaign is None and len(campaigns) > 1:
-            raise ScenarioError(f"is missing: the runs have the campaigns {', '.join(campaigns)}, of one host each",
-                                "--campaign")  # fmt: skip
-        for option, column, wanted in (("--campaign", "campaign", campaign), ("--accel", "accel", accel)):
-            if wanted is not None:
-                if wanted not in set(measured[column]):
-                    raise ScenarioError(f"is not one of {', '.join(sorted(set(measured[column])))}", option, wanted)
-                measured = measured[measured[column] == wanted]
-        found = qemu.calibrate(measured, runs, name if name is not None else output.name if output else "")
+        given = runs or []
+        files = [path for path in given if not (path.is_dir() or path.name == "runs.parquet")]
+        of_files = {"--scenario": scenario, "--ram": ram, "--link": link, "--profile": profile}
+        refused = {"--campaign": campaign} if files else of_files
+        for option, value in refused.items():
+            if value is not None:
+                kind = "is for a folder of measured runs only" if files else "is for files that migkit read reads only"
+                raise ScenarioError(kind, option, str(value))
+        if len(given) > 1 and len(files) < len(given):
+            raise ScenarioError("is given with others: give one folder of measured runs, or files", "RUNS",
+                                str(next(path for path in given if path not in files)))  # fmt: skip
+        costs_name = name if name is not None else output.name if output else ""
+        if files:
+            from migkit import qemu
+
+            fitted = qemu.calibrate_log([qemu.read(path) for path in files], ram=ram, link=link,
+                                        accel=accel or "kvm", qemu=profile, name=costs_name)  # fmt: skip
+            if scenario is not None:
+                with whole_file(scenario) as file:
+                    file.write(fitted.scenario.to_toml().encode())
+            toml, texts = fitted.to_toml(), [fitted.summary()]
+        else:
+            toml, texts = _calibrated_runs(given[0] if given else None, campaign, accel, costs_name)
         if output is not None:
             with whole_file(output) as file:
-                file.write(found.to_toml().encode())
-        typer.echo(found.summary())
-        typer.echo(fit_text(found, runs))
+                file.write(toml.encode())
+        for text in texts:
+            typer.echo(text)
+
+
+def _calibrated_runs(folder: Path | None, campaign: str | None, accel: str | None, name: str) -> tuple[str, list[str]]:
+    """The costs of a host from measured runs, as TOML and as text."""
+    from migkit import qemu
+    from migkit.qemu.validation import fit_text
+    from migkit.scenario.errors import ScenarioError
+
+    try:
+        measured = qemu.runs(folder)
+    except FileNotFoundError as error:
+        raise ScenarioError(str(error)) from None
+    campaigns = sorted(measured["campaign"].unique())
+    if campaign is None and len(campaigns) > 1:
+        raise ScenarioError(f"is missing: the runs have the campaigns {', '.join(campaigns)}, of one host each",
+                            "--campaign")  # fmt: skip
+    for option, column, wanted in (("--campaign", "campaign", campaign), ("--accel", "accel", accel)):
+        if wanted is not None:
+            if wanted not in set(measured[column]):
+                raise ScenarioError(f"is not one of {', '.join(sorted(set(measured[column])))}", option, wanted)
+            measured = measured[measured[column] == wanted]
+    found = qemu.calibrate(measured, folder, name)
+    return found.to_toml(), [found.summary(), fit_text(found, folder)]
 
 
 @app.command()

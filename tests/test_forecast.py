@@ -251,6 +251,8 @@ def test_what_is_not_modelled_is_noted(fake, path):
         ({"query-dirty-rate": None}, Unfinished, "before it answered query-dirty-rate"),
         ({"query-dirty-rate": {"return": {"status": "measuring"}}}, Unfinished, "did not finish measuring"),
         ({"query-version": {"return": {"qemu": "new"}}}, ScenarioError, "does not say its version"),
+        ({"query-memory-size-summary": {"return": {}}}, ScenarioError, "answers query-memory-size-sum"),
+        ({"query-migrate-capabilities": {"return": [3]}}, ScenarioError, "answers query-migrate-cap.* as no"),
         ({"version": (12, 0, 0)}, ScenarioError, r'version = "12.0" is a version of QEMU whose rules are not known'),
         ({"version": (5, 2, 0)}, ScenarioError, "whose rules are not known"),
         ({"query-migrate": {"return": {"status": "active"}}}, ScenarioError, "is being migrated"),

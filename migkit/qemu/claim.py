@@ -18,7 +18,7 @@ from migkit.qemu.binary import Binary
 from migkit.qemu.device import VERSIONS, Device, table_version
 from migkit.qemu.plan import Plan
 from migkit.qemu.planned import scenario_of_plan
-from migkit.qemu.predict import profile_of
+from migkit.qemu.predict import nearest_profile
 from migkit.qemu.record import record
 from migkit.qemu.traces import runs, table
 from migkit.results import bytes_text, seconds_text
@@ -119,7 +119,7 @@ def policy_of(version: str) -> str:
     >>> policy_of("7.2.22"), policy_of("10.0.2")
     ('serialized', 'unserialized')
     """
-    return profile(profile_of(version)).default_policy
+    return profile(nearest_profile(version)).default_policy
 
 
 def plan_of(experiment: str, version: str) -> Plan:
@@ -142,7 +142,9 @@ def plan_of(experiment: str, version: str) -> Plan:
     (('return-path', 'switchover-ack'), ())
     """
     plan = EXPERIMENTS[experiment].plan
-    return plan.changed(capabilities=ACKNOWLEDGED) if profile(profile_of(version)).supports_switchover_ack else plan
+    return (
+        plan.changed(capabilities=ACKNOWLEDGED) if profile(nearest_profile(version)).supports_switchover_ack else plan
+    )
 
 
 def claim(output: str | os.PathLike[str], binaries: Sequence[Binary], progress: Callable[[str], None] = print) -> Claim:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migkit.qemu.costs import NOT_MODELLED
-from migkit.qemu.predict import NO_WIRE_BYTES_PER_S, PAGE, RTT_S, guest_of, rules_of
+from migkit.qemu.guest import FIRST_START
+from migkit.qemu.predict import NO_WIRE_BYTES_PER_S, PAGE, RTT_S, counters, guest_of, rules_of
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import HostCosts, Link, Migration, Region
 from migkit.scenario.scenario import Scenario
@@ -63,7 +64,7 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
         raise ScenarioError("has no model: parameters are those of the start", "changes")
     if not plan.link and not plan.max_bandwidth:
         raise ScenarioError("or max-bandwidth must be above 0: how fast loopback is, only a run tells", "link", "0 B/s")
-    written = []
+    written = [counters(FIRST_START)]
     for i, region in enumerate(plan.regions):
         if region.writes_per_s is None:
             raise ScenarioError("is full speed: how fast that is, only a run tells", f"regions.{i}.rate", "max")

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from migkit.qemu.calibration import Calibration, calibrate
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.traces import runs
+from migkit.qemu.running import profile_of
+from migkit.qemu.traces import runs, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
-from migkit.scenario.versions import PROFILES
+from migkit.scenario.versions import profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +36,6 @@ BUILDS = {
     "deb111": ("11.1", "unserialized"),
 }
 """Profile and policy of the builds in ``data/qemu-traces``."""
-SINCE = {(11, 0, 50): "11.1", (9, 1, 50): "10.0", (8, 2, 50): "9.0", (7, 2, 50): "8.2", (0, 0, 0): "7.2"}
-"""Profile by the first version that it stands for; x.y.50 and up are snapshots of what follows x.y."""
 DEVICE_ON_7_2 = {"qemu": "9.0-rc0", "policy": "serialized", "sync_policy": "7.2"}
 """Rules for a preloaded device on 7.2: its profile has no VFIO, so when to sync is that of 7.2, the rest of 9.0-rc0."""
 PAGE = 4096
@@ -50,6 +49,9 @@ STATE_BYTES = {"tcg": 107_430, "kvm": 107_755}
 """Headers and non-iterable state in the byte count of 9.0-rc0."""
 STATE_BYTES_OF_BUILDS = {"deb72": 0, "v82": 107_261, "deb100": 112_788, "v102": 112_788, "deb111": 109_926}
 """The same for other builds; 7.2 counts them after the migration."""
+PACED_VCPU_SHARE = 1 / 6
+"""A paced guest catches up 50 ms of a stall, and a throttled vCPU runs 10 ms at a time (CPU_THROTTLE_TIMESLICE_NS of
+system/cpu-throttle.c): 60 ms of writes in 10 ms, so it keeps its rate until less than this share is left of it."""
 BLOCK_READ_BYTES_PER_S = 8 * 2**30
 """The disk is read ahead of what is sent, so it does not limit."""
 BLOCK_STATE_BYTES = 90
@@ -62,26 +64,33 @@ HELD_MIB_S = 256
 """Largest max-bandwidth (MiB/s) that is well below what loopback carries."""
 
 
-def profile_of(version: str) -> str:
+def nearest_profile(version: str) -> str:
     """Find the profile that a version of QEMU is predicted with.
 
     Parameters
     ----------
     version : str
-        Such as ``"10.0.2"``.
+        Such as ``"10.0.2"``; x.y.50 and up are snapshots of what follows x.y.
 
     Returns
     -------
     str
         A key of :data:`migkit.scenario.versions.PROFILES`: the one whose rules are nearest to those of the version.
 
+    Raises
+    ------
+    ScenarioError
+        If it is older or newer than all that are known.
+
     Examples
     --------
-    >>> profile_of("7.2.22"), profile_of("9.1.0"), profile_of("10.2.2"), profile_of("11.1.3")
+    >>> nearest_profile("7.2.22"), nearest_profile("9.1.0"), nearest_profile("10.2.2"), nearest_profile("11.1.3")
     ('7.2', '9.0', '10.0', '11.1')
     """
     major, minor, micro, *_ = [*map(int, version.split(".")), 0, 0]
-    return next(name for first, name in SINCE.items() if (major, minor, micro) >= first)
+    if micro >= 50:
+        major, minor = (major, minor + 1) if minor < 2 else (major + 1, 0)
+    return profile_of((major, minor))[0]
 
 
 def rules_of(build: str, version: str | None = None, device: bool = False) -> dict[str, Any]:
@@ -116,8 +125,8 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     if build in BUILDS:
         qemu, policy = BUILDS[build]
     elif version and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
-        qemu = profile_of(version)
-        policy = PROFILES[qemu].default_policy
+        qemu = nearest_profile(version)
+        policy = profile(qemu).default_policy
     else:
         raise ScenarioError("is not a build that is known, and its version is not recorded", "build", build)
     if device and qemu == "7.2":
@@ -125,8 +134,19 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     return {"qemu": qemu, "policy": policy}
 
 
+def counters(start: int) -> Region:
+    """The page below what a guest writes, in which it counts: every sync finds it dirty.
+
+    Examples
+    --------
+    >>> counters(1 << 21).start
+    2044 KiB
+    """
+    return Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
+
+
 def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float = 0.0) -> Guest:
-    """Build the guest of a recording: what it writes to, the page of its counters, the pages that are zero.
+    """Build the guest of a recording: what it writes to, and the pages that are zero.
 
     Parameters
     ----------
@@ -135,7 +155,7 @@ def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float 
     accel : {"tcg", "kvm"}
         Who runs it.
     written : list of Region
-        What it writes to.
+        What it writes to, the page of its :func:`counters` among them.
     zero_share : float, default 0
         Share of its other pages that are zero.
 
@@ -145,17 +165,15 @@ def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float 
 
     Examples
     --------
-    >>> guest_of(1 << 30, "tcg", []).regions[0].size
-    4 KiB
+    >>> len(guest_of(1 << 30, "tcg", [counters(1 << 21)]).regions)
+    3
     """
     total = ram + OTHER_RAM_BYTES
-    start = min((int(region.start or 0) for region in written), default=FIRST_START)
-    busy = Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
     zeros = [
         Region(size=Bytes(pages * PAGE), start=Bytes(first % (total // PAGE) * PAGE), zero_share=1.0)
         for first, pages in ZERO_PAGES
     ]
-    return Guest(ram=Bytes(total), accel=accel, regions=(busy, *written, *zeros), zero_share=zero_share)
+    return Guest(ram=Bytes(total), accel=accel, regions=(*written, *zeros), zero_share=zero_share)
 
 
 def is_held(run: pd.Series) -> bool:
@@ -310,6 +328,69 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
     )
 
 
+def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) -> tuple[Region, ...]:
+    """What the guest of a measured run writes, the page that every sync finds dirty first.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`; of a recorded run the table ``regions`` has all regions, else there is one.
+
+    Returns
+    -------
+    tuple of Region
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> [str(region.size) for region in written_regions(runs().loc["A2__bw128_rand_r050__unser__r0"])]
+    ['4 KiB', '128 MiB']
+    """
+    if "zero_share" in run.index:  # a recorded run: its page of counters is below where regions may begin
+        start = int(FIRST_START)
+        try:
+            rows = table("regions", path)
+        except FileNotFoundError:
+            found = []
+        else:
+            found = rows[rows["run"] == run.name].to_dict("records")
+        regions = [
+            _region(
+                int(row["start_bytes"]),
+                int(row["size_bytes"]),
+                float(row["pre_writes_s"]) * PAGE if row["at_full_speed"] else float(row["rate_bytes_per_s"]),
+                str(row["pattern"]),
+                bool(row["at_full_speed"]),
+            )
+            for row in found
+        ]
+    else:
+        start = int(run["region_start_bytes"])
+        writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
+        pattern = {"rand": "uniform", "seq": "sequential"}[run["mode"]]
+        size = int(run["ws_pages"]) * PAGE
+        regions = [_region(start, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))]
+    return counters(start), *regions
+
+
+def _region(start: int, size: int, write_rate: float, pattern: str, at_full_speed: bool) -> Region:
+    return Region(
+        size=Bytes(size),
+        start=Bytes(start),
+        write_rate=Rate(write_rate),
+        pattern=pattern,
+        phase=0.0,  # the runs do not say where the writer stood
+        vcpu_share=1.0 if at_full_speed else PACED_VCPU_SHARE,
+    )
+
+
+def _zero_share(run: pd.Series) -> float:
+    share = run.get("zero_share", 0.0)
+    return 0.0 if share != share else float(share)
+
+
 def scenario_of(
     run: pd.Series, path: str | os.PathLike[str] | None = None, calibration: Calibration | None = None
 ) -> Scenario:
@@ -343,16 +424,6 @@ def scenario_of(
         which = next(name for name in run["caps"] if name in NOT_MODELLED)
         raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
     calibration = calibration_of(run, path) if calibration is None else calibration
-    writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
-    written = [
-        Region(
-            size=Bytes(int(run["ws_pages"]) * PAGE),
-            start=Bytes(int(run["region_start_bytes"])),
-            write_rate=Rate(float(writes) * PAGE),
-            pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
-            phase=0.0,  # the runs do not say where the writer stood
-        )
-    ]
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
@@ -374,7 +445,7 @@ def scenario_of(
         )
     return Scenario(
         name=run.name,
-        guest=guest_of(int(run["ram_mib"]) * MIB, run["accel"], written if run["ws_pages"] else []),
+        guest=guest_of(int(run["ram_mib"]) * MIB, run["accel"], written_regions(run, path), _zero_share(run)),
         devices=tuple(devices),
         link=link_of(run, calibration),
         migration=Migration(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from migkit.qemu.monitor import Refused, client
 from migkit.qemu.record import finished
 from migkit.qemu.working_set import DirtyVolumes
+from migkit.results import legible
 from migkit.scenario.errors import ScenarioError, Unfinished
 from migkit.scenario.parts import Migration
 from migkit.scenario.units import Rate, Seconds, parse_time
@@ -209,6 +210,10 @@ async def _ask(
     try:
         await conversation.connect()
         return await _asked(conversation, times, profile, progress)
+    except ScenarioError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        raise ScenarioError(f"answers {conversation.asked} as no QEMU does", "--qmp", path) from None
     finally:
         await conversation.close()
 
@@ -330,7 +335,7 @@ async def _dirty_rates(
         await asyncio.sleep(seconds)
         while (answer := await qmp.ask("query-dirty-rate")).get("status") != "measured":
             if time.monotonic() > until:
-                raise Unfinished(f"The QEMU at {qmp.path} did not finish measuring the dirty rate over {seconds:g} s.")
+                raise Unfinished(f"The QEMU at {qmp.shown} did not finish measuring the dirty rate over {seconds:g} s.")
             await asyncio.sleep(0.02)
         pages = int(answer.get("sample-pages") or sample)
         rate = float(answer.get("dirty-rate", 0))
@@ -400,8 +405,14 @@ class _Conversation:
     """A QMP connection to a QEMU that somebody else has started."""
 
     path: str
+    asked: str = "nothing"
     _client: Any = field(default=None, repr=False)
     _socket: sockets.socket | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The path, for a sentence."""
+        return legible(self.path, 120)
 
     async def connect(self) -> None:
         """Connect, or say why not."""
@@ -413,13 +424,13 @@ class _Conversation:
             await asyncio.wait_for(self._client.connect(self._socket), CONNECT_S)
         except TimeoutError:
             raise Unfinished(
-                f"Nothing answers at {self.path} within {CONNECT_S:g} s: QEMU takes one QMP client at a time and "
+                f"Nothing answers at {self.shown} within {CONNECT_S:g} s: QEMU takes one QMP client at a time and "
                 "another one may be connected, or it is stopped."
             ) from None
         except ConnectError as error:
             cause = error.__cause__ or error.__context__
             if isinstance(cause, EOFError | ConnectionError | BrokenPipeError):
-                raise Unfinished(f"The program at {self.path} closed the connection before it answered.") from None
+                raise Unfinished(f"The program at {self.shown} closed the connection before it answered.") from None
             raise ScenarioError("is not a QMP socket: what answers there does not greet as QEMU does; the option is "
                                 "-qmp unix:PATH,server=on,wait=off", "--qmp", self.path) from None  # fmt: skip
 
@@ -435,6 +446,7 @@ class _Conversation:
         """
         from qemu.qmp import ExecuteError, QMPError
 
+        self.asked = command
         try:
             return await asyncio.wait_for(self._client.execute(command, arguments or None), ANSWER_S)
         except ExecuteError as error:
@@ -442,9 +454,9 @@ class _Conversation:
                 raise Refused(str(error).rstrip(".")) from None
             raise ScenarioError(f"refuses {command}: {str(error).rstrip('.')}", "--qmp", self.path) from None
         except TimeoutError:
-            raise Unfinished(f"The QEMU at {self.path} does not answer {command} within {ANSWER_S:g} s.") from None
+            raise Unfinished(f"The QEMU at {self.shown} does not answer {command} within {ANSWER_S:g} s.") from None
         except (QMPError, OSError, EOFError):
-            raise Unfinished(f"The QEMU at {self.path} ended, or closed the connection, before it answered "
+            raise Unfinished(f"The QEMU at {self.shown} ended, or closed the connection, before it answered "
                              f"{command}.") from None  # fmt: skip
 
     async def close(self) -> None:
@@ -479,7 +491,7 @@ def _opened(path: str) -> sockets.socket:
         if isinstance(error, ConnectionRefusedError):
             raise ScenarioError("has nobody behind it: the QEMU that made it is gone", "--qmp", path) from None
         if isinstance(error, TimeoutError | BlockingIOError):
-            raise Unfinished(f"Nothing answers at {path} within {CONNECT_S:g} s.") from None
+            raise Unfinished(f"Nothing answers at {legible(path, 120)} within {CONNECT_S:g} s.") from None
         raise ScenarioError(f"cannot be opened: {error.strerror or error}", "--qmp", path) from None
     opened.setblocking(False)
     return opened

@@ -9,6 +9,7 @@ priors that are flat in the logarithms. What the windows cannot tell stays as wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,11 @@ class DirtyVolumes:
 
     Attributes
     ----------
-    window_s : array
-        Length of each window, seconds, above 0.
+    window_s : array (n, k)
+        Lengths of the windows, seconds; a volume may be the sum of those of several, each counted anew, and a row ends
+        with zeroes where it has fewer.
     low_bytes, high_bytes : array
-        The volume dirtied in it lies between these.
+        The volume dirtied in it, or in them, lies between these.
     sampled_pages : array
         Pages on which the volume was estimated; infinite if all were counted.
     """
@@ -96,7 +98,16 @@ class DirtyVolumes:
             low, high = np.where(rate < step / 2, -np.inf, rate), rate + step
         else:
             low, high = np.where(rate > 0, rate * (1 - _OFF), -np.inf), np.maximum(rate * (1 + _OFF), PAGE / window)
-        return cls(window, low * window, high * window, sampled)
+        return cls(window[:, None], low * window, high * window, sampled)
+
+    @classmethod
+    def together(cls, parts: Sequence[DirtyVolumes]) -> DirtyVolumes:
+        """All windows of several."""
+        most = max(part.window_s.shape[1] for part in parts)
+        windows = [np.pad(part.window_s, ((0, 0), (0, most - part.window_s.shape[1]))) for part in parts]
+        rest = [np.concatenate([getattr(part, name) for part in parts])
+                for name in ("low_bytes", "high_bytes", "sampled_pages")]  # fmt: skip
+        return cls(np.concatenate(windows), *rest)
 
     def __len__(self) -> int:
         """Number of windows."""
@@ -115,8 +126,8 @@ class WorkingSet:
     kinds : dict
         Probability of each kind.
     windows : DataFrame
-        One row a window: ``window_s``, ``measured_bytes``, ``fitted_bytes`` (median of the draws), ``off``: how far
-        that is outside of what was measured, relative.
+        One row a volume: ``window_s`` (the longest of it), ``measured_bytes``, ``fitted_bytes`` (median of the draws),
+        ``off``: how far that is outside of what was measured, relative.
     ram_bytes : int
         RAM of the guest.
     """
@@ -139,6 +150,12 @@ class WorkingSet:
         sequential = (table["kind"] == "sequential").to_numpy()
         hot = _volume(table["size_bytes"].to_numpy(), table["rate_bytes_per_s"].to_numpy(), window_s, sequential)
         return hot + _volume(table["cold_bytes"].to_numpy(), table["cold_rate_bytes_per_s"].to_numpy(), window_s, False)
+
+    def of(self, numbers: Any) -> WorkingSet:
+        """The same with some of the draws, one or several times each."""
+        table = self.draws.iloc[numbers].reset_index(drop=True)
+        shares = {kind: float((table["kind"] == kind).mean()) for kind in KINDS}
+        return WorkingSet(table, shares, self.windows, self.ram_bytes)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -204,9 +221,11 @@ class _Model:
 
     def volume(self, x: np.ndarray) -> np.ndarray:
         """Volume of each window (columns) for each row of `x`."""
-        given, window = np.exp(x)[:, :, None], self.volumes.window_s
+        given, window = np.exp(x)[:, :, None, None], self.volumes.window_s
         total = _volume(given[:, 0], given[:, 1], window, self.kind == "sequential")
-        return total + _volume(given[:, 2], given[:, 3], window, False) if self.kind == KINDS[2] else total
+        if self.kind == KINDS[2]:
+            total = total + _volume(given[:, 2], given[:, 3], window, False)
+        return total.sum(axis=-1)
 
     def log_likelihood(self, x: np.ndarray) -> np.ndarray:
         """Of the windows: the volume is normal, with the spread of the sample and the unsteadiness of the guest."""
@@ -229,7 +248,7 @@ class _Model:
             inside &= x[:, 1] - x[:, 0] > x[:, 3] - x[:, 2]
             # Without this it is one of the other kinds, with a set that nobody can see.
             size, rate, colder, slower = np.exp(x[:, :4]).T
-            window = self.volumes.window_s
+            window = self.volumes.window_s[self.volumes.window_s > 0]
             for at, least in ((window.min(), 0), (window.max(), 1)):
                 both = _volume(size, rate, at, False), _volume(colder, slower, at, False)
                 inside &= both[least] >= _SEEN * (both[0] + both[1])
@@ -339,7 +358,7 @@ def fit_working_set(volumes: DirtyVolumes, ram_bytes: int, draws: int = 200, see
     fit = WorkingSet(table, dict(zip(KINDS, shares.tolist(), strict=True)), pd.DataFrame(), int(ram_bytes))
     low, high = np.maximum(volumes.low_bytes, 0.0), volumes.high_bytes
     measured = (low + high) / 2
-    fitted = np.array([np.median(fit.dirty_bytes(window)) for window in volumes.window_s])
+    fitted = np.array([np.median(sum(fit.dirty_bytes(part) for part in parts)) for parts in volumes.window_s])
     off = (fitted - np.clip(fitted, low, high)) / measured
-    windows = {"window_s": volumes.window_s, "measured_bytes": measured, "fitted_bytes": fitted, "off": off}
+    windows = {"window_s": volumes.window_s.max(axis=1), "measured_bytes": measured, "fitted_bytes": fitted, "off": off}
     return WorkingSet(table, fit.kinds, pd.DataFrame(windows), int(ram_bytes))
