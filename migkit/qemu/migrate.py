@@ -276,7 +276,8 @@ class _Migration:
             if status in ENDED:
                 break
             for name in self.processes.ended:
-                raise self._died(name)
+                if cancelled_at is None or name == "source":  # the destination ends when the stream does
+                    raise self._died(name)
             now = time.time() - self.started
             if now >= limit and status not in IN_POSTCOPY:
                 if cancelled_at is None:

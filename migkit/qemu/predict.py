@@ -1,7 +1,8 @@
 """Build the scenario of a measured run from its configuration and from other runs on its host.
 
-Two measurements of the run itself are used, both known before the migration loop decides anything: how fast a guest
-at full speed wrote before the migration and, where the link is not paced, how fast the first pass went.
+Three measurements of the run itself are used, all known before the migration loop decides anything: how fast a guest at
+full speed wrote before the migration, where a sequential writer stood and, where the link is not paced, how fast the
+first pass went.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from migkit.qemu.calibration import Calibration, calibrate
+from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.traces import runs
+from migkit.qemu.traces import runs, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
@@ -115,7 +116,7 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     """
     if build in BUILDS:
         qemu, policy = BUILDS[build]
-    elif version and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
+    elif isinstance(version, str) and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
         qemu = profile_of(version)
         policy = PROFILES[qemu].default_policy
     else:
@@ -232,6 +233,8 @@ def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd
 def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Calibration:
     """Fit the costs of the host of a run from :func:`other_runs`, those like it where there are enough.
 
+    If none of them shows a cost, because each is untraced or was recorded on a busy host, the costs are the defaults.
+
     Parameters
     ----------
     run : Series
@@ -263,7 +266,10 @@ def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -
 
 @lru_cache(maxsize=512)
 def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], path: str | None) -> Calibration:
-    return calibrate(runs(path).loc[list(names)], path, name, dict(like))
+    try:
+        return calibrate(runs(path).loc[list(names)], path, name, dict(like))
+    except ScenarioError:  # no other run, or none on a quiet host
+        return uncalibrated("default")
 
 
 def link_of(run: pd.Series, calibration: Calibration) -> Link:
@@ -310,6 +316,69 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
     )
 
 
+def phase_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> float:
+    """Where a sequential writer stands when the migration begins, as a share of its region.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    float
+        From 0 to below 1: from what the guest had counted just before, if its rate is known; 0 if not.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> phase_of(runs().loc["A2__bw128_rand_r050__unser__r0"])
+    0.0
+    """
+    if run["mode"] != "seq" or not run["ws_pages"] or run["pre_writes_s"] != run["pre_writes_s"]:
+        return 0.0
+    counted = table("guest_writes", path)
+    counted = counted[(counted["run"] == run.name) & (counted["when"] == "start")]
+    if not len(counted):
+        return 0.0
+    at, writes = counted.iloc[0][["t_ms", "writes"]]
+    return float((writes - run["pre_writes_s"] * at * 1e-3) % run["ws_pages"] / run["ws_pages"])
+
+
+def vcpu_share_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> float:
+    """Share of its vCPU that a paced guest needs, where other runs show how fast one at full speed writes.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    float
+        1 for a guest at full speed, without auto-converge, and where no run of the campaign tells: one with the same
+        pattern and the same work after each write.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> vcpu_share_of(runs().loc["A2__bw128_rand_r050__unser__r0"])
+    1.0
+    """
+    if run["writes_max"] or "auto-converge" not in run["caps"]:
+        return 1.0
+    everything = runs(path)
+    alike = everything["writes_max"].astype(bool)
+    for column in ("campaign", "accel", "mode", "delay"):
+        alike &= everything[column] == run[column]
+    full = everything["pre_writes_s"][alike].median()
+    return min(1.0, max(0.001, float(run["target_writes_s"] / full))) if full > 0 else 1.0
+
+
 def scenario_of(
     run: pd.Series, path: str | os.PathLike[str] | None = None, calibration: Calibration | None = None
 ) -> Scenario:
@@ -350,7 +419,8 @@ def scenario_of(
             start=Bytes(int(run["region_start_bytes"])),
             write_rate=Rate(float(writes) * PAGE),
             pattern={"rand": "uniform", "seq": "sequential"}[run["mode"]],
-            phase=0.0,  # the runs do not say where the writer stood
+            phase=phase_of(run, path),
+            vcpu_share=vcpu_share_of(run, path),
         )
     ]
     devices: list[Block | Vfio] = []
