@@ -322,8 +322,9 @@ def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = Non
             "",
             "Written by `migkit validate -o DIR` from the measured migrations in `data/qemu-traces`. Every run is "
             "predicted from its configuration, from how fast a guest at full speed wrote before the migration, from "
-            "where a sequential writer stood then, and from the costs of its host, fitted to the quiet runs of the other "
-            "groups of its campaign (`migkit.qemu.calibrate`; group K is the only one under KVM, so its other configurations count too). The "
+            "where a sequential writer stood then, and from the costs of its host, fitted to the quiet runs of the "
+            "other groups of its campaign (`migkit.qemu.calibrate`; group K is the only one under KVM, so its other "
+            "configurations count too). The "
             "prediction of an unpaced run also uses the speed of its own first pass. Nothing is fitted to a run.",
             "",
             summary(runs_table),
