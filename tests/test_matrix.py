@@ -115,10 +115,11 @@ class Recorder:
 
     def __init__(self):
         self.asked, self.fails_at = [], None
+        self.error = Unfinished("The source QEMU was killed by signal 9.")
 
     def __call__(self, output, plan, *, group, qemu, progress):
         if self.fails_at == len(self.asked):
-            raise Unfinished("The source QEMU was killed by signal 9.")
+            raise self.error
         self.asked.append((group, name_of(plan), qemu.version))
         output.mkdir(exist_ok=True)
         name = write(output, f"{group}__{name_of(plan)}__{qemu.build}", recording(plan, qemu))
@@ -136,8 +137,14 @@ def recorder(monkeypatch):
 def test_only_what_is_missing_is_recorded(recorder, tmp_path):
     said = []
     recorder.fails_at = 3
-    with pytest.raises(Unfinished):
+    kept = f"3 of 10 runs are in {tmp_path}, and the same command records the rest"
+    with pytest.raises(Unfinished) as unfinished:
         record_matrix(tmp_path, [OLD, NEW], short=True, progress=said.append)
+    assert str(unfinished.value) == f"The source QEMU was killed by signal 9. {kept}."
+    recorder.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        record_matrix(tmp_path, [OLD, NEW], short=True, progress=[].append)
+    assert interrupt.value.__notes__ == [kept]
     assert said[0].startswith("10 runs with QEMU 7.2.22, 10.0.2 are to be recorded, about ")
     assert said[1].startswith("[1/10, about ")
     first = list(recorder.asked)

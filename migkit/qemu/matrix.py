@@ -13,7 +13,7 @@ from migkit.qemu.plan import Plan
 from migkit.qemu.planned import scenario_of_plan
 from migkit.qemu.record import SUFFIX, name_of, record
 from migkit.results import seconds_text
-from migkit.scenario.errors import ScenarioError
+from migkit.scenario.errors import ScenarioError, Unfinished
 from migkit.scenario.units import Rate
 
 RATE = 128 << 20
@@ -127,16 +127,25 @@ def record_matrix(
     progress(f"{len(todo)} runs with QEMU {versions} are to be recorded, {_about(sum(expected))}{kept}.")
     names: list[str] = []
     began = time.monotonic()
-    for number, (binary, group, plan) in enumerate(todo):
+    try:
+        for number, (binary, group, plan) in enumerate(todo):
 
-        def said(text: str, number: int = number) -> None:
-            passed = time.monotonic() - began
-            slower = passed / sum(expected[: number + 1])
-            left = sum(expected[number + 1 :]) * slower
-            progress(f"[{here + number + 1}/{total}, {_about(left)} left] {text}")
+            def said(text: str, number: int = number) -> None:
+                slower = (time.monotonic() - began) / sum(expected[: number + 1])
+                left = _about(sum(expected[number + 1 :]) * slower)
+                progress(f"[{here + number + 1}/{total}, {left} left] {text}")
 
-        names += record(output, plan, group=group, qemu=binary, progress=said)
+            names += record(output, plan, group=group, qemu=binary, progress=said)
+    except Unfinished as unfinished:
+        raise Unfinished(f"{unfinished} {_kept(here + len(names), total, output)}.") from None
+    except KeyboardInterrupt as interrupt:
+        interrupt.__notes__ = [_kept(here + len(names), total, output)]
+        raise
     return names
+
+
+def _kept(done: int, total: int, output: str | os.PathLike[str]) -> str:
+    return f"{done} of {total} runs are in {os.fspath(output)}, and the same command records the rest"
 
 
 def _missing(
