@@ -438,6 +438,10 @@ def predict(
 
 @app.command()
 def validate(
+    runs: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of recorded runs; by default those of the project.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write report, tables and figure here.", show_default=False)
     ] = None,
@@ -445,9 +449,31 @@ def validate(
         str | None, typer.Option("--run", help="Only this measured run, number by number.", show_default=False)
     ] = None,
     engine: Annotated[Engine, typer.Option(help="RAM as expected values, or page by page.")] = Engine.expected,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Record a matrix of runs on this machine first, into RUNS or validation-runs; what is there is kept.",
+        ),
+    ] = False,
+    short: Annotated[bool, typer.Option("--short", help="With --record: a few runs of the matrix.")] = False,
+    repeats: Annotated[int, typer.Option(help="With --record: runs of each configuration.")] = 1,
+    qemu: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --record: program, or a command that ends with it; one for each version.", show_default=False
+        ),
+    ] = None,
+    qemu_root: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --record: folder with unpacked packages of Debian's QEMU; one for each version.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Predict every measured migration of real QEMU and print predicted beside measured."""
-    with errors_on_one_line("what was finished is written"):
+    """Predict measured migrations of real QEMU, or record some here, and print predicted beside measured."""
+    with errors_on_one_line("what was finished is kept"):
         from migkit.run.progress import announce_compilation
         from migkit.run.simulate import numba_threads
 
@@ -455,18 +481,28 @@ def validate(
         announce_compilation()
 
         from migkit.qemu import report
+        from migkit.qemu.binary import installed
+        from migkit.qemu.matrix import record_matrix
         from migkit.qemu.validation import by_configuration, device_times, predictions
         from migkit.scenario.errors import ScenarioError
 
+        if record:
+            runs = runs or Path("validation-runs")
+            record_matrix(runs, installed(qemu or (), qemu_root or (), typer.echo), short, repeats, typer.echo)
+        elif short or repeats != 1 or qemu or qemu_root:
+            raise ScenarioError("is needed by --short, --repeats, --qemu and --qemu-root", "--record")
         try:
-            table = predictions(engine=engine.value)
+            table = predictions(runs, engine=engine.value)
         except FileNotFoundError as error:
             raise ScenarioError(str(error)) from None
         if name is not None and name not in table.index:
             raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
-        typer.echo(report.summary(table) if name is None else report.run_text(table.loc[name], device_times()))
+        if name is not None:
+            typer.echo(report.run_text(table.loc[name], device_times(runs)))
+        else:
+            typer.echo(report.summary(table) if runs is None else report.of_recorded(table, runs))
         if output is not None:
-            report.write(table, output)
+            report.write(table, output, runs)
             from migkit.study.atlas import write_validation
 
             configurations = by_configuration(table)

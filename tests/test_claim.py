@@ -135,6 +135,7 @@ def test_one_policy_alone_shows_nothing(record_runs):
     found = record_runs(AS_CLAIMED[0])
     assert not found.shown
     assert "QEMU 10.0 (or 11.1, unserialized) is missing: docs/record.md" in text(found)
+    assert verdict(found) == "Shown in part: 7.2.22 (serialized) starved the device behind RAM."
     assert len(found.syncs) == 0
     assert missing_text(["11.1.3"]).startswith("QEMU 7.2 (serialized) is missing: ")
 
@@ -199,6 +200,21 @@ def test_without_a_usable_version_it_is_said_how_to_get_one(tmp_path):
     with pytest.raises(ScenarioError, match=r"docs/record.md says how"):
         claim(tmp_path, [Binary(("qemu",), "8.2.2", "")], said.append)
     assert said == ["QEMU 8.2.2 is left out: the device knows 7.2, 10.0, 11.1 only."]
+
+
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch):
+    asked = []
+
+    def recorded(output, plan, **named):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(named["name"])
+        return ["claim__busy__deb100__r0"]
+
+    monkeypatch.setattr("migkit.qemu.claim.record", recorded)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        claim(tmp_path, [Binary(("qemu",), "10.0.2", "")])
+    assert interrupt.value.__notes__ == [f"1 runs were recorded and are in {tmp_path}"]
 
 
 @pytest.mark.qemu

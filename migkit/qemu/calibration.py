@@ -239,6 +239,36 @@ def calibrate(
     return Calibration(HostCosts(**fitted), parameters, workloads(runs, path), tuple(map(str, runs.index)))
 
 
+def uncalibrated(name: str = "") -> Calibration:
+    """The default costs as a calibration: nothing of them was seen.
+
+    Parameters
+    ----------
+    name : str, default ""
+        What results call the costs.
+
+    Returns
+    -------
+    Calibration
+
+    Examples
+    --------
+    >>> found = uncalibrated()
+    >>> found.costs == HostCosts(name=""), len(found.runs), "page" in found.assumed
+    (True, 0, True)
+    """
+    import pandas as pd
+
+    names = [parameter for parameter in HostCosts.model_fields if parameter != "name"] + list(_NO_COSTS)
+    rows = []
+    for parameter in names:
+        default = HostCosts.model_fields[parameter].default if parameter in HostCosts.model_fields else np.nan
+        unit = SOURCES[parameter].unit if parameter in SOURCES else _FIRST_PASS.get(parameter, "s")
+        rows.append(_nothing(unit, "no run is given") | {"value": float(default)})
+    parameters = pd.DataFrame(rows, index=pd.Index(names, name="parameter"))
+    return Calibration(HostCosts(name=name), parameters, pd.DataFrame(), ())
+
+
 def _nothing(unit: str, why: str) -> dict[str, Any]:
     return {"value": np.nan, "standard_error": np.nan, "unit": unit, "runs": 0, "note": why}
 
@@ -404,4 +434,4 @@ def workloads(runs: pd.DataFrame, path: str | os.PathLike[str] | None = None) ->
     )
 
 
-__all__ = ["Calibration", "calibrate", "workloads"]
+__all__ = ["Calibration", "calibrate", "uncalibrated", "workloads"]

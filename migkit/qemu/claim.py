@@ -188,11 +188,15 @@ def claim(output: str | os.PathLike[str], binaries: Sequence[Binary], progress: 
     if not usable:
         raise ScenarioError(f"are missing: {missing_text(())}", "QEMU 7.2 and 10.0")
     names: list[str] = []
-    for binary in usable:
-        for name, experiment in EXPERIMENTS.items():
-            if policy_of(binary.version) in experiment.expected:
-                plan = plan_of(name, binary.version)
-                names += record(output, plan, name=name, group=GROUP, qemu=binary, progress=progress)
+    try:
+        for binary in usable:
+            for name, experiment in EXPERIMENTS.items():
+                if policy_of(binary.version) in experiment.expected:
+                    plan = plan_of(name, binary.version)
+                    names += record(output, plan, name=name, group=GROUP, qemu=binary, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        interrupt.__notes__ = [f"{len(names)} runs were recorded and are in {os.fspath(output)}"]
+        raise
     return compared(names, output)
 
 
@@ -361,7 +365,7 @@ def verdict(found: Claim) -> str:
     slow = sorted(set(found.runs.query("experiment == 'slow'")["version"]))
     if slow:
         said.append(f"a quiet guest with a slow acknowledgement never completed on {' and '.join(slow)}")
-    return f"Shown: {'; '.join(said)}."
+    return f"Shown{'' if found.shown else ' in part'}: {'; '.join(said)}."
 
 
 def missing_text(versions: Iterable[str]) -> str:

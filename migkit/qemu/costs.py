@@ -78,7 +78,8 @@ def observations(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     DataFrame
         One row an observation: ``cost``, ``case``, ``unit``, ``run`` and ``value``; of the run, ``campaign``,
         ``accel``, ``load`` (``quiet``, ``max``), ``link`` (``paced``, ``loopback``), ``devices`` (whether it has any)
-        and ``ram_mib``. Runs on a busy host and those with a capability of :data:`NOT_MODELLED` are left out.
+        and ``ram_mib``. Runs on a busy host are left out, if there are others, and those with a capability of
+        :data:`NOT_MODELLED`.
 
     Examples
     --------
@@ -95,6 +96,8 @@ def _observations(path: str | None) -> pd.DataFrame:
     import pandas as pd
 
     data = _Data(path)
+    if not data.runs["traced"].any():
+        return pd.DataFrame(columns=["cost", "case", "unit", "run", "value", *_OF_THE_RUN])
     parts = []
     measures = (_setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link)
     for measure in measures:
@@ -131,7 +134,10 @@ def run_medians(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def _run_medians(path: str | None) -> pd.DataFrame:
-    groups = _observations(path).groupby(["cost", "case", "run"], sort=False)
+    found = _observations(path)
+    if not len(found):
+        return found
+    groups = found.groupby(["cost", "case", "run"], sort=False)
     first = groups[["unit", *_OF_THE_RUN]].first()
     return first.assign(value=groups["value"].median()).reset_index()
 
@@ -142,14 +148,16 @@ Measured = Iterator[tuple[str, str, str, "pd.Series"]]
 
 
 class _Data:
-    """The tables without busy runs, joined with the columns of the runs that the costs are grouped by."""
+    """The tables without busy runs, if there are others, joined with columns of the runs: costs are grouped by them."""
 
     def __init__(self, path: str | None) -> None:
         self.path = path
         frame = runs(path)
-        frame = frame[
-            (frame["other_cpu"] <= BUSY_CPUS) & ~frame["caps"].map(set(NOT_MODELLED).intersection).astype(bool)
-        ]
+        frame = frame[~frame["caps"].map(set(NOT_MODELLED).intersection).astype(bool)]
+        quiet = frame["other_cpu"] <= BUSY_CPUS
+        if quiet.any():  # a host that was never quiet has the costs of a busy one
+            frame = frame[quiet]
+        frame = frame.copy()
         frame["load"] = frame["writes_max"].map({True: "max", False: "quiet"})
         frame["paced"] = frame["link_mib_s"] > 0
         frame["link"] = frame["paced"].map({True: "paced", False: "loopback"})
@@ -182,7 +190,7 @@ def _setup(data: _Data) -> Measured:
     first = table("iterations", data.path).query("iteration == 0").set_index("run")["t_ms"]
     events = data.table("events")
     begin = events[(events["event"] == "migrate_set_state") & (events["detail"] == "new state setup")]
-    begin = begin.assign(ms=begin["run"].map(first) - begin["t_ms"])
+    begin = begin.assign(ms=begin["run"].map(first).astype(float) - begin["t_ms"])
     begin["devices"] = np.where(begin["ndev"] > 0, "devices", "no device")
     for (accel, load, devices), part in begin.groupby(["accel", "load", "devices"]):
         yield "setup", f"{accel} {load}, {devices}", "ms", _by_run(part, "ms")
@@ -205,7 +213,9 @@ def _by_run(rows: pd.DataFrame, column: str) -> pd.Series:
 def _syncs(data: _Data) -> Measured:
     syncs = data.table("syncs")
     number = syncs.groupby("run").cumcount()
-    start = syncs["run"].map(data.runs["downtime_start_ms"]).fillna(syncs["run"].map(data.runs["stop_at_ms"]))
+    start = (
+        syncs["run"].map(data.runs["downtime_start_ms"]).astype(float).fillna(syncs["run"].map(data.runs["stop_at_ms"]))
+    )
     final = syncs["t_ms"] >= start
     syncs["us_per_gib"] = syncs["us"] / (syncs["ram_mib"] / 1024)
     for name, rows in (("in setup", number == 0), ("", (number > 0) & ~final), ("final", (number > 0) & final)):
@@ -347,7 +357,7 @@ def _paced_link(data: _Data) -> Measured:
     first_iteration = table("iterations", data.path).query("iteration == 0").set_index("run")["t_ms"]
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
-    windows = windows[windows["t_ms"] < windows["run"].map(data.first_pass_end).fillna(np.inf)]
+    windows = windows[windows["t_ms"] < windows["run"].map(data.first_pass_end).astype(float).fillna(np.inf)]
     found: dict[str, tuple[float, ...]] = {}
     for run, part in windows.groupby("run"):
         if len(part) < 8:
@@ -421,20 +431,22 @@ def _first_pass_steps(path: str | None) -> pd.DataFrame:
     import pandas as pd
 
     data = _Data(path)
+    columns = ["campaign", "group", "accel", "load", "link", "link_mib_s", "ram_mib"]
+    if not data.runs["traced"].any():
+        return pd.DataFrame(columns=["run", "pages", "us", "begin_pages", *columns[:-1], "ram_pages"])
     end = data.first_pass_end
     windows = data.table("windows")
     windows = windows[windows["paced"] & (windows["bw_mib_s"] == 0)]
-    windows = windows[windows["t_ms"] < windows["run"].map(end).fillna(np.inf)]
+    windows = windows[windows["t_ms"] < windows["run"].map(end).astype(float).fillna(np.inf)]
     windows["pages"] = windows["bytes"] / NORMAL_PAGE_WIRE_BYTES
     windows["us"] = windows.groupby("run")["t_ms"].diff() * 1e3
     calls = data.calls()
     calls = calls[(calls["section"] == "ram") & ~calls["paced"] & ~calls["iterations_thinned"] & (calls["ndev"] == 0)]
     following = calls.groupby("run")["estimate"].shift(-1)
     calls["pages"] = (calls["estimate"] - following) / PAGE_BYTES
-    calls = calls[(calls["pages"] > 0) & (calls["t_ms"] < calls["run"].map(end).fillna(np.inf))]
+    calls = calls[(calls["pages"] > 0) & (calls["t_ms"] < calls["run"].map(end).astype(float).fillna(np.inf))]
     found = pd.concat([windows[["run", "pages", "us"]], calls[["run", "pages", "us"]]], ignore_index=True)
     found["begin_pages"] = found.groupby("run")["pages"].cumsum() - found["pages"]
-    columns = ["campaign", "group", "accel", "load", "link", "link_mib_s", "ram_mib"]
     found = found.join(data.runs[columns], on="run")
     found["ram_pages"] = found.pop("ram_mib") * (MIB // PAGE_BYTES)
     return found.dropna(subset=["us", "pages"]).reset_index(drop=True)

@@ -276,7 +276,7 @@ class _Migration:
             if status in ENDED:
                 break
             for name in self.processes.ended:
-                if cancelled_at is None or name == "source":  # a destination ends when the migration is cancelled
+                if cancelled_at is None or name == "source":  # the destination ends when the stream does
                     raise self._died(name)
             now = time.time() - self.started
             if now >= limit and status not in IN_POSTCOPY:

@@ -1,7 +1,8 @@
 """Build the scenario of a measured run from its configuration and from other runs on its host.
 
-Two measurements of the run itself are used, both known before the migration loop decides anything: how fast a guest
-at full speed wrote before the migration and, where the link is not paced, how fast the first pass went.
+Three measurements of the run itself are used, all known before the migration loop decides anything: how fast a guest at
+full speed wrote before the migration, where a sequential writer stood and, where the link is not paced, how fast the
+first pass went.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from migkit.qemu.calibration import Calibration, calibrate
+from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
 from migkit.qemu.running import profile_of
@@ -124,7 +125,7 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     """
     if build in BUILDS:
         qemu, policy = BUILDS[build]
-    elif version and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
+    elif isinstance(version, str) and re.fullmatch(r"\d+\.\d+(\.\d+)*", version):
         qemu = nearest_profile(version)
         policy = profile(qemu).default_policy
     else:
@@ -250,6 +251,8 @@ def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd
 def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Calibration:
     """Fit the costs of the host of a run from :func:`other_runs`, those like it where there are enough.
 
+    If none of them shows a cost, because each is untraced or was recorded on a busy host, the costs are the defaults.
+
     Parameters
     ----------
     run : Series
@@ -281,7 +284,10 @@ def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -
 
 @lru_cache(maxsize=512)
 def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], path: str | None) -> Calibration:
-    return calibrate(runs(path).loc[list(names)], path, name, dict(like))
+    try:
+        return calibrate(runs(path).loc[list(names)], path, name, dict(like))
+    except ScenarioError:  # no other run, or none on a quiet host
+        return uncalibrated("default")
 
 
 def link_of(run: pd.Series, calibration: Calibration) -> Link:
@@ -328,6 +334,37 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
     )
 
 
+def phase_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> float:
+    """Where a sequential writer stands when the migration begins, as a share of its region.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    float
+        From 0 to below 1: from what the guest had counted just before, if its rate is known; 0 if not.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> phase_of(runs().loc["A2__bw128_rand_r050__unser__r0"])
+    0.0
+    """
+    if run["mode"] != "seq" or not run["ws_pages"] or run["pre_writes_s"] != run["pre_writes_s"]:
+        return 0.0
+    counted = table("guest_writes", path)
+    counted = counted[(counted["run"] == run.name) & (counted["when"] == "start")]
+    if not len(counted):
+        return 0.0
+    at, writes = counted.iloc[0][["t_ms", "writes"]]
+    return float((writes - run["pre_writes_s"] * at * 1e-3) % run["ws_pages"] / run["ws_pages"])
+
+
 def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) -> tuple[Region, ...]:
     """What the guest of a measured run writes, the page that every sync finds dirty first.
 
@@ -371,7 +408,9 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
         writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
         pattern = {"rand": "uniform", "seq": "sequential"}[run["mode"]]
         size = int(run["ws_pages"]) * PAGE
-        regions = [_region(start, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))]
+        regions = [_region(start, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))] if size else []
+    if len(regions) == 1:  # the counters of several writers are told together
+        regions = [regions[0].changed(phase=phase_of(run, path))]
     return counters(start), *regions
 
 
@@ -381,7 +420,7 @@ def _region(start: int, size: int, write_rate: float, pattern: str, at_full_spee
         start=Bytes(start),
         write_rate=Rate(write_rate),
         pattern=pattern,
-        phase=0.0,  # the runs do not say where the writer stood
+        phase=0.0,
         vcpu_share=1.0 if at_full_speed else PACED_VCPU_SHARE,
     )
 

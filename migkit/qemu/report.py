@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from migkit.qemu.costs import BUSY_CPUS
 from migkit.qemu.iterations import agreement, compare_iterations
-from migkit.qemu.validation import by_configuration, by_profile, device_times, goals, misses
+from migkit.qemu.validation import (
+    by_configuration,
+    by_profile,
+    by_version,
+    coverage,
+    device_times,
+    goals,
+    misses,
+    slowed,
+)
 
 if TYPE_CHECKING:
     import os
@@ -97,6 +107,16 @@ def summary(runs_table: pd.DataFrame) -> str:
         "and held back, since the model has neither: multifd (54 runs of 8.2.0, 10.0.2 and 11.1.3) and post-copy (18 "
         "runs). Not measured: VFIO hardware, links of another pace than 200 MiB/s, KVM with any build but 9.0-rc0.",
         "",
+        "## Profile against version",
+        "",
+        "Measured runs by kind; `-` is not measured. A run may be of several kinds. multifd and post-copy are measured "
+        "and not predicted.",
+        "",
+        coverage_text(),
+        "",
+        "`migkit validate --record` measures the kinds from *uniform* to *max-bandwidth*, and auto-converge, with the "
+        "versions that are installed on your machine, and prints this report of them.",
+        "",
         "## Outcomes",
         "",
         _markdown(
@@ -113,6 +133,87 @@ def summary(runs_table: pd.DataFrame) -> str:
         _markdown(["run", "class", "total time", "syncs", "cause"], _miss_rows(misses(runs_table))),
     ]
     return "\n".join(lines)
+
+
+def coverage_text(path: str | os.PathLike[str] | None = None) -> str:
+    """Format what has been measured of each version, and what has not, as a Markdown table.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    str
+    """
+    found = coverage(path)
+    rows = [
+        [profile, f"{version} (`{build}`)" if build else "none", *(f"{count}" if count else "-" for count in row)]
+        for (profile, version, build), row in found.iterrows()
+    ]
+    return _markdown(["profile", "version", *found.columns], rows)
+
+
+def of_recorded(runs_table: pd.DataFrame, path: str | os.PathLike[str]) -> str:
+    """Format the predictions of runs that were recorded on one machine, by version of QEMU.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`migkit.qemu.validation.predictions`.
+    path : path
+        Folder of the runs.
+
+    Returns
+    -------
+    str
+        Markdown that can be read as plain text.
+    """
+    versions = by_version(runs_table, path)
+    slow = slowed(runs_table, path)
+    rows = [
+        [
+            f"{version} (`{build}`)",
+            row["profile"],
+            f"{row['runs']}",
+            f"{row['right']} of {row['runs']}",
+            f"{row['decisive_right']} of {row['decisive']}",
+            *(["-"] * 5 if np.isnan(row["total_error"]) else [
+                f"{row['total_error']:.2%}", f"{row['total_error_90']:.2%}", f"{row['bytes_error']:.2%}",
+                f"{row['syncs_error']:g}", f"{row['downtime_error_ms']:.1f} ms",
+            ]),
+            f"{row['other_cpu']:.1f}",
+        ]
+        for (version, build), row in versions.iterrows()
+    ]  # fmt: skip
+    head = ["QEMU", "profile", "runs", "right outcome", "decisive", "total time", "90 %", "bytes", "syncs", "downtime"]
+    lines = [
+        f"{len(runs_table)} runs that were recorded on this machine, each predicted from its configuration and the "
+        "costs that the other groups of runs show. Errors are absolute values, medians over the runs that a link or "
+        "max-bandwidth holds and that complete in both; *90 %* is the 90th percentile of total times. A configuration "
+        "is decisive if its repeats agree and its guest kept its rate. *Other CPUs*: what other processes used.",
+        "",
+        _markdown([*head, "other CPUs"], rows),
+        "",
+    ]
+    if runs_table["other_cpu"].min() > BUSY_CPUS:
+        lines += ["No run was recorded on a quiet host: costs, and times, are those of a busy one.", ""]
+    wrong = runs_table[~runs_table["right"]]
+    if not len(wrong):
+        lines.append("All outcomes are right.")
+        return "\n".join([*lines, "", "Measured:", "", coverage_text(path)])
+    rows = [
+        [
+            name,
+            run["verdict"].replace("_", " "),
+            run["outcome_measured"].replace("_", " "),
+            "the host was too busy: the guest did not keep its rate" if slow[name] else "",
+        ]
+        for name, run in wrong.iterrows()
+    ]
+    lines += ["Wrong outcomes:", "", _markdown(["run", "predicted", "measured", "note"], rows)]
+    return "\n".join([*lines, "", "Measured:", "", coverage_text(path)])
 
 
 def _goal_rows(reached: pd.DataFrame) -> list[list[str]]:
@@ -220,9 +321,10 @@ def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = Non
             "# Predicted beside measured",
             "",
             "Written by `migkit validate -o DIR` from the measured migrations in `data/qemu-traces`. Every run is "
-            "predicted from its configuration, from how fast a guest at full speed wrote before the migration, and "
-            "from the costs of its host, fitted to the quiet runs of the other groups of its campaign "
-            "(`migkit.qemu.calibrate`; group K is the only one under KVM, so its other configurations count too). The "
+            "predicted from its configuration, from how fast a guest at full speed wrote before the migration, from "
+            "where a sequential writer stood then, and from the costs of its host, fitted to the quiet runs of the "
+            "other groups of its campaign (`migkit.qemu.calibrate`; group K is the only one under KVM, so its other "
+            "configurations count too). The "
             "prediction of an unpaced run also uses the speed of its own first pass. Nothing is fitted to a run.",
             "",
             summary(runs_table),
@@ -271,4 +373,5 @@ def write(runs_table: pd.DataFrame, folder: str | Path, path: str | os.PathLike[
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
         frame.to_parquet(folder / f"{name}.parquet", index=False)
-    (folder / "validation.md").write_text(markdown(runs_table, path), encoding="utf-8")
+    text = markdown(runs_table) if path is None else of_recorded(runs_table, path)
+    (folder / "validation.md").write_text(text, encoding="utf-8")

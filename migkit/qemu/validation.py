@@ -7,6 +7,8 @@ carries, so its configuration determines how long it takes. An *unpaced* run is 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +18,11 @@ from migkit.kernels.state import VFIO
 from migkit.qemu.costs import BUSY_CPUS, LATE_END_MS, NORMAL_PAGE_WIRE_BYTES
 from migkit.qemu.predict import (
     BLOCK_STATE_BYTES,
-    BUILDS,
     STATE_BYTES,
     STATE_BYTES_OF_BUILDS,
     is_held,
     is_modelled,
+    rules_of,
     scenario_of,
 )
 from migkit.qemu.traces import runs, table
@@ -47,6 +49,13 @@ GOALS = {
 """Goals for the held runs that complete: column, quantile of its absolute value, and the most this may be."""
 LARGE_TOTAL_ERROR, LARGE_SYNCS_ERROR = 0.04, 2
 """A held run with a larger error, in total time (relative) or in syncs, is a miss."""
+KEPT_RATE = 0.95
+"""Share of its rate that a guest keeps on a host that is not too busy."""
+RELEASES = {
+    "deb72": "7.2.22", "v82": "8.2.0", "unser": "9.0.0-rc0", "ser": "9.0.0-rc0", "deb100": "10.0.2", "v102": "10.2.2",
+    "deb111": "11.1.3",
+}  # fmt: skip
+"""Version of the builds in ``data/qemu-traces``; recorded runs say it themselves."""
 
 
 def predictions(
@@ -150,7 +159,7 @@ def _slow_link_ms(measured: pd.DataFrame, pace: pd.Series, path: str | os.PathLi
     """
     windows = table("windows", path)
     windows = windows[windows.groupby("run").cumcount() > 0]
-    short = (windows["ms"] - windows["bytes"] / windows["run"].map(pace)).groupby(windows["run"]).sum()
+    short = (windows["ms"] - windows["bytes"] / windows["run"].map(pace).astype(float)).groupby(windows["run"]).sum()
     unlimited = (measured["bw_mib_s"] == 0) | (measured["bw_mib_s"] > measured["link_mib_s"])
     return short.reindex(measured.index).where(unlimited & (measured["link_mib_s"] > 0))
 
@@ -182,6 +191,8 @@ def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
 
     measured = _modelled(path)
     measured = measured[measured["ndev"] > 0]
+    if not len(measured):
+        return pd.DataFrame(columns=["run", "device", "predicted_ms", "measured_ms", "error_ms"])
     simulated, numbers = _computed(measured, path, "expected")
     found = table("devices", path)
     found = found[found["run"].isin(measured.index) & (found["initial_bytes"] > 0)]
@@ -288,13 +299,15 @@ def fit_text(calibration: Calibration, path: str | os.PathLike[str] | None = Non
     )
 
 
-def by_profile(runs_table: pd.DataFrame) -> pd.DataFrame:
+def by_profile(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Count what was measured of each profile, and how well it is predicted.
 
     Parameters
     ----------
     runs_table : DataFrame
         From :func:`predictions`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
 
     Returns
     -------
@@ -305,9 +318,9 @@ def by_profile(runs_table: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    measured = runs().reindex(runs_table.index)
+    measured = runs(path).reindex(runs_table.index)
     frame = runs_table.assign(
-        profile=measured["build"].map(lambda build: BUILDS[build][0]),
+        profile=[rules_of(run["build"], run.get("qemu_version"))["qemu"] for _, run in measured.iterrows()],
         devices=measured["ndev"] > 0,
         auto_converge=measured["caps"].map(lambda names: "auto-converge" in names),
         kvm=measured["accel"] == "kvm",
@@ -321,6 +334,129 @@ def by_profile(runs_table: pd.DataFrame) -> pd.DataFrame:
     rest = [(name, "") for name in PROFILES if name not in set(frame["profile"])]
     empty = pd.DataFrame(0, pd.MultiIndex.from_tuples(rest, names=out.index.names), out.columns[:5])
     return pd.concat([out, empty])
+
+
+def by_version(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Summarise how well the runs of each version of QEMU are predicted.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``version`` (of the build, where a run does not say it) and ``build``, oldest first: ``profile``,
+        ``runs``, ``right`` outcomes, ``completed`` (in both), ``decisive`` configurations (whose repeats agree, and
+        whose guests wrote at the rate that they were to keep), and how many of those are ``decisive_right``; of the
+        held runs that complete in both, ``total_error`` (median) and ``total_error_90`` (90th percentile),
+        ``bytes_error``, ``syncs_error``, ``downtime_error_ms`` (medians), all absolute values; ``other_cpu`` (median).
+    """
+    import pandas as pd
+
+    measured = runs(path).reindex(runs_table.index)
+    versions = measured["qemu_version"] if "qemu_version" in measured else pd.Series(None, measured.index, dtype=object)
+    frame = runs_table.assign(
+        version=versions.fillna(measured["build"].map(RELEASES)).fillna(measured["build"]),
+        slowed=slowed(runs_table, path),
+    )
+    rows = {}
+    for (version, build), of_version in frame.groupby(["version", "build"]):
+        run = measured.loc[of_version.index[0]]
+        held = of_version[of_version["held"] & of_version["total_error"].notna()]
+        configurations = of_version.groupby(CONFIGURATION)
+        decisive = (configurations["outcome_measured"].nunique() == 1) & ~configurations["slowed"].any()
+        errors = {name: held[name].abs() for name in ("total_error", "bytes_error", "syncs_error", "downtime_error_ms")}
+        rows[version, build] = {
+            "profile": rules_of(build, run.get("qemu_version"))["qemu"],
+            "runs": len(of_version),
+            "right": int(of_version["right"].sum()),
+            "completed": int(of_version["total_error"].notna().sum()),
+            "decisive": int(decisive.sum()),
+            "decisive_right": int((configurations["right"].all() & decisive).sum()),
+            **{name: values.median() for name, values in errors.items()},
+            "total_error_90": errors["total_error"].quantile(0.9),
+            "other_cpu": of_version["other_cpu"].median(),
+        }
+    out = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["version", "build"])
+    return out.loc[sorted(out.index, key=lambda key: [int(n) for n in re.findall(r"\d+", key[0])])]
+
+
+def slowed(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.Series:
+    """Whether a guest wrote less than :data:`KEPT_RATE` of the rate that it was to keep, though nothing throttled it.
+
+    Parameters
+    ----------
+    runs_table : DataFrame
+        From :func:`predictions`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    Series of bool
+        Indexed as `runs_table`. A host that is too busy does that.
+    """
+    measured = runs(path).reindex(runs_table.index)
+    free = ~measured["caps"].map(lambda names: "auto-converge" in names) & (measured["target_writes_s"] > 0)
+    return free & (measured["mig_writes_s"] < KEPT_RATE * measured["target_writes_s"])
+
+
+KINDS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "uniform": lambda run: (run["mode"] == "rand") & (run["target_writes_s"] > 0),
+    "sequential": lambda run: (run["mode"] == "seq") & (run["target_writes_s"] > 0),
+    "full speed": lambda run: run["writes_max"],
+    "max-bandwidth": lambda run: run["bw_mib_s"] > 0,
+    "paced link": lambda run: run["link_mib_s"] > 0,
+    "device": lambda run: run["ndev"] > 0,
+    "switchover-ack": lambda run: run["caps"].map(lambda names: "switchover-ack" in names),
+    "auto-converge": lambda run: run["caps"].map(lambda names: "auto-converge" in names),
+    "block": lambda run: run["blk_mib"] > 0,
+    "KVM": lambda run: run["accel"] == "kvm",
+    "multifd": lambda run: run["caps"].map(lambda names: "multifd" in names),
+    "post-copy": lambda run: run["caps"].map(lambda names: "postcopy-ram" in names),
+}
+"""Kinds of runs by name; those with a capability of :data:`migkit.qemu.costs.NOT_MODELLED` are measured only."""
+
+
+def coverage(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Count the measured runs of each version by kind, and name the profile that stands for it.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``profile``, ``version`` and ``build``; ``runs``, and a column for each of :data:`KINDS`. A profile
+        without a measured run has one row, of zeroes.
+
+    Examples
+    --------
+    >>> table = coverage()
+    >>> int(table.loc[("9.0", "", ""), "runs"]), int(table.xs("deb72", level="build")["device"].sum())
+    (0, 0)
+    """
+    import pandas as pd
+
+    measured = runs(path)
+    versions = measured["qemu_version"] if "qemu_version" in measured else pd.Series(None, measured.index, dtype=object)
+    versions = versions.fillna(measured["build"].map(RELEASES)).fillna("")
+    profiles = [rules_of(run["build"], run.get("qemu_version"))["qemu"] for _, run in measured.iterrows()]
+    kinds = pd.DataFrame({name: has(measured) for name, has in KINDS.items()}).astype(int)
+    groups = kinds.assign(runs=1, profile=profiles, version=versions, build=measured["build"])
+    counted = groups.groupby(["profile", "version", "build"])[["runs", *KINDS]].sum()
+    rest = [(name, "", "") for name in PROFILES if name not in set(profiles)]
+    empty = pd.DataFrame(0, pd.MultiIndex.from_tuples(rest, names=counted.index.names), counted.columns)
+    order = list(PROFILES)
+    return pd.concat([counted, empty]).sort_index(
+        level=0, sort_remaining=True, key=lambda level: level.map(order.index) if level.name == "profile" else level
+    )
 
 
 def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
@@ -347,4 +483,15 @@ def misses(runs_table: pd.DataFrame) -> pd.DataFrame:
     return found.assign(cause=[cause(run) for _, run in found.iterrows()])
 
 
-__all__ = ["by_configuration", "by_profile", "device_times", "fit_text", "goals", "misses", "predictions"]
+__all__ = [
+    "by_configuration",
+    "by_profile",
+    "by_version",
+    "coverage",
+    "device_times",
+    "fit_text",
+    "goals",
+    "misses",
+    "predictions",
+    "slowed",
+]
