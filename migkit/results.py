@@ -631,10 +631,8 @@ def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
 
     Raises
     ------
-    KeyError
-        If the Dataset has no such variable.
-    ValueError
-        If the variable holds no codes.
+    KeyError, ValueError
+        If the Dataset has no such variable, or it holds no codes.
 
     Examples
     --------
@@ -645,15 +643,12 @@ def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
     [True, True]
     """
     array = dataset[name]
-    meanings = _meanings(dataset, name)
-    if meanings is None:
+    if (meanings := _meanings(dataset, name)) is None:
         raise ValueError(f"{name} holds no codes: its values are what they say.")
     found = np.full(array.shape, "", dtype=object)
     for code, word in meanings.items():
         found[array.values == code] = word
-    labelled = array.copy(data=found)
-    labelled.attrs = {"long_name": array.attrs["long_name"]} if "long_name" in array.attrs else {}
-    return labelled
+    return array.copy(data=found).drop_attrs().assign_attrs(long_name=array.attrs.get("long_name", name))
 
 
 def _meanings(dataset: xr.Dataset, name: str) -> dict[int, str] | None:
@@ -682,14 +677,6 @@ def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
     pandas.DataFrame
         Codes, such as ``outcome`` (words) and ``culprit`` (device labels), and axes of words are categorical, in the
         order of the codes, devices and axes: ``frame[frame["outcome"] == "completed"]``.
-
-    Examples
-    --------
-    >>> import migkit
-    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
-    >>> frame = to_frame(migkit.sweep(scenario, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}))
-    >>> (frame["outcome"] == "completed").tolist(), frame["completed"].tolist()
-    ([True, True], [True, True])
     """
     import pandas as pd
 
