@@ -50,8 +50,7 @@ __all__ = [
 class Outcome(IntEnum):
     """How a migration ended. A migration that does not complete is a result too: its outcome says why.
 
-    It is shown as a word and compares with words. In arrays of a Dataset it is a code, which compares with a member;
-    :func:`words` makes words of it.
+    It is shown as a word and compares with words. In arrays of a Dataset it is a code (:func:`words`).
 
     Examples
     --------
@@ -182,8 +181,7 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("device_starved_ns", "device_starved_s", "s", "time of the iterations that ended before the device"),
     _of_sweep("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
 )  # fmt: skip
-"""The variables that come from a field of a report, in its order. Both `completed` and the outcome come from one, and
-so do the two times, of which the total time is given for completed migrations only."""
+"""The variables that come from a field of a report, in its order; two fields give two variables each."""
 
 _FLIPS = {-1: "no_flip"} | _OUTCOMES
 
@@ -626,8 +624,7 @@ def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        Words, with the dimensions of the variable; empty where a code stands for none, as that of a migration that is
-        not computed yet and the culprit of a completed one.
+        With the dimensions of the variable; empty where there is none, as before a migration is computed.
 
     Raises
     ------
