@@ -39,7 +39,12 @@ _HOMES = {
     "frontier": "analysis.frontier",
     "sensitivity": "analysis.sensitivity",
 }
-_MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
+_MODULES = {
+    "plot": "figures.plot",
+    "units": "scenario.units",
+    "textbook": "analysis.textbook",
+    "uncertainty": "analysis.uncertainty",
+}
 
 __all__ = [
     "Block",
@@ -63,6 +68,7 @@ __all__ = [
     "fields",
     "frontier",
     "open_sweep",
+    "plot",
     "policy",
     "sel",
     "sensitivity",
