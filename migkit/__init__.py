@@ -41,7 +41,12 @@ _HOMES = {
     "predict_running": "analysis.forecast",
     "remedy": "analysis.remedy",
 }
-_MODULES = {"units": "scenario.units", "textbook": "analysis.textbook", "uncertainty": "analysis.uncertainty"}
+_MODULES = {
+    "plot": "figures.plot",
+    "units": "scenario.units",
+    "textbook": "analysis.textbook",
+    "uncertainty": "analysis.uncertainty",
+}
 
 __all__ = [
     "Block",
@@ -65,6 +70,7 @@ __all__ = [
     "fields",
     "frontier",
     "open_sweep",
+    "plot",
     "policy",
     "predict_running",
     "remedy",

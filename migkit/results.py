@@ -51,8 +51,7 @@ __all__ = [
 class Outcome(IntEnum):
     """How a migration ended. A migration that does not complete is a result too: its outcome says why.
 
-    It is shown as a word and compares with words. In arrays of a Dataset it is a code, which compares with a member;
-    :func:`words` makes words of it.
+    It is shown as a word and compares with words. In arrays of a Dataset it is a code (:func:`words`).
 
     Examples
     --------
@@ -192,8 +191,7 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("device_starved_ns", "device_starved_s", "s", "time of the iterations that ended before the device"),
     _of_sweep("device_initial_left", "device_initial_left_bytes", "B", "initial data that was never sent"),
 )  # fmt: skip
-"""The variables that come from a field of a report, in its order. Both `completed` and the outcome come from one, and
-so do the two times, of which the total time is given for completed migrations only."""
+"""The variables that come from a field of a report, in its order; two fields give two variables each."""
 
 _FLIPS = {-1: "no_flip"} | _OUTCOMES
 
@@ -634,15 +632,12 @@ def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
     Returns
     -------
     xarray.DataArray
-        Words, with the dimensions of the variable; empty where a code stands for none, as that of a migration that is
-        not computed yet and the culprit of a completed one.
+        With the dimensions of the variable; empty where there is none, as before a migration is computed.
 
     Raises
     ------
-    KeyError
-        If the Dataset has no such variable.
-    ValueError
-        If the variable holds no codes.
+    KeyError, ValueError
+        If the Dataset has no such variable, or it holds no codes.
 
     Examples
     --------
@@ -653,15 +648,12 @@ def words(dataset: xr.Dataset, name: str) -> xr.DataArray:
     [True, True]
     """
     array = dataset[name]
-    meanings = _meanings(dataset, name)
-    if meanings is None:
+    if (meanings := _meanings(dataset, name)) is None:
         raise ValueError(f"{name} holds no codes: its values are what they say.")
     found = np.full(array.shape, "", dtype=object)
     for code, word in meanings.items():
         found[array.values == code] = word
-    labelled = array.copy(data=found)
-    labelled.attrs = {"long_name": array.attrs["long_name"]} if "long_name" in array.attrs else {}
-    return labelled
+    return array.copy(data=found).drop_attrs().assign_attrs(long_name=array.attrs.get("long_name", name))
 
 
 def _meanings(dataset: xr.Dataset, name: str) -> dict[int, str] | None:
@@ -690,14 +682,6 @@ def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
     pandas.DataFrame
         Codes, such as ``outcome`` (words) and ``culprit`` (device labels), and axes of words are categorical, in the
         order of the codes, devices and axes: ``frame[frame["outcome"] == "completed"]``.
-
-    Examples
-    --------
-    >>> import migkit
-    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
-    >>> frame = to_frame(migkit.sweep(scenario, {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}))
-    >>> (frame["outcome"] == "completed").tolist(), frame["completed"].tolist()
-    ([True, True], [True, True])
     """
     import pandas as pd
 

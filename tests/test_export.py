@@ -64,7 +64,8 @@ def test_parquet_in_parts_is_the_same(store, tmp_path, monkeypatch):
 @pytest.mark.short
 def test_csv(store, tmp_path, table):
     read = pd.read_csv(export(store, tmp_path / "t.csv"))
-    assert read["total_time_s"].tolist() == pytest.approx(table["total_time_s"].tolist(), rel=1e-15)
+    assert read["total_time_s"].tolist() == pytest.approx(table["total_time_s"].tolist(), rel=1e-15, nan_ok=True)
+    assert read["completed"].tolist() == table["completed"].tolist() == (read["outcome"] == "completed").tolist()
     assert read["outcome"].tolist() == table["outcome"].tolist()
     assert_says_how(json.loads((tmp_path / "t.csv.provenance.json").read_text()))
 
@@ -75,9 +76,10 @@ def test_json_lines(store, tmp_path, table):
     first = json.loads(lines[0])
     assert first["policy"] == "serialized"
     assert first["bytes_sent"] == table["bytes_sent"][0]
-    assert [json.loads(line)["total_time_s"] for line in lines] == pytest.approx(table["total_time_s"], rel=1e-14)
+    assert [json.loads(line)["verdict_time_s"] for line in lines] == pytest.approx(table["verdict_time_s"], rel=1e-14)
     never = next(json.loads(line) for line in lines if "starved" in line)
-    assert never["downtime_s"] is None
+    assert never["downtime_s"] is never["total_time_s"] is None
+    assert never["completed"] is False
     assert_says_how(json.loads((tmp_path / "t.jsonl.provenance.json").read_text()))
 
 
@@ -96,6 +98,8 @@ def test_netcdf(store, tmp_path):
             np.testing.assert_array_equal(read[name], stored[name], name)
         assert_says_how(read.attrs)
         assert read["total_time_s"].attrs["units"] == "s"
+        assert read["outcome"].attrs["flag_values"].dtype == read["outcome"].dtype
+        pd.testing.assert_frame_equal(to_frame(read), to_frame(stored), check_categorical=False)
 
 
 def test_bad_names(store, tmp_path):

@@ -118,7 +118,9 @@ def test_the_sweep_of_the_readme_can_be_read():
     assert len(migkit.Sweep.from_toml(snippet).axes["link.bandwidth"]) == 200
 
 
-def test_the_example_of_the_readme_runs(capsys):
+def test_the_example_of_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     snippets = [part.split("```")[0] for part in text.split("```python\n")[1:]]
     assert snippets
@@ -127,3 +129,4 @@ def test_the_example_of_the_readme_runs(capsys):
     starved, completed = capsys.readouterr().out.splitlines()
     assert "never sent" in starved
     assert completed.startswith("Completed in ")
+    assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")

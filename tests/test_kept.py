@@ -90,6 +90,15 @@ def test_an_interrupted_call_goes_on_from_what_is_finished(compute, stopped, tmp
     assert count["migrations"] == 0
 
 
+def test_a_call_that_computes_nothing_says_so(compute, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("migkit.run.progress._has_reader", lambda: True)
+    compute(store=tmp_path / "kept")
+    assert "nothing was computed" not in capsys.readouterr().err
+    compute(store=tmp_path / "kept")
+    line = rf"migkit: {re.escape(str(tmp_path / 'kept'))}: nothing was computed, all \d+ migrations are there\n"
+    assert re.fullmatch(line, capsys.readouterr().err)
+
+
 def test_without_a_store_the_note_says_that_nothing_is_kept(compute, stopped):
     stopped(2, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt) as caught:

@@ -13,8 +13,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import migkit
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+WITH_A_GUEST = [path for path in NOTEBOOKS if path.name[:2] not in ("05", "07")]  # these have runs, or the study's
+PARAMETERS = {"tags": ["parameters"]}
 MOST_CELLS = 20
 MOST_BYTES = 3_000_000
 SAME = 1e-3  # relative; processors differ in the last digit of a logarithm
@@ -61,11 +65,13 @@ def test_readme_lists_notebooks_with_their_questions():
 def test_one_question_its_answer_first_its_limits_last(path):
     cells = read(path).cells
     assert len(cells) <= MOST_CELLS
-    title, answer = cells[0].source.split("\n\n", 1)
+    title, answer, table, *rest = cells[0].source.split("\n\n")
     assert cells[0].cell_type == cells[-1].cell_type == "markdown"
     assert re.fullmatch(r"# [^\n]+\?", title)
     assert len(answer) > 200
-    assert "\n\n" not in answer
+    assert 3 <= len(re.findall(r"[.?!](?=\s|$)", answer)) <= 5, "what, why, what to do"
+    assert all(line.startswith("| ") or line.startswith("|-") for line in table.splitlines())
+    assert len(rest) <= 1
     heading, _, limits = cells[-1].source.rpartition("## ")[2].partition("\n")
     assert heading == "Limits"
     assert "\n\n" not in limits
@@ -88,10 +94,39 @@ def test_committed_executed_in_order_without_errors(path):
     assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert notebook.metadata.kernelspec.name == "python3"
-    assert not any(cell.metadata for cell in notebook.cells), "execution times differ between runs"
+    noted = [(number, cell.metadata) for number, cell in enumerate(notebook.cells) if cell.metadata]
+    assert noted in ([], [(1, PARAMETERS)]), "execution times differ between runs"
     assert [cell.id for cell in notebook.cells] == [f"cell-{number + 1:02d}" for number in range(len(notebook.cells))]
     written = "".join(cell.source for cell in notebook.cells) + "".join(map(str, outputs))
     assert not re.search(r"(?<![\w.])/(home|tmp|root|usr|work|Users)/", written)
+
+
+@pytest.mark.parametrize("path", WITH_A_GUEST, ids=lambda path: path.stem)
+def test_the_guest_is_in_one_first_cell_that_papermill_knows(path):
+    notebook = read(path)
+    cell = notebook.cells[1]
+    assert cell.metadata == PARAMETERS
+    given = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    assert set(given) >= {"guest", "link", "migration"}
+    migkit.Scenario(**given)
+    later = "\n".join(cell.source for cell in code_cells(notebook)[1:])
+    assert "migkit.Guest(" not in later
+    assert all(re.search(rf"\b{name}={name}\b", later) for name in given)
+
+
+def test_a_notebook_runs_with_another_guest(tmp_path):
+    """As papermill does it: a cell with other values behind the one that is tagged."""
+    notebook = read(NOTEBOOKS[0])
+    notebook.cells = notebook.cells[:4]
+    source = 'guest = {"ram": "1 GiB", "regions": [{"size": "8 MiB", "write_rate": "5 MB/s"}]}'
+    notebook.cells.insert(2, nbformat.v4.new_code_cell(source))
+    notebook.cells.append(nbformat.v4.new_code_cell("print(scenario.guest.ram, migkit.simulate(scenario).sentence)"))
+    changed = tmp_path / "changed.ipynb"
+    nbformat.write(notebook, changed)
+    code = "import sys; from pathlib import Path; from execute import execute; execute(Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "notebooks")])}
+    subprocess.run([sys.executable, "-c", code, str(changed)], check=True, env=environment)
+    assert "".join(texts(read(changed).cells[-1])).startswith("1 GiB Completed in ")
 
 
 @each

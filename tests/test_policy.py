@@ -82,7 +82,7 @@ def test_a_sweep_is_its_migrations_on_any_number_of_threads(engine):
     for place in np.ndindex(*one["outcome"].shape):
         values = {path: list(given)[at] for (path, given), at in zip(axes.items(), place, strict=True)}
         alone = simulate(STARVING.replace_all(values), engine)
-        assert one["total_time_s"].values[place] == alone.total_time_s
+        assert one["verdict_time_s"].values[place] == alone.verdict_time_s
         assert one["outcome"].values[place] == alone.outcome
     copied, built_in = (one.sel(policy=name, drop=True) for name in ("unserialized_again", "unserialized"))
     assert copied.drop_vars("steps").equals(built_in.drop_vars("steps"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from migkit.figures.quantities import of, quantity_axis
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 
-def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
+def category_plane(
+    categories: xr.DataArray,
+    ax: Axes,
+    x: str,
+    y: str,
+    colours: Sequence[str] = CATEGORY_COLOURS,
+    hatches: Sequence[str] = CATEGORY_HATCHES,
+) -> Axes:
     """Colour and hatch each point of a plane by the policies under which migrations converge.
 
     Parameters
@@ -29,6 +36,8 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
     ax : Axes
     x, y : str
         Names of the dims.
+    colours, hatches : sequence of str
+        One of each for every category.
 
     Returns
     -------
@@ -47,9 +56,9 @@ def category_plane(categories: xr.DataArray, ax: Axes, x: str, y: str) -> Axes:
 
     values = categories.transpose(y, x)
     xs, ys = values[x].values, values[y].values
-    colours = ListedColormap(CATEGORY_COLOURS)
-    ax.pcolormesh(xs, ys, values.values, cmap=colours, vmin=-0.5, vmax=3.5, shading="nearest", rasterized=True)
-    for number, hatch in enumerate(CATEGORY_HATCHES):
+    look: dict[str, Any] = {"cmap": ListedColormap(list(colours)), "vmin": -0.5, "vmax": len(colours) - 0.5}
+    ax.pcolormesh(xs, ys, values.values, shading="nearest", rasterized=True, **look)
+    for number, hatch in enumerate(hatches if min(values.shape) > 1 else ()):
         here = (values.values == number).astype(float)
         if hatch and here.any():
             ax.contourf(xs, ys, here, levels=[0.5, 1.5], colors="none", hatches=[hatch])

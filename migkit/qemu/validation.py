@@ -78,9 +78,9 @@ def predictions(
     DataFrame
         Indexed by run. ``campaign``, ``group``, ``name``, ``build``, ``accel``, ``rep``; ``held``; ``other_cpu``
         (CPUs); ``outcome``, ``total_ms``, ``downtime_ms``, ``syncs``, ``bytes`` and ``initial_ms`` (when the initial
-        data of the last device had left, since the migrate command), each with ``_predicted`` and ``_measured``;
-        ``verdict``
-        (the predicted outcome by name); ``right`` (whether the outcomes are equal); ``total_error`` and
+        data of the last device had left, since the migrate command), each with ``_predicted`` and ``_measured``, of
+        which ``total_ms_predicted`` is missing unless the migration completes; ``verdict`` (the predicted outcome by
+        name); ``right`` (whether the outcomes are equal); ``total_error`` and
         ``bytes_error`` (relative), ``downtime_error_ms``, ``syncs_error`` and ``initial_error_ms``, missing unless both
         complete; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link, beyond what
         is predicted) and ``late_end_ms`` (end of the downtime in its late mode).

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from migkit.kernels.state import MODEL_VERSION
+from migkit.run.progress import tell
 from migkit.run.whole_file import checked_path, is_partial, whole_file
 from migkit.scenario.errors import AnotherSweep, ScenarioError, Unfinished
 
@@ -120,8 +121,11 @@ def kept_in(store: Any, question: Mapping[str, Any], dtype: Any) -> Iterator[Kep
         if folder is not None:
             stack.enter_context(_opened(folder, question))
         kept = Kept(np.dtype(dtype), folder)
+        before = len(kept)
         try:
             yield kept
+            if before and len(kept) == before:
+                tell(f"{folder}: nothing was computed, all {before} migrations are there")
         except KeyboardInterrupt as interrupt:
             interrupt.add_note(_said(folder, kept))
             raise

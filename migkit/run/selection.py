@@ -14,7 +14,7 @@ from migkit.scenario.units import SI_UNITS
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["sel", "written"]
+__all__ = ["coordinate_name", "sel", "written"]
 
 _KINDS: dict[str, Any] = {unit: kind for kind, unit in SI_UNITS.items()}
 _SAME = 1e-9
@@ -93,7 +93,7 @@ def sel(
         raise ScenarioError('is not a mapping of values by axis, such as {"link.bandwidth": "25 Gbit/s"}', value=values)
     places: dict[str, Any] = {}
     for key, given in {**(values or {}), **named}.items():
-        coordinate = dataset[_coordinate(dataset, key)]
+        coordinate = dataset[coordinate_name(dataset, key)]
         if not coordinate.dims:
             at = written(coordinate.values[()], coordinate.attrs.get("units", ""))
             raise ScenarioError(f"is no axis of this Dataset any more: it is {at} everywhere", str(coordinate.name))
@@ -104,8 +104,14 @@ def sel(
     return dataset.isel(places)
 
 
-def _coordinate(dataset: xr.Dataset, key: Any) -> str:
-    """Name of the coordinate that a key stands for."""
+def coordinate_name(dataset: xr.Dataset, key: Any) -> str:
+    """Name of the coordinate that a name, or the end of a path, stands for.
+
+    Raises
+    ------
+    ScenarioError
+        If there is none, or several.
+    """
     names = [str(name) for name in dataset.coords]
     if key in names:
         return str(key)

@@ -26,6 +26,7 @@ from migkit.scenario.scenario import Scenario, as_scenario, device_labels
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_threads", "simulate"]
 
@@ -266,6 +267,19 @@ class SimulatedMigration:
             found[name] = [float(each(table[name][completed])) for each in (np.min, np.median, np.max)]
         return found
 
+    def plot(self) -> Figure:
+        """Draw the migration over time (:func:`migkit.figures.plot.timeline`).
+
+        Returns
+        -------
+        Figure
+            Which :func:`migkit.figures.plot.save` writes.
+        """
+        import migkit
+
+        figure: Figure = migkit.plot.timeline(self)  # by its public name: this room is below that of the figures
+        return figure
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain Python values, ``None`` for never; ``migkit run --json`` prints it."""
 
@@ -298,8 +312,8 @@ class SimulatedMigration:
 
     # --- as text
 
-    def _facts(self) -> list[tuple[str, str]]:
-        """The main numbers: name and text."""
+    def facts(self) -> list[tuple[str, str]]:
+        """The main numbers as text: name and value."""
         number = self.numbers
         facts = [("total time" if self.converged else "verdict after", seconds_text(self.verdict_time_s))]
         if self.cause is not None:
@@ -343,7 +357,7 @@ class SimulatedMigration:
 
     def summary(self) -> str:
         """The migration in some lines of plain text, the sentence first."""
-        facts, rows = self._facts(), self._device_rows()
+        facts, rows = self.facts(), self._device_rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = [self.sentence, "", self._settings()]
         lines += [f"{name:<14}{text}" for name, text in facts] + [""]
@@ -366,7 +380,7 @@ class SimulatedMigration:
         facts = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for name, text in self._facts()
+            for name, text in self.facts()
         )
         head, *rows = self._device_rows()
         more = f"<p>… and {len(rows) - _HTML_DEVICES} more devices.</p>" if len(rows) > _HTML_DEVICES else ""

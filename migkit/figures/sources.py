@@ -1,0 +1,108 @@
+"""What a figure was drawn from: noted when it is drawn, told in a caption, and written beside it."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migkit.figures import quantities
+from migkit.figures.fitting import fitting
+from migkit.figures.save import data_hash, save_figure
+from migkit.figures.style import style
+from migkit.scenario.errors import ScenarioError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SOURCES: weakref.WeakKeyDictionary[Figure, dict[str, Any]] = weakref.WeakKeyDictionary()
+"""Notes by figure."""
+
+
+def remember(ax: Axes, dataset: xr.Dataset, said: str) -> None:
+    """Note on the figure what is drawn: a caption, the scenario, the versions."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    notes: dict[str, Any] = {name: value.item() if hasattr(value, "item") else value
+                             for name, value in dataset.attrs.items() if name != "sessions"}  # fmt: skip
+    held = [
+        f"{quantities.of(array).label} {_shortly(array)}"
+        for array in dataset.coords.values()
+        if array.ndim == 0 and "long_name" in array.attrs
+    ]
+    engine = f"{dataset.attrs['engine']} engine" if "engine" in dataset.attrs else ""
+    text = "; ".join(part for part in (said, ", ".join(held), engine) if part) + "."
+    before = SOURCES.get(figure, {})
+    panels = [*before.get("panels", []), text]
+    SOURCES[figure] = {**notes, "caption": " ".join(panels), "panels": panels, "data_sha256": data_hash(dataset)}
+
+
+def _shortly(array: xr.DataArray) -> str:
+    """The value of a coordinate that has one, with three digits."""
+    value = array.values[()]
+    if array.dtype.kind not in "iuf":
+        return str(value)
+    what = fitting(quantities.of(array), value)
+    return f"{value / what.per_unit:.3g} {what.unit}".strip()
+
+
+def caption(figure: Figure | Axes) -> str:
+    """What a figure of this module shows, in a sentence for each panel.
+
+    Raises
+    ------
+    ScenarioError
+        If another program has drawn it.
+
+    Examples
+    --------
+    >>> import migkit
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> caption(migkit.plot.timeline(migkit.simulate(scenario)))
+    'Pending and sent bytes over time: Completed in 7.74 s with a downtime of 28.9 ms; expected engine.'
+    """
+    root: Any = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
+    if root not in SOURCES:
+        raise ScenarioError("was not drawn by migkit.plot: nothing is known of it", "figure")
+    return str(SOURCES[root]["caption"])
+
+
+def save(figure: Figure | Axes, path: str | Path) -> list[Path]:
+    """Write a figure as PDF, SVG and PNG, and beside it what it was drawn from: caption, scenario, versions, data hash.
+
+    Parameters
+    ----------
+    figure : Figure or Axes
+        Of a function of this module.
+    path : str or Path
+        Without a suffix, or with one of these.
+
+    Returns
+    -------
+    list of Path
+        The files; the last one is JSON.
+
+    Raises
+    ------
+    ScenarioError
+        If another program has drawn it.
+
+    Examples
+    --------
+    >>> import json, migkit, tempfile
+    >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     *_, notes = save(migkit.plot.timeline(migkit.simulate(scenario)), f"{folder}/mine.pdf")
+    ...     notes.name, sorted(json.loads(notes.read_text()))[:2]
+    ('mine.json', ['caption', 'data_sha256'])
+    """
+    caption(figure)
+    root: Any = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
+    stem = Path(path)
+    stem = stem.with_suffix("") if stem.suffix in (".pdf", ".svg", ".png") else stem
+    import matplotlib as mpl
+
+    with style(), mpl.rc_context({"savefig.bbox": None}):  # as wide as the column, whatever is at the edges
+        return save_figure(root, stem, {key: value for key, value in SOURCES[root].items() if key != "panels"})
