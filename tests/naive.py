@@ -98,10 +98,32 @@ class Region:
         self.vcpu_share = case["region_vcpu_share"][index]  # in 1/10000
         self.phase = case["region_phase"][index]
         self.zero_share = case["region_zero_share"][index]
+        first = case["region_rate_first"][index]
+        numbers = range(first, first + case["region_rate_count"][index])
+        self.rates = [(case["rate_from_ns"][n], case["rate_share"][n]) for n in numbers]
+        self.period_ns = case["region_period_ns"][index]
+        self.track_pages = case["track_pages"]
 
-    def writes_so_far(self, tau_ns):
-        """Sequential: how many writes happened until ``tau_ns``, counted from the first page of the region."""
-        return self.first + math.floor(self.writes_per_s * (tau_ns * 1e-9))
+    def writes_so_far(self, work_ns):
+        """Sequential: how many writes happened until then, counted from the first page of the region."""
+        return self.first + math.floor(self.writes_per_s * (work_ns * 1e-9))
+
+    def work_until(self, tau_ns):
+        """What guest time is worth at the highest rate: the sum over all rates until then."""
+        if not self.rates:
+            return tau_ns
+        if self.period_ns:
+            periods, rest = divmod(tau_ns, self.period_ns)
+            return periods * self.work_of_one_pass(self.period_ns) + self.work_of_one_pass(rest)
+        return self.work_of_one_pass(tau_ns)
+
+    def work_of_one_pass(self, tau_ns):
+        work = 0
+        ends = [begin for begin, _ in self.rates[1:]] + [math.inf]
+        for (begin, share), end in zip(self.rates, ends, strict=True):
+            if tau_ns > begin:
+                work += int((min(tau_ns, end) - begin) * share)
+        return work
 
     def begin(self, t, seed, replicate):
         """Guest time 0 is at ``t``; a phase below 0 is drawn."""
@@ -115,10 +137,18 @@ class Region:
         """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
         return self.tau_then + (t - self.tau_since) * self.gets // self.vcpu_share
 
+    def work(self, t):
+        return self.work_until(self.guest_time(t))
+
     def throttled(self, t, percent):
         gets = min(self.vcpu_share, 100 * (100 - percent))
         if gets != self.gets:
             self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
+
+    def tracked_with(self, page):
+        """The pages that are dirty as soon as one of them is written: the tracked unit of a page."""
+        begin = page - page % self.track_pages
+        return range(begin, begin + self.track_pages)
 
     def sequential_writes_hit(self, page, since, until):
         """Is the page among those that the writes number first .. last - 1 hit?"""
@@ -195,6 +225,7 @@ class Ram:
             region.begin(case["setup_ns"], seed, replicate)
             for page in range(region.start, region.start + region.pages):
                 self.region_of[page] = region
+        self.used = range(case["used_first"], case["used_stop"])
         self.is_zero = [self.draw_zero_page(page, case["idle_zero_share"]) for page in range(self.pages)]
 
         # the migration bitmap, all ones at first
@@ -219,7 +250,7 @@ class Ram:
 
     def draw_zero_page(self, page, idle_zero_share):
         region = self.region_of[page]
-        share = idle_zero_share if region is None else region.zero_share
+        share = region.zero_share if region else idle_zero_share if page in self.used else 1.0
         return draw_is_below(draw_key(self.seed, self.replicate, 0, 0), page, int(share * 2**53))
 
     def no_chunk_cleared(self):
@@ -240,9 +271,9 @@ class Ram:
         if name not in self.uniform_writes:
             keys = (draw_key(self.seed, self.replicate, 1 + 3 * region.index + n, self.sync_number) for n in range(3))
             block_pages = min(self.chunk_pages, 4096)
-            times = [region.guest_time(self.last_sync), cleared_at, region.guest_time(now)]
+            times = [region.work(self.last_sync), cleared_at, region.work(now)]
             if cleared_at is not None:
-                times[1] = region.guest_time(cleared_at)
+                times[1] = region.work(cleared_at)
             self.uniform_writes[name] = UniformWrites(region, block_pages, *times, *keys)
         return self.uniform_writes[name].known(page, self.log[page])
 
@@ -254,15 +285,22 @@ class Ram:
             return True
         if region is None:
             return False
+        unit = region.tracked_with(page)
+        if unit[0] not in self.known_units:
+            self.known_units[unit[0]] = any(self.known_alone(region, each, cleared_at, now) for each in unit)
+        return self.known_units[unit[0]]
+
+    def known_alone(self, region, page, cleared_at, now):
+        """The same for writes to this very page."""
         if region.sequential:
             since = self.last_sync if cleared_at is None or not self.log[page] else cleared_at
-            return region.sequential_writes_hit(page, region.guest_time(since), region.guest_time(now))
+            return region.sequential_writes_hit(page, region.work(since), region.work(now))
         return self.uniform_known(region, page, cleared_at, now)
 
     def migration_bitmap_sync(self, now):
         """Move the log into the migration bitmap; return how many pages became dirty."""
         self.sync_number += 1
-        self.uniform_writes = {}
+        self.uniform_writes, self.known_units = {}, {}
         new = 0
         for page in range(self.pages):
             known = self.known_written(page, now)

@@ -253,7 +253,7 @@ def highest_threshold(s):
     if remaining(s.ram) == 0:
         writes = 0.0
         for r in range(case.region_count):
-            writes += s.regions[r].writes_per_s
+            writes += s.regions[r].writes_per_s * case.track_pages
         sections = case.device_count * (SECTION_BYTES + 16) * (1e6 / case.iteration_ns)
         drained = True
         for d in range(case.device_count):

@@ -180,7 +180,7 @@ class Scenario(Part):
         return [
             f"guest.regions.{i}.phase"
             for i, region in enumerate(self.guest.regions)
-            if region.pattern == "sequential" and region.phase is None and region.write_rate > 0
+            if region.pattern == "sequential" and region.phase is None and region.highest_rate > 0
         ]
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -206,6 +206,11 @@ class Scenario(Part):
             lambda: sum(device.kind == "ram" for device in self.devices) > 1,
             lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
         )
+        yield Rule(
+            lambda: self.guest.tracking > self.guest.page_size << self.migration.x_clear_bitmap_shift,
+            lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
+                                  "less", "guest.tracking", str(self.guest.tracking)),
+        )  # fmt: skip
         yield from _names_differ(self.devices)
         yield from _within_a_year(self)
 
@@ -519,7 +524,7 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     >>> read("2 GB/s") / 1e9
     2.0
     """
-    if isinstance(field(scenario, path), Part | tuple):
+    if isinstance(field(scenario, path), Part | tuple):  # rates and curve too
         raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
     inside, _, name = path.rpartition(".")
     if name == "kind":
