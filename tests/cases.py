@@ -127,6 +127,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "turn_ns": 200_000,
         "wakeup_ns": 0,
         "sync_ns": 1 * MS,
+        "jitter": 0.0,
         "page_cost_ns": 0.0,
         "zero_cost_ns": 1000.0,
         "vm_stop_ns": 2 * MS,
@@ -321,5 +322,5 @@ def random_changing_case(rng: random.Random) -> dict:
     used = own.choice([(0, pages), (0, stop), (first, pages), (first, stop)])
     return found | rates_of(regions) | {
         "region_count": len(regions), "track_pages": unit, "used_first": used[0], "used_stop": used[1],
-        "auto_converge": own.randint(0, 1),
+        "auto_converge": own.randint(0, 1), "jitter": own.choice([0.0, 0.01, 0.3, 0.9]),
     }  # fmt: skip

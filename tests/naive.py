@@ -325,8 +325,8 @@ class Ram:
         """(ns per byte, ns of a full send buffer) for the page that is sent next."""
         m = self.m
         if m.fresh_after_pages <= self.pages_sent < self.pages:
-            return m.fresh_ns_per_byte, m.fresh_slack_ns
-        return m.link_ns_per_byte, m.send_slack_ns
+            return m.fresh_ns_per_byte * self.pace, m.fresh_slack_ns
+        return m.link_ns_per_byte * self.pace, m.send_slack_ns
 
     def find_dirty_page(self):
         """The next dirty page from the circular cursor, or None."""
@@ -349,11 +349,12 @@ class Ram:
         return normal * (self.page_size + 8) + 9 * zero
 
     def cpu_ns(self, normal, zero):
-        return int(normal * self.page_cost_ns + zero * self.zero_cost_ns)
+        return int((normal * self.page_cost_ns + zero * self.zero_cost_ns) * self.pace)
 
     def ram_save_iterate(self, most):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
+        self.pace = m.varied(2**20, self.calls - 1)
         link = self.link_for_next_page()  # for the whole call
         normal = zero = 0
         held, copied = 0, buffered  # normal pages and copied bytes since the last flush
@@ -408,6 +409,7 @@ class Ram:
     def complete(self):
         normal = zero = 0
         sent_bytes = 0
+        self.pace = self.m.varied(2**20, self.calls)
         link = self.link_for_next_page()
         while (page := self.find_dirty_page()) is not None:
             if self.link_for_next_page() != link:
@@ -610,6 +612,7 @@ class Block:
 class Migration:
     def __init__(self, case, seed, replicate, next_device, syncs, bandwidth):
         self.case = case
+        self.seed, self.replicate = seed, replicate
         self.next_device = next_device or self.next_of_the_list
         self.syncs, self.bandwidth = syncs, bandwidth
         self.notes = {}
@@ -646,6 +649,18 @@ class Migration:
         self.timeline = []
         self.walk_started, self.starving = self.t, []
         self.stop_t = -1
+
+    # -- section 5: jitter
+
+    def varied(self, stream, number):
+        """What an event takes over its mean: a constant part, and an exponential one."""
+        if self.jitter == 0.0:
+            return 1.0
+        drawn = (rand64(draw_key(self.seed, self.replicate, stream, number), 0) >> 11) * 2.0**-53
+        return 1.0 - self.jitter - self.jitter * math.log1p(-drawn)
+
+    def sync_cost(self):
+        return int(self.sync_ns * self.varied(2**20 + 1, self.ram.sync_number))
 
     # -- section 1: the link
 
@@ -735,7 +750,7 @@ class Migration:
         while self.next_tick <= self.t:
             self.next_tick += self.throttle_timer_ns
         if self.sync_count > 1 and self.sync_count == self.count_prev:
-            self.t += self.sync_ns
+            self.t += self.sync_cost()
             self.migration_bitmap_sync()
             self.sync_count += self.counts_all_syncs
         self.count_prev = self.sync_count
@@ -760,7 +775,8 @@ class Migration:
         if self.t - self.win_t >= WINDOW_NS:
             self.migration_update_counters()
         if self.exceeded():
-            self.t = max(self.t, self.win_t + WINDOW_NS + self.wakeup_ns)
+            late = int(self.wakeup_ns * self.varied(2**20 + 2, len(self.timeline)))
+            self.t = max(self.t, self.win_t + WINDOW_NS + late)
 
     def migration_update_counters(self):
         milliseconds = (self.t - self.win_t) // MILLISECOND
@@ -793,7 +809,7 @@ class Migration:
         """[qemu_savevm_state_pending_exact]: (bytes, whether RAM synced)"""
         ram_syncs = bool(self.ram_exact_always) or self.ram.pending() < self.thr
         if ram_syncs:
-            self.t += self.sync_ns
+            self.t += self.sync_cost()
         for d in self.devices:
             d.refresh()
         if ram_syncs:
@@ -887,7 +903,8 @@ class Migration:
         self.stop_t = self.t
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
-        self.t += self.sync_ns
+        self.t += self.sync_cost()
+        self.downtime_stop = self.t - self.stop_t
         self.ram.migration_bitmap_sync(self.stop_t)
         self.sync_count += self.counts_all_syncs
         self.switchover_bytes = 0
@@ -918,7 +935,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "total_ns": m.t,
         "downtime_ns": m.t - m.stop_t if completed else -1,
         "stop_ns": m.stop_t,
-        "downtime_stop_ns": m.vm_stop_ns + m.sync_ns if completed else -1,
+        "downtime_stop_ns": m.downtime_stop if completed else -1,
         "downtime_ram_ns": m.downtime_ram if completed else -1,
         "downtime_devices_ns": m.downtime_devices if completed else -1,
         "downtime_state_ns": m.device_state_ns if completed else -1,

@@ -157,6 +157,9 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             s.state.effort = s.ram.head.effort
             s.state.stops_early = run.stops_early * s.case.may_stop_early * (1 - s.case.rates_change)
             s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
+            if s.case.jitter > 0.0:
+                # nothing repeats, and chance may undo what four laps show
+                s.state.jumps, s.state.stops_early = 0, 0
             remember(s, scratch.marks.window)
             begin_first_lap(s, scratch.lap)
         before = s.state.effort
@@ -243,7 +246,7 @@ def run(
     engine : {"expected", "bitmap"}
         Model of RAM.
     seed : int
-        Root of the draws; 0 or more. The expected engine draws phases and nothing else.
+        Root of the draws; 0 or more. The expected engine draws phases and jitter, and nothing else.
     replicate : int or array of int
         Number of the replicate, for all rows or one a row.
     stops_early : bool

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.options import inlined_kernel, kernel
-from migkit.kernels.random import draw_key, mix
+from migkit.kernels.random import draw_key, mix, uniform
 from migkit.kernels.state import WHOLE_VCPU
 
 PHASE_NUMBER = 0  # syncs begin at 1: this number of a region's first stream is free
-_TWO_TO_MINUS_53 = 2.0**-53
 
 
 @kernel
@@ -19,7 +18,7 @@ def guest_setup(s, seed, replicate):
         writer, region = s.writers.now[r], s.regions[r]
         phase = region.phase
         if phase < 0.0:
-            phase = (mix(draw_key(seed, replicate, region_stream(r), PHASE_NUMBER)) >> 11) * _TWO_TO_MINUS_53
+            phase = uniform(mix(draw_key(seed, replicate, region_stream(r), PHASE_NUMBER)))
         writer.t0, writer.tau0 = s.case.setup_ns, 0
         writer.gets = writer.needs = region.vcpu_share
         writer.first = int(phase * region.pages)

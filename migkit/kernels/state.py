@@ -109,6 +109,7 @@ CASE = (
     Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
     Field("wakeup_ns", INT, "ns", "how late the sleep of the rate limit ends"),
     Field("sync_ns", INT, "ns", "a bitmap sync"),
+    Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
@@ -167,6 +168,9 @@ STATE = (
     Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
     Field("device_count", INT, "1", "devices, RAM among them", "repeats"),
     Field("t", INT, "ns", "now, since the migrate command", "varies"),
+    Field("seed", INT, "1", "root of the draws", "repeats"),
+    Field("replicate", INT, "1", "number of the replicate", "repeats"),
+    Field("pace", FLOAT, "1", "what RAM's call takes over what it takes in the mean; 1 without jitter", "varies"),
     # what a management layer may change while the migration runs
     Field("max_bandwidth", INT, "B/s", "limit of a window, 0 for none", "repeats"),
     Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit", "repeats"),

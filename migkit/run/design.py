@@ -161,7 +161,9 @@ class Sweep(Part):
                 fields = type(getattr(self.scenario, part)).model_fields
                 if table["scenario"][part][name] == str(fields[name].default):
                     del table["scenario"][part][name]
-        later = HostCosts().model_dump(mode="json", include={"name", "copy_share", "fresh_page", "fresh_after"})
+        later = HostCosts().model_dump(
+            mode="json", include={"name", "copy_share", "jitter", "fresh_page", "fresh_after"}
+        )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
         if self.policies:

@@ -501,6 +501,9 @@ class HostCosts(Part):
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
     fresh_after : bytes, default 0 B
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
+    jitter : float, default 0
+        Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in each
+        replicate, with either engine; 0 to 0.9. They keep their means, and this is their relative standard deviation.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.2 ms
@@ -525,6 +528,7 @@ class HostCosts(Part):
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
+    jitter: Annotated[float, number(0, 0.9)] = _ASSUMED["jitter"]
     vm_stop: Cost = _assumed("vm_stop")
     device_state: Cost = _assumed("device_state")
     destination_load: Cost = _assumed("destination_load")

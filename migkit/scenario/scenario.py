@@ -163,7 +163,7 @@ class Scenario(Part):
         return {name: float(value) for name, value in wire_limits(self).items()}
 
     def drawn_fields(self) -> list[str]:
-        """List the fields that are not given and are drawn for each replicate, with either engine.
+        """List the fields that are drawn for each replicate, with either engine: phases not given, and jitter above 0.
 
         Returns
         -------
@@ -177,11 +177,12 @@ class Scenario(Part):
         >>> Scenario(guest=Guest(ram="1 GiB", regions=[region]), link=Link(bandwidth="1 GB/s")).drawn_fields()
         ['guest.regions.0.phase']
         """
-        return [
+        phases = [
             f"guest.regions.{i}.phase"
             for i, region in enumerate(self.guest.regions)
             if region.pattern == "sequential" and region.phase is None and region.highest_rate > 0
         ]
+        return phases + (["costs.jitter"] if self.costs.jitter > 0 else [])
 
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
