@@ -34,7 +34,10 @@ PROFILES = {
 }
 
 
-def region(start, pages, writes_per_s, *, sequential=0, zero_share=0.0, vcpu_share=10_000, phase=0.0):
+def region(
+    start, pages, writes_per_s, *, sequential=0, zero_share=0.0, vcpu_share=10_000, phase=0.0, rates=(), periodic=False
+):
+    """A region; `rates` are (nanoseconds, share of writes_per_s), :func:`case` gives them their place."""
     return {
         "region_start": start,
         "region_pages": pages,
@@ -43,7 +46,27 @@ def region(start, pages, writes_per_s, *, sequential=0, zero_share=0.0, vcpu_sha
         "region_zero_share": float(zero_share),
         "region_vcpu_share": vcpu_share,
         "region_phase": float(phase),
+        "region_rates": list(rates),
+        "region_period_ns": sum(duration for duration, _ in rates) if periodic else 0,
     }
+
+
+def rates_of(regions):
+    """The rates of all regions, one region after the other, and where each has its own."""
+    columns = {"rate_from_ns": [], "rate_share": [], "rate_before_ns": []}
+    columns |= {"region_rate_first": [], "region_rate_count": [], "region_period_work_ns": []}
+    for each in regions:
+        columns["region_rate_first"].append(len(columns["rate_share"]))
+        columns["region_rate_count"].append(len(each["region_rates"]))
+        begin = work = 0
+        for duration, share in each["region_rates"]:
+            columns["rate_from_ns"].append(begin)
+            columns["rate_share"].append(share)
+            columns["rate_before_ns"].append(work)
+            begin += duration
+            work += int(duration * share)
+        columns["region_period_work_ns"].append(work if each["region_period_ns"] else 0)
+    return columns | {"rates_change": int(any(columns["region_rate_count"]))}
 
 
 def device(
@@ -75,6 +98,9 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
     result = {
         "ram_pages": 1000,
         "page_size": 4096,
+        "track_pages": 1,
+        "used_first": 0,
+        "used_stop": columns.get("ram_pages", 1000),
         "chunk_pages": 64,
         "lazy_clear": 0,
         "idle_zero_share": 0.0,
@@ -101,6 +127,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "turn_ns": 200_000,
         "wakeup_ns": 0,
         "sync_ns": 1 * MS,
+        "jitter": 0.0,
         "page_cost_ns": 0.0,
         "zero_cost_ns": 1000.0,
         "vm_stop_ns": 2 * MS,
@@ -110,7 +137,9 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         **PROFILES[profile],
     }
     for name in region(0, 0, 0):
-        result[name] = [r[name] for r in regions]
+        if name != "region_rates":
+            result[name] = [r[name] for r in regions]
+    result |= rates_of(regions)
     for name in device(RAM):
         result[name] = [d[name] for d in devices]
     unknown = set(columns) - set(result)
@@ -257,3 +286,41 @@ def random_case(rng: random.Random) -> dict:
         time_limit_ns=duration_ns,
     )
     return found | maybe(rng, 0.5, lambda: random_fresh(rng, found), {})
+
+
+def random_changing_case(rng: random.Random) -> dict:
+    """A case in which rates change, writes are tracked in larger units, or only part of memory is in use."""
+    own = random.Random(f"changing {rng.random()}")
+    found = random_case(rng)
+    pages = found["ram_pages"]
+    unit = own.choice([1, 1, 2, 8, 32, 64, 128])
+    unit = min(unit, found["chunk_pages"])
+    regions, end = [], 0
+    for start, size, rate in sorted(
+        zip(found["region_start"], found["region_pages"], found["region_writes_per_s"], strict=True)
+    ):
+        first, last = max(end, start // unit * unit), min(pages // unit, -(-(start + size) // unit)) * unit
+        if last <= first:
+            continue
+        end = last
+        rates = [
+            (own.randint(1, 3000) * MS // own.choice([1, 10, 1000]), own.choice([0.0, 1.0, own.random()]))
+            for _ in range(own.choice([0, 1, 2, 3, 9]))
+        ]
+        regions.append(
+            region(
+                first, last - first, rate, sequential=own.randint(0, 1),
+                zero_share=own.choice([0.0, 0.0, own.random()]),
+                vcpu_share=own.choice([10_000, own.randint(1, 10_000)]), phase=own.choice([-1.0, 0.0, own.random()]),
+                rates=rates, periodic=own.random() < 0.6 and bool(rates),
+            )
+        )  # fmt: skip
+    for name in region(0, 0, 0):
+        if name != "region_rates":
+            found[name] = [each[name] for each in regions]
+    first, stop = sorted(own.randint(0, pages) for _ in range(2))
+    used = own.choice([(0, pages), (0, stop), (first, pages), (first, stop)])
+    return found | rates_of(regions) | {
+        "region_count": len(regions), "track_pages": unit, "used_first": used[0], "used_stop": used[1],
+        "auto_converge": own.randint(0, 1), "jitter": own.choice([0.0, 0.01, 0.3, 0.9]),
+    }  # fmt: skip

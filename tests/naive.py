@@ -98,10 +98,32 @@ class Region:
         self.vcpu_share = case["region_vcpu_share"][index]  # in 1/10000
         self.phase = case["region_phase"][index]
         self.zero_share = case["region_zero_share"][index]
+        first = case["region_rate_first"][index]
+        numbers = range(first, first + case["region_rate_count"][index])
+        self.rates = [(case["rate_from_ns"][n], case["rate_share"][n]) for n in numbers]
+        self.period_ns = case["region_period_ns"][index]
+        self.track_pages = case["track_pages"]
 
-    def writes_so_far(self, tau_ns):
-        """Sequential: how many writes happened until ``tau_ns``, counted from the first page of the region."""
-        return self.first + math.floor(self.writes_per_s * (tau_ns * 1e-9))
+    def writes_so_far(self, work_ns):
+        """Sequential: how many writes happened until then, counted from the first page of the region."""
+        return self.first + math.floor(self.writes_per_s * (work_ns * 1e-9))
+
+    def work_until(self, tau_ns):
+        """What guest time is worth at the highest rate: the sum over all rates until then."""
+        if not self.rates:
+            return tau_ns
+        if self.period_ns:
+            periods, rest = divmod(tau_ns, self.period_ns)
+            return periods * self.work_of_one_pass(self.period_ns) + self.work_of_one_pass(rest)
+        return self.work_of_one_pass(tau_ns)
+
+    def work_of_one_pass(self, tau_ns):
+        work = 0
+        ends = [begin for begin, _ in self.rates[1:]] + [math.inf]
+        for (begin, share), end in zip(self.rates, ends, strict=True):
+            if tau_ns > begin:
+                work += int((min(tau_ns, end) - begin) * share)
+        return work
 
     def begin(self, t, seed, replicate):
         """Guest time 0 is at ``t``; a phase below 0 is drawn."""
@@ -115,10 +137,18 @@ class Region:
         """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
         return self.tau_then + (t - self.tau_since) * self.gets // self.vcpu_share
 
+    def work(self, t):
+        return self.work_until(self.guest_time(t))
+
     def throttled(self, t, percent):
         gets = min(self.vcpu_share, 100 * (100 - percent))
         if gets != self.gets:
             self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
+
+    def tracked_with(self, page):
+        """The pages that are dirty as soon as one of them is written: the tracked unit of a page."""
+        begin = page - page % self.track_pages
+        return range(begin, begin + self.track_pages)
 
     def sequential_writes_hit(self, page, since, until):
         """Is the page among those that the writes number first .. last - 1 hit?"""
@@ -195,6 +225,7 @@ class Ram:
             region.begin(case["setup_ns"], seed, replicate)
             for page in range(region.start, region.start + region.pages):
                 self.region_of[page] = region
+        self.used = range(case["used_first"], case["used_stop"])
         self.is_zero = [self.draw_zero_page(page, case["idle_zero_share"]) for page in range(self.pages)]
 
         # the migration bitmap, all ones at first
@@ -219,7 +250,7 @@ class Ram:
 
     def draw_zero_page(self, page, idle_zero_share):
         region = self.region_of[page]
-        share = idle_zero_share if region is None else region.zero_share
+        share = region.zero_share if region else idle_zero_share if page in self.used else 1.0
         return draw_is_below(draw_key(self.seed, self.replicate, 0, 0), page, int(share * 2**53))
 
     def no_chunk_cleared(self):
@@ -240,9 +271,9 @@ class Ram:
         if name not in self.uniform_writes:
             keys = (draw_key(self.seed, self.replicate, 1 + 3 * region.index + n, self.sync_number) for n in range(3))
             block_pages = min(self.chunk_pages, 4096)
-            times = [region.guest_time(self.last_sync), cleared_at, region.guest_time(now)]
+            times = [region.work(self.last_sync), cleared_at, region.work(now)]
             if cleared_at is not None:
-                times[1] = region.guest_time(cleared_at)
+                times[1] = region.work(cleared_at)
             self.uniform_writes[name] = UniformWrites(region, block_pages, *times, *keys)
         return self.uniform_writes[name].known(page, self.log[page])
 
@@ -254,15 +285,22 @@ class Ram:
             return True
         if region is None:
             return False
+        unit = region.tracked_with(page)
+        if unit[0] not in self.known_units:
+            self.known_units[unit[0]] = any(self.known_alone(region, each, cleared_at, now) for each in unit)
+        return self.known_units[unit[0]]
+
+    def known_alone(self, region, page, cleared_at, now):
+        """The same for writes to this very page."""
         if region.sequential:
             since = self.last_sync if cleared_at is None or not self.log[page] else cleared_at
-            return region.sequential_writes_hit(page, region.guest_time(since), region.guest_time(now))
+            return region.sequential_writes_hit(page, region.work(since), region.work(now))
         return self.uniform_known(region, page, cleared_at, now)
 
     def migration_bitmap_sync(self, now):
         """Move the log into the migration bitmap; return how many pages became dirty."""
         self.sync_number += 1
-        self.uniform_writes = {}
+        self.uniform_writes, self.known_units = {}, {}
         new = 0
         for page in range(self.pages):
             known = self.known_written(page, now)
@@ -287,8 +325,8 @@ class Ram:
         """(ns per byte, ns of a full send buffer) for the page that is sent next."""
         m = self.m
         if m.fresh_after_pages <= self.pages_sent < self.pages:
-            return m.fresh_ns_per_byte, m.fresh_slack_ns
-        return m.link_ns_per_byte, m.send_slack_ns
+            return m.fresh_ns_per_byte * self.pace, m.fresh_slack_ns
+        return m.link_ns_per_byte * self.pace, m.send_slack_ns
 
     def find_dirty_page(self):
         """The next dirty page from the circular cursor, or None."""
@@ -311,11 +349,12 @@ class Ram:
         return normal * (self.page_size + 8) + 9 * zero
 
     def cpu_ns(self, normal, zero):
-        return int(normal * self.page_cost_ns + zero * self.zero_cost_ns)
+        return int((normal * self.page_cost_ns + zero * self.zero_cost_ns) * self.pace)
 
     def ram_save_iterate(self, most):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
+        self.pace = m.varied(2**20, self.calls - 1)
         link = self.link_for_next_page()  # for the whole call
         normal = zero = 0
         held, copied = 0, buffered  # normal pages and copied bytes since the last flush
@@ -370,6 +409,7 @@ class Ram:
     def complete(self):
         normal = zero = 0
         sent_bytes = 0
+        self.pace = self.m.varied(2**20, self.calls)
         link = self.link_for_next_page()
         while (page := self.find_dirty_page()) is not None:
             if self.link_for_next_page() != link:
@@ -572,6 +612,7 @@ class Block:
 class Migration:
     def __init__(self, case, seed, replicate, next_device, syncs, bandwidth):
         self.case = case
+        self.seed, self.replicate = seed, replicate
         self.next_device = next_device or self.next_of_the_list
         self.syncs, self.bandwidth = syncs, bandwidth
         self.notes = {}
@@ -608,6 +649,18 @@ class Migration:
         self.timeline = []
         self.walk_started, self.starving = self.t, []
         self.stop_t = -1
+
+    # -- section 5: jitter
+
+    def varied(self, stream, number):
+        """What an event takes over its mean: a constant part, and an exponential one."""
+        if self.jitter == 0.0:
+            return 1.0
+        drawn = (rand64(draw_key(self.seed, self.replicate, stream, number), 0) >> 11) * 2.0**-53
+        return 1.0 - self.jitter - self.jitter * math.log1p(-drawn)
+
+    def sync_cost(self):
+        return int(self.sync_ns * self.varied(2**20 + 1, self.ram.sync_number))
 
     # -- section 1: the link
 
@@ -697,7 +750,7 @@ class Migration:
         while self.next_tick <= self.t:
             self.next_tick += self.throttle_timer_ns
         if self.sync_count > 1 and self.sync_count == self.count_prev:
-            self.t += self.sync_ns
+            self.t += self.sync_cost()
             self.migration_bitmap_sync()
             self.sync_count += self.counts_all_syncs
         self.count_prev = self.sync_count
@@ -722,7 +775,8 @@ class Migration:
         if self.t - self.win_t >= WINDOW_NS:
             self.migration_update_counters()
         if self.exceeded():
-            self.t = max(self.t, self.win_t + WINDOW_NS + self.wakeup_ns)
+            late = int(self.wakeup_ns * self.varied(2**20 + 2, len(self.timeline)))
+            self.t = max(self.t, self.win_t + WINDOW_NS + late)
 
     def migration_update_counters(self):
         milliseconds = (self.t - self.win_t) // MILLISECOND
@@ -755,7 +809,7 @@ class Migration:
         """[qemu_savevm_state_pending_exact]: (bytes, whether RAM synced)"""
         ram_syncs = bool(self.ram_exact_always) or self.ram.pending() < self.thr
         if ram_syncs:
-            self.t += self.sync_ns
+            self.t += self.sync_cost()
         for d in self.devices:
             d.refresh()
         if ram_syncs:
@@ -849,7 +903,8 @@ class Migration:
         self.stop_t = self.t
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
-        self.t += self.sync_ns
+        self.t += self.sync_cost()
+        self.downtime_stop = self.t - self.stop_t
         self.ram.migration_bitmap_sync(self.stop_t)
         self.sync_count += self.counts_all_syncs
         self.switchover_bytes = 0
@@ -880,7 +935,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "total_ns": m.t,
         "downtime_ns": m.t - m.stop_t if completed else -1,
         "stop_ns": m.stop_t,
-        "downtime_stop_ns": m.vm_stop_ns + m.sync_ns if completed else -1,
+        "downtime_stop_ns": m.downtime_stop if completed else -1,
         "downtime_ram_ns": m.downtime_ram if completed else -1,
         "downtime_devices_ns": m.downtime_devices if completed else -1,
         "downtime_state_ns": m.device_state_ns if completed else -1,

@@ -12,7 +12,9 @@ from migkit.kernels import drivers
 from migkit.kernels.state import ENGINES
 
 PARAMETERS = (
-    "ram_pages", "page_size", "chunk_pages", "lazy_clear", "idle_zero_share", "region_count", "region_start",
+    "ram_pages", "page_size", "track_pages", "chunk_pages", "lazy_clear", "idle_zero_share", "used_first",
+    "used_stop", "rates_change", "rate_from_ns", "rate_share", "rate_before_ns", "region_rate_first",
+    "region_rate_count", "region_period_ns", "region_period_work_ns", "region_count", "region_start",
     "region_pages", "region_writes_per_s", "region_sequential", "region_zero_share", "region_vcpu_share",
     "region_phase", "device_count", "device_kind", "device_initial_bytes", "device_dirty_rate", "device_dirty_max",
     "device_stop_copy_bytes", "device_chunk_bytes",
@@ -21,7 +23,7 @@ PARAMETERS = (
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge", "throttle_trigger_threshold",
     "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
     "ram_exact_always", "vfio_counts", "vfio_always_done", "flush_pages", "counts_all_syncs", "avail_per_ms_exact",
-    "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "page_cost_ns", "zero_cost_ns", "vm_stop_ns",
+    "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "jitter", "page_cost_ns", "zero_cost_ns", "vm_stop_ns",
     "device_state_ns", "destination_load_ns", "time_limit_ns",
 )  # fmt: skip
 OUTPUTS = (
@@ -49,25 +51,25 @@ SCALARS = ("region_count", "device_count", "device_state_ns")
 
 
 def is_list(name):
-    """Whether a case has a list under this name: one entry a region or device."""
-    return name.startswith(("region_", "device_")) and name not in SCALARS
+    """Whether a case has a list under this name: one entry a region, device or rate."""
+    return name.startswith(("region_", "device_", "rate_")) and name not in SCALARS
 
 
 def place_of(name):
     """Which part of Records holds a column, and the name of its field there."""
     if is_list(name):
         kind, _, field = name.partition("_")
-        return {"region": "regions", "device": "devices"}[kind], field
+        return {"region": "regions", "device": "devices", "rate": "rates"}[kind], field
     return ("links", LINK[name]) if name in LINK else ("cases", CASE.get(name, name))
 
 
-def empty_records(rows, regions, devices):
+def empty_records(rows, regions, devices, rates):
     return drivers.Records(
         *(
             np.zeros(shape, dtype).view(np.recarray)
             for shape, dtype in (
                 (rows, drivers.CASE), (rows, drivers.LINK), ((rows, regions), drivers.REGION),
-                ((rows, devices), drivers.DEVICE),
+                ((rows, devices), drivers.DEVICE), ((rows, rates), drivers.RATE),
             )
         )
     )  # fmt: skip
@@ -75,14 +77,13 @@ def empty_records(rows, regions, devices):
 
 def to_parameters(cases):
     """Columns with one row a case, padded to the widest."""
-    widths = {"region_": max(1, *(c["region_count"] for c in cases)), "device_": max(c["device_count"] for c in cases)}
     columns = {}
-    records = empty_records(1, 1, 1)
+    records = empty_records(1, 1, 1, 1)
     for name in PARAMETERS:
         part, field = place_of(name)
         dtype = getattr(records, part).dtype[field]
         if is_list(name):
-            columns[name] = np.zeros((len(cases), widths[name[:7]]), dtype)
+            columns[name] = np.zeros((len(cases), max(1, *(len(c[name]) for c in cases))), dtype)
             for row, c in zip(columns[name], cases, strict=True):
                 row[: len(c[name])] = c[name]
         else:
@@ -93,7 +94,8 @@ def to_parameters(cases):
 def to_records(parameters):
     """Columns as the kernels take them."""
     records = empty_records(
-        len(parameters.ram_pages), parameters.region_start.shape[1], parameters.device_kind.shape[1]
+        len(parameters.ram_pages),
+        *(column.shape[1] for column in (parameters.region_start, parameters.device_kind, parameters.rate_share)),
     )
     for name, column in parameters._asdict().items():
         part, field = place_of(name)

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import MS, RAM, SERIALIZED, VFIO, S, case, device, random_case, region
+from cases import MS, RAM, SERIALIZED, VFIO, S, case, device, random_case, random_changing_case, region
 from naive import COMPLETED, migrate
 from rows import Outputs, kernels, to_parameters
 
@@ -71,6 +71,12 @@ def test_bitmap_engine_is_the_naive_loop(k):
 def test_every_turn_of_the_bitmap_engine_is_that_of_the_naive_loop(k):
     c, naive = random_migration(k)
     compare_timeline(c, k, naive)
+
+
+@pytest.mark.parametrize("k", range(80))
+def test_changing_rates_tracked_units_and_used_memory_are_those_of_the_naive_loop(k):
+    c = random_changing_case(random.Random(f"changing {k}"))
+    compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
 
 
 def zero_case(rng):
@@ -193,6 +199,15 @@ LARGE = {
     "device, serialized": large(
         60_000, [writes(5_000, 30_000, 0.3)], devices=[device(RAM), vfio_50_mib()], switchover_ack=1,
         downtime_limit_ms=100.0, policy=SERIALIZED,
+    ),
+    "tracked units": large(64_000, [writes(5_120, 32_000, 0.01)], track_pages=32, downtime_limit_ms=40.0),
+    "rates that change": large(
+        60_000, [writes(5_000, 30_000, 0.6, rates=[(130 * MS, 1.0), (70 * MS, 0.1)], periodic=True)],
+        downtime_limit_ms=40.0,
+    ),
+    "in use": large(
+        60_000, [writes(5_000, 30_000, 0.3)], downtime_limit_ms=100.0, idle_zero_share=0.1, used_first=2_000,
+        used_stop=41_234,
     ),
     "never": large(60_000, [writes(5_000, 40_000, 2.0)], downtime_limit_ms=20.0, time_limit_ns=5 * S),
     "never, at the sync": large(

@@ -95,6 +95,10 @@ def test_numbers():
         "start": [1024, 0],
         "pages": [256, 1],
         "writes_per_s": [1953.125, 1.0],
+        "rate_first": [0, 0],
+        "rate_count": [0, 0],
+        "period_ns": [0, 0],
+        "period_work_ns": [0, 0],
         "vcpu_share": [10_000, 10_000],
         "phase": [-1.0, -1.0],
         "sequential": [0, 1],
@@ -116,9 +120,9 @@ def test_numbers():
 
 def test_shapes_and_types():
     found = records([FULL, PLAIN, FULL])
-    tables = (state.CASE, state.LINK, state.REGION, state.DEVICE)
+    tables = (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE)
     assert [part.dtype.names for part in found] == [state.dtype_of(table).names for table in tables]
-    assert [part.shape for part in found] == [(3,), (3,), (3, 2), (3, 4)]
+    assert [part.shape for part in found] == [(3,), (3,), (3, 2), (3, 4), (3, 1)]
     assert found.cases.region_count.tolist() == [2, 0, 2]
     assert found.cases.device_count.tolist() == [4, 1, 4]
     assert not found.regions.pages[1].any()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import migkit
+from migkit.results import Outcome
 from migkit.scenario.errors import ScenarioError
 
 PACED = migkit.Scenario(
@@ -139,3 +140,207 @@ def test_uncertainty_and_frontier_take_the_replicates_of_the_expected_engine():
 def test_a_phase_that_is_none_is_refused(phase):
     with pytest.raises(ScenarioError, match="phase"):
         migkit.Region(size="1 MiB", phase=phase)
+
+
+# ---------------------------------------------------------------- rates that change
+
+BUSY = PACED.replace_all({
+    "guest.regions.0.vcpu_share": 1.0, "migration.auto_converge": False, "time_limit": "60 s",
+    "guest.regions.0.write_rate": "0 B/s",
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["expected", "bitmap"])
+def test_a_guest_that_falls_quiet_completes_then(engine):
+    rates = [("12 s", "192 MiB/s"), ("1 h", "1 MB/s")]
+    quiet = migkit.simulate(BUSY.replace("guest.regions.0.rates", rates), engine)
+    assert quiet.converged
+    assert 12 < quiet.total_time_s < 15
+    curve = [("0 s", "192 MiB/s"), ("12 s", "1 MB/s")]
+    assert (
+        migkit.simulate(BUSY.replace("guest.regions.0.curve", curve), engine).numbers["total_time_s"]
+        == (quiet.numbers["total_time_s"])
+    )
+    busy = BUSY.replace("guest.regions.0.write_rate", "192 MiB/s")
+    assert not migkit.simulate(busy, engine).converged
+
+
+def test_one_rate_is_the_rate():
+    plain = migkit.simulate(BUSY.replace("guest.regions.0.write_rate", "100 MB/s"))
+    for name, value in (("rates", [("5 s", "100 MB/s")]), ("curve", [("0 s", "100 MB/s")]),
+                        ("rates", [("5 s", "100 MB/s"), ("7 s", "100 MB/s")])):  # fmt: skip
+        assert migkit.simulate(BUSY.replace(f"guest.regions.0.{name}", value)).total_time_s == plain.total_time_s
+
+
+def test_rates_that_change_fast_are_their_mean():
+    rates = [("1 ms", "200 MB/s"), ("1 ms", "0 B/s"), ("2 ms", "50 MB/s")]
+    changing = BUSY.replace_all({"guest.regions.0.rates": rates, "guest.regions.0.periodic": True})
+    mean = BUSY.replace("guest.regions.0.write_rate", "75 MB/s")
+    for engine in ("expected", "bitmap"):
+        assert migkit.simulate(changing, engine).total_time_s == pytest.approx(
+            migkit.simulate(mean, engine).total_time_s, rel=0.02
+        )
+
+
+def test_a_period_is_not_taken_for_a_state_that_repeats():
+    # quiet for 10 s in every 5 minutes: it completes in the first pause, long after four equal laps
+    rates = [("290 s", "192 MiB/s"), ("10 s", "0 B/s")]
+    scenario = BUSY.replace_all({
+        "guest.regions.0.rates": rates, "guest.regions.0.periodic": True, "time_limit": "30 min",
+    })  # fmt: skip
+    assert 290 < migkit.simulate(scenario).total_time_s < 296
+
+
+def test_the_engines_agree_on_a_curve_in_two_regions():
+    curve = [(f"{k / 2} s", f"{20 + 60 * (k % 3)} MB/s") for k in range(60)]
+    regions = [migkit.Region(size="64 MiB", start="2 MiB", curve=curve, pattern="sequential", phase=0.0),
+               migkit.Region(size="128 MiB", start="256 MiB", curve=curve[::2])]  # fmt: skip
+    scenario = BUSY.replace("guest.regions", regions)
+    expected, bitmap = (migkit.simulate(scenario, engine) for engine in ("expected", "bitmap"))
+    assert expected.total_time_s == pytest.approx(bitmap.total_time_s, rel=0.03)
+    assert expected.sync_count == pytest.approx(bitmap.sync_count, abs=1)
+
+
+def test_a_sweep_and_a_list_of_scenarios_take_changing_rates():
+    rates = [("12 s", "192 MiB/s"), ("1 h", "1 MB/s")]
+    scenario = BUSY.replace("guest.regions.0.rates", rates)
+    rows = migkit.sweep(
+        scenario, {"guest.ram": ["512 MiB", "1 GiB"], "migration.max_bandwidth": ["128 MiB/s", "1 GB/s"]}
+    )
+    assert float(rows["total_time_s"][0, 0]) == migkit.simulate(scenario).total_time_s
+    from migkit.scenario.rows import records
+
+    mixed = records([scenario, BUSY, scenario.replace("guest.regions.0.curve", ()).replace("guest.ram", "1 GiB")])
+    assert mixed.regions["rate_count"].ravel().tolist() == [2, 0, 2]
+    assert migkit.Scenario.from_toml(scenario.to_toml()) == scenario
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"rates": [("0 s", "1 MB/s")]}, r"rates\.0\.0 = .*allowed range"),
+        ({"rates": [("1 s", "2 TB/s")]}, r"rates\.0\.1 = .*allowed range"),
+        ({"rates": [("1 s",)]}, r"rates.* few values"),
+        ({"rates": "1 s"}, "rates .*is not a list"),
+        ({"rates": [("1 s", "1 MB/s")] * 1025}, "rates .*more than 1024 entries"),
+        ({"rates": [("1 s", "1 MB/s")], "write_rate": "1 MB/s"}, "write_rate = .*beside rates"),
+        ({"curve": [("0 s", "1 MB/s")], "write_rate": "1 MB/s"}, "write_rate = .*beside curve"),
+        ({"curve": [("0 s", "1 MB/s")], "rates": [("1 s", "1 MB/s")]}, "curve .*beside rates"),
+        ({"curve": [("1 s", "1 MB/s")]}, "curve .*from 0 s"),
+        ({"curve": [("0 s", "1 MB/s"), ("0 s", "2 MB/s")]}, "curve .*from 0 s"),
+        ({"periodic": True}, "periodic = True needs rates"),
+    ],
+)
+def test_rates_that_are_none_are_refused(fields, sentence):
+    with pytest.raises(ScenarioError, match=sentence):
+        migkit.Region(size="1 MiB", **fields)
+
+
+def test_rates_are_no_axis():
+    with pytest.raises(ScenarioError, match="cannot be an axis"):
+        migkit.sweep(BUSY, {"guest.regions.0.rates": [[("1 s", "1 MB/s")]]})
+
+
+# ---------------------------------------------------------------- sizes of pages
+
+
+def test_a_page_size_hides_no_cost():
+    # 4 GiB at 2 GB/s: the thread sends 1.95 GB/s, whatever the page
+    guest = migkit.Guest(ram="64 GiB", regions=[migkit.Region(size="4 GiB", start="1 GiB", write_rate="2 GB/s")])
+    scenario = migkit.Scenario(guest=guest, link=migkit.Link(bandwidth="100 Gbit/s"),
+                               migration=migkit.Migration(max_bandwidth=0))  # fmt: skip
+    for size in ("4 KiB", "64 KiB", "2 MiB"):
+        migration = migkit.simulate(scenario.replace("guest.page_size", size))
+        assert migration.outcome is Outcome.RAM_ABOVE_LINK, size
+        assert migration.binds == "thread"
+        assert migration.scenario.wire_limits()["thread"] == pytest.approx(1.95e9, rel=0.003)
+
+
+def test_a_cost_per_page_is_given_apart():
+    from migkit.scenario.rows import records
+
+    costs = migkit.HostCosts(page="2 us", zero_page="0.4 us", copy_share=0.75)
+    one = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="1 GB/s"), costs=costs)
+    found = records([one, one.replace("guest.page_size", "64 KiB")]).cases
+    assert found["page_cost_ns"].tolist() == [2000.0, 500.0 + 16 * 1500.0]
+    assert found["zero_cost_ns"].tolist() == [400.0, 100.0 + 16 * 300.0]
+
+
+@pytest.mark.parametrize("engine", ["expected", "bitmap"])
+@pytest.mark.parametrize("pattern", ["uniform", "sequential"])
+def test_a_larger_tracked_unit_makes_more_dirty(engine, pattern):
+    region = migkit.Region(size="512 MiB", start="16 MiB", write_rate="4 MB/s", pattern=pattern)
+    scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB", regions=[region]), link=migkit.Link(bandwidth="1 GB/s"),
+                               migration=migkit.Migration(downtime_limit="10 ms"))  # fmt: skip
+    sent = [
+        migkit.simulate(scenario.replace("guest.tracking", size), engine).bytes_sent["ram"]
+        for size in ("0 B", "4 KiB", "64 KiB", "16 MiB")
+    ]
+    assert sent[0] == sent[1]
+    if pattern == "uniform":
+        assert sent[1] + 2**26 < sent[2] < sent[3]  # 1000 pages a second dirty up to 16 and 4096 times as much
+    else:
+        assert sent[1] <= sent[2] < sent[3] + 2**25  # neighbours are written anyway: a unit more at each end
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"tracking": "3 KiB"}, "tracking = .*power of two"),
+        ({"tracking": "1 KiB"}, "tracking = .*less than a page"),
+        ({"tracking": "32 MiB"}, "tracking = .*4096 pages"),
+        (
+            {"tracking": "2 MiB", "regions": [migkit.Region(size="1 MiB")]},
+            r"regions\.0\.size = .*tracked units of 2 MiB",
+        ),
+        (
+            {"tracking": "2 MiB", "regions": [migkit.Region(size="2 MiB", start="1 MiB")]},
+            r"regions\.0\.start = .*tracked",
+        ),
+        ({"used": "2 GiB"}, "used = .*1 GiB of RAM"),
+        ({"used": "1 MiB", "regions": [migkit.Region(size="2 MiB")]}, "used = .*less than the regions"),
+        ({"used": "5 kB"}, "used = .*whole number of 4 KiB pages"),
+        ({"used_at": "middle"}, "used_at = .*did you mean|used_at = .*not allowed"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(fields, sentence):
+    with pytest.raises(ScenarioError, match=sentence):
+        migkit.Guest(ram="1 GiB", **fields)
+
+
+def test_a_tracked_unit_is_no_larger_than_a_chunk():
+    scenario = PACED.replace_all({"guest.regions": [], "guest.tracking": "1 MiB"})
+    with pytest.raises(ScenarioError, match=r"guest\.tracking .*chunk"):
+        scenario.replace("migration.x_clear_bitmap_shift", 6)
+
+
+# ---------------------------------------------------------------- memory in use
+
+
+@pytest.mark.parametrize("engine", ["expected", "bitmap"])
+def test_where_memory_in_use_lies_decides_when_the_zero_pages_come(engine):
+    region = migkit.Region(size="64 MiB", start="512 MiB", write_rate="1 MB/s")
+    scenario = migkit.Scenario(
+        guest=migkit.Guest(ram="1 GiB", regions=[region], used="256 MiB"), link=migkit.Link(bandwidth="100 MB/s")
+    )
+    found = {at: migkit.simulate(scenario.replace("guest.used_at", at), engine) for at in ("start", "end", "spread")}
+    for migration in found.values():
+        assert migration.numbers["ram_zero_pages"] == pytest.approx(768 * 256, rel=0.02)
+        assert migration.bytes_sent["ram"] == pytest.approx(256 * 2**20, rel=0.05)
+    pages = {at: migration.timeline.iloc[:10]["ram_pages"].sum() for at, migration in found.items()}
+    assert pages["start"] < 0.5 * pages["spread"] < pages["end"]
+
+
+def test_memory_in_use_goes_around_the_regions():
+    from migkit.scenario.rows import records
+
+    regions = [migkit.Region(size="64 MiB", start="64 MiB"), migkit.Region(size="64 MiB", start="192 MiB"),
+               migkit.Region(size="64 MiB", start="640 MiB")]  # fmt: skip
+    scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB", regions=regions, used="384 MiB", used_at="start"),
+                               link=migkit.Link(bandwidth="1 GB/s"))  # fmt: skip
+    found = records([scenario, scenario.replace("guest.used_at", "end"), scenario.replace("guest.used", "0 B")]).cases
+    # 192 MiB outside: 0 to 64, 128 to 192, 256 to 320; from the end 832 to 1024
+    assert found["used_first"].tolist() == [0, 832 * 256, 0]
+    assert found["used_stop"].tolist() == [320 * 256, 1024 * 256, 1024 * 256]
+    rows = migkit.sweep(scenario, {"guest.used": ["0 B", "384 MiB"], "guest.used_at": ["start", "spread"]})
+    assert (rows["ram_zero_pages"] == np.array([[0, 0], [640 * 256, 640 * 256]])).all()

@@ -153,21 +153,30 @@ class Inputs(NamedTuple):
         if len(scenario.guest.regions) != 1 or kinds not in ([], ["vfio"], ["ram"], ["ram", "vfio"]):
             raise ScenarioError("has no derived boundaries: they are for one region of the guest, and at most one "
                                 "entry of VFIO devices behind RAM", "scenario")  # fmt: skip
-        limit = value("migration.max_bandwidth")
+        if scenario.guest.regions[0].rates or scenario.guest.regions[0].curve:
+            raise ScenarioError("has no derived boundaries: its rate changes", "scenario.guest.regions.0")
+        if scenario.guest.tracking > scenario.guest.page_size:
+            raise ScenarioError("has no derived boundaries: writes are tracked in units above a page",
+                                "scenario.guest.tracking", str(scenario.guest.tracking))  # fmt: skip
+        share, page_size = value("costs.copy_share"), value("guest.page_size")
         vfio = f"devices.{kinds.index('vfio')}" if "vfio" in kinds else ""
         return cls(
             write_rate=value("guest.regions.0.write_rate"),
             hot_set=value("guest.regions.0.size"),
-            link=value("link.bandwidth"),
-            # 0 is no limit; an array keeps its coordinates
-            max_bandwidth=limit.where(limit > 0, np.inf) if hasattr(limit, "where") else limit or np.inf,
+            link=np.minimum(value("link.bandwidth"), _no_limit(value("link.stream_bandwidth"))),
+            max_bandwidth=_no_limit(value("migration.max_bandwidth")),
             devices=value(f"{vfio}.count") if vfio else 0,
             stop_copy=value(f"{vfio}.stop_copy_bytes") if vfio else 0,
             downtime_limit_s=value("migration.downtime_limit"),
             sync_s=value("costs.bitmap_sync") + value("costs.bitmap_sync_per_gib") * value("guest.ram") / 2**30,
-            page_s=value("costs.page"),
-            page_size=value("guest.page_size"),
+            page_s=value("costs.page") * (1 - share + share * (page_size / 4096)),
+            page_size=page_size,
         )
+
+
+def _no_limit(limit: Any) -> Any:
+    """A limit of which 0 stands for none, infinite where it is none; an array keeps its coordinates."""
+    return limit.where(limit > 0, np.inf) if hasattr(limit, "where") else limit or np.inf
 
 
 def _field(scenario: Scenario, path: str) -> int | float:

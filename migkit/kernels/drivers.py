@@ -30,13 +30,14 @@ from migkit.kernels.state import (
     Records,
     Reports,
     Timeline,
+    Writers,
     dtype_of,
 )
 from migkit.kernels.verdict import begin_first_lap
 
-CASE, LINK, REGION, DEVICE, STATE, LIVE, WRITER, ITERATION, LAP = (
+CASE, LINK, REGION, DEVICE, RATE, STATE, LIVE, WRITER, ITERATION, LAP = (
     dtype_of(getattr(state, name))
-    for name in ("CASE", "LINK", "REGION", "DEVICE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
+    for name in ("CASE", "LINK", "REGION", "DEVICE", "RATE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
 )
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
@@ -146,7 +147,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             records.devices[i],
             scratch.state,
             scratch.live,
-            scratch.writers,
+            Writers(scratch.writers, records.regions[i], records.rates[i]),
             ram,
             reports.migrations[i],
             policies_,
@@ -154,8 +155,11 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
         if not goes_on:
             qemu_savevm_state_setup(s, run.seed, run.replicates[i])
             s.state.effort = s.ram.head.effort
-            s.state.stops_early = run.stops_early * s.case.may_stop_early
+            s.state.stops_early = run.stops_early * s.case.may_stop_early * (1 - s.case.rates_change)
             s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
+            if s.case.jitter > 0.0:
+                # nothing repeats, and chance may undo what four laps show
+                s.state.jumps, s.state.stops_early = 0, 0
             remember(s, scratch.marks.window)
             begin_first_lap(s, scratch.lap)
         before = s.state.effort
@@ -206,7 +210,7 @@ def _driver(engine: str) -> Any:
     """The compiled loop over rows."""
     if numba.config.DISABLE_JIT:
         return migrate_rows
-    one = Records(_empty(1, CASE), _empty(1, LINK), _empty((1, 1), REGION), _empty((1, 1), DEVICE))
+    one = Records(_empty(1, CASE), _empty(1, LINK), *(_empty((1, 1), each) for each in (REGION, DEVICE, RATE)))
     reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
     run = _run_of(1, 0, 0, True, LIMIT, None)
@@ -242,7 +246,7 @@ def run(
     engine : {"expected", "bitmap"}
         Model of RAM.
     seed : int
-        Root of the draws; 0 or more. The expected engine draws phases and nothing else.
+        Root of the draws; 0 or more. The expected engine draws phases and jitter, and nothing else.
     replicate : int or array of int
         Number of the replicate, for all rows or one a row.
     stops_early : bool

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from migkit.kernels.options import inlined_kernel, kernel
-from migkit.kernels.random import draw_key, mix
+from migkit.kernels.random import draw_key, mix, uniform
 from migkit.kernels.state import WHOLE_VCPU
 
 PHASE_NUMBER = 0  # syncs begin at 1: this number of a region's first stream is free
-_TWO_TO_MINUS_53 = 2.0**-53
 
 
 @kernel
 def guest_setup(s, seed, replicate):
     """Where every writer stands when the migration begins; a phase below 0 is drawn."""
     for r in range(s.case.region_count):
-        writer, region = s.writers[r], s.regions[r]
+        writer, region = s.writers.now[r], s.regions[r]
         phase = region.phase
         if phase < 0.0:
-            phase = (mix(draw_key(seed, replicate, region_stream(r), PHASE_NUMBER)) >> 11) * _TWO_TO_MINUS_53
+            phase = uniform(mix(draw_key(seed, replicate, region_stream(r), PHASE_NUMBER)))
         writer.t0, writer.tau0 = s.case.setup_ns, 0
         writer.gets = writer.needs = region.vcpu_share
         writer.first = int(phase * region.pages)
@@ -29,9 +30,38 @@ def region_stream(r):
     return 1 + 3 * r
 
 
+@kernel
+def work_ns(region, rates, tau):
+    """What guest time ``tau`` is worth at the region's highest rate, ns: the integral of its rates over that."""
+    work = np.int64(0)
+    if region.period_ns > 0:
+        work = tau // region.period_ns * region.period_work_ns
+        tau %= region.period_ns
+    low, high = region.rate_first, region.rate_first + region.rate_count
+    while high - low > 1:
+        middle = (low + high) // 2
+        if rates[middle].from_ns <= tau:
+            low = middle
+        else:
+            high = middle
+    return work + rates[low].before_ns + int((tau - rates[low].from_ns) * rates[low].share)
+
+
 @inlined_kernel
-def writer_ns(writer, t):
-    """Guest time of a writer at ``t``, no earlier than the last change of its speed, ns.
+def writer_ns(writers, r, t):
+    """Time at its highest rate in which the writer of region ``r`` would have written as much as it has by ``t``, ns.
+
+    Without rates that change it is its guest time. ``t`` is no earlier than the last change of its speed.
+    """
+    tau = guest_ns(writers.now[r], t)
+    if writers.regions[r].rate_count == 0:
+        return tau
+    return work_ns(writers.regions[r], writers.rates, tau)
+
+
+@inlined_kernel
+def guest_ns(writer, t):
+    """Guest time of a writer at ``t``, ns.
 
     A writer that needs the share ``u`` of its vCPU at full rate keeps it while a throttle ``p`` leaves as much:
     ``dtau/dt = min(1, (1 - p) / u)``. QEMU throttles in slices of 10 ms (system/cpu-throttle.c:cpu_throttle_thread);
@@ -45,15 +75,27 @@ def set_throttle(s, throttle):
     """Slow the vCPUs from now on (system/cpu-throttle.c:cpu_throttle_set), ``throttle`` in percent."""
     s.state.throttle = throttle
     for r in range(s.case.region_count):
-        writer = s.writers[r]
+        writer = s.writers.now[r]
         gets = min(writer.needs, (100 - throttle) * (WHOLE_VCPU // 100))
         if gets != writer.gets:
-            writer.tau0 = writer_ns(writer, s.state.t)
+            writer.tau0 = guest_ns(writer, s.state.t)
             writer.t0 = s.state.t
             writer.gets = gets
 
 
 @kernel
 def writes_of(region, writer, tau):
-    """Pages that a writer has written up to guest time ``tau`` (ns), whole; a cyclic one begins at its phase."""
+    """Pages written up to time ``tau`` (ns, of `writer_ns`), whole; a cyclic writer begins at its phase."""
     return writer.first + int(region.writes_per_s * (tau * 1e-9))
+
+
+@kernel
+def pages_written(case, region, writer, since, until):
+    """What a cyclic writer made dirty between two times of `writer_ns`: first page, and pages, whole tracked units."""
+    first = writes_of(region, writer, since)
+    count = writes_of(region, writer, until) - first
+    if count > 0 and case.track_pages > 1:
+        inside = first % case.track_pages
+        first -= inside
+        count = -(-(count + inside) // case.track_pages) * case.track_pages
+    return first, count

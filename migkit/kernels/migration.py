@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migkit.kernels.fast_forward import fast_forward
+from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.memory import fraction, remaining, sync
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.policies import bandwidth, syncs
@@ -108,7 +109,10 @@ def migration_rate_limit(s):
     if state.t - state.window_t >= WINDOW_NS:
         migration_update_counters(s)
     if migration_rate_exceeded(state):
-        state.t = max(state.t, state.window_t + WINDOW_NS + s.case.wakeup_ns)
+        late = s.case.wakeup_ns
+        if s.case.jitter > 0.0:
+            late = int(late * varied(s.case, state, WAKEUPS, state.iteration))
+        state.t = max(state.t, state.window_t + WINDOW_NS + late)
 
 
 @inlined_kernel
@@ -139,7 +143,7 @@ def migration_completion(s):
     """Stop the VM, sync once more, send what is left at link speed (migration/migration.c:migration_completion)."""
     case, state, report = s.case, s.state, s.report
     stop_t, sent = state.t, state.bytes_sent
-    state.t += case.vm_stop_ns + case.sync_ns
+    state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
     state.sync_count += case.counts_all_syncs

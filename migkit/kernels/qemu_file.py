@@ -70,6 +70,7 @@ def set_page_rate(case, link, state):
         ns_per_byte, slack_ns = link.fresh_ns_per_byte, link.fresh_slack_ns
     else:
         ns_per_byte, slack_ns = link.ns_per_byte, link.slack_ns
+    ns_per_byte *= state.pace
     if ns_per_byte != state.page_ns_per_byte:
         state.page_ns_per_byte = ns_per_byte
         state.page_slack_ns = slack_ns

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.guest import set_throttle
+from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.qemu_file import COPY_BUFFER, elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
@@ -27,15 +28,15 @@ def page_bytes(case, normal, zero):
 
 
 @kernel
-def page_cpu(case, normal, zero):
-    """Nanoseconds of the migration thread for normal and zero pages."""
-    return int(normal * case.page_cost_ns + zero * case.zero_cost_ns)
+def page_cpu(case, state, normal, zero):
+    """Nanoseconds of the migration thread for normal and zero pages, in this call."""
+    return int((normal * case.page_cost_ns + zero * case.zero_cost_ns) * state.pace)
 
 
 @inlined_kernel
 def pages_elapsed(case, state, backlog, normal, zero):
     """Nanoseconds since the start of the call when these pages have been put."""
-    size, cpu = page_bytes(case, normal, zero), page_cpu(case, normal, zero)
+    size, cpu = page_bytes(case, normal, zero), page_cpu(case, state, normal, zero)
     return elapsed_ns(state.page_ns_per_byte, state.page_slack_ns, backlog, size, cpu)
 
 
@@ -43,7 +44,7 @@ def pages_elapsed(case, state, backlog, normal, zero):
 def put_pages(case, state, normal, zero):
     """Put pages on the link; their bytes."""
     size = page_bytes(case, normal, zero)
-    put(state, state.page_ns_per_byte, state.page_slack_ns, size, page_cpu(case, normal, zero))
+    put(state, state.page_ns_per_byte, state.page_slack_ns, size, page_cpu(case, state, normal, zero))
     return size
 
 
@@ -118,12 +119,12 @@ def pages_until_check(case, state, backlog, normal, zero, share, most):
     guess that is then corrected by whole checks.
     """
     done = normal + zero
-    per_page_cpu = case.page_cost_ns * (1.0 - share) + case.zero_cost_ns * share
+    per_page_cpu = (case.page_cost_ns * (1.0 - share) + case.zero_cost_ns * share) * state.pace
     wire_bytes = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
     per_page_wire = wire_bytes * state.page_ns_per_byte
     guess = float(most)
     if per_page_cpu > 0.0:
-        guess = min(guess, (SLICE_NS - page_cpu(case, normal, zero)) / per_page_cpu)
+        guess = min(guess, (SLICE_NS - page_cpu(case, state, normal, zero)) / per_page_cpu)
     if per_page_wire > 0.0:
         ready = backlog + page_bytes(case, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
         guess = min(guess, (SLICE_NS - ready) / per_page_wire)
@@ -182,6 +183,7 @@ def ram_save_iterate(s, most_bytes):
         release_flags(s, state.t, state.drained_at)
         finish_section(state, np.int64(0), np.int64(0))
         return 0
+    state.pace = varied(case, state, SLICES, state.ram_calls)
     set_page_rate(case, s.link, state)
     backlog = max(state.drained_at - state.t, 0)
     limited = state.max_bandwidth > 0
@@ -267,6 +269,7 @@ def ram_save_complete(s, stop_t):
     """Send all dirty pages, without a rate limit (migration/ram.c:ram_save_complete); the bytes."""
     case, state = s.case, s.state
     normal, zero, size = np.int64(0), np.int64(0), np.int64(0)
+    state.pace = varied(case, state, SLICES, state.ram_calls)
     set_page_rate(case, s.link, state)
     most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
     while remaining(s.ram) > 0:
@@ -329,7 +332,7 @@ def cpu_throttle_dirty_sync_timer_tick(s):
     while state.timer_due <= state.t:
         state.timer_due += case.throttle_timer_ns
     if state.sync_count > 1 and state.sync_count == state.timer_count:
-        state.t += case.sync_ns
+        state.t += sync_cost(case, state)
         migration_bitmap_sync(s)
         state.sync_count += case.counts_all_syncs
     state.timer_count = state.sync_count

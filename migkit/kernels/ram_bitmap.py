@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.guest import region_stream, writer_ns, writes_of
+from migkit.kernels.guest import pages_written, region_stream, writer_ns
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.random import (
     DRAW_WORDS,
@@ -121,7 +121,7 @@ def bitmap_reset(ram, case, regions, seed, replicate):
             any_zero = 1
         if case.lazy_clear == 1 and regions[r].pages > 0:
             ram.log[regions[r].start // 64 : (regions[r].start + regions[r].pages + 63) // 64] = _ONES
-    if case.idle_zero_share > 0.0 and covered < pages:
+    if (case.idle_zero_share > 0.0 or case.used_first > 0 or case.used_stop < pages) and covered < pages:
         any_zero = 1
     ram.head.remaining = pages
     ram.head.cursor = 0
@@ -177,7 +177,7 @@ def zero_share_of(case, regions, page):
     for r in range(case.region_count):
         if regions[r].start <= page < regions[r].start + regions[r].pages:
             return regions[r].zero_share
-    return case.idle_zero_share
+    return case.idle_zero_share if case.used_first <= page < case.used_stop else 1.0
 
 
 @kernel
@@ -302,11 +302,10 @@ def bitmap_take(ram, case, count):
 
 
 @kernel
-def written_by_sequence(region, writer, since, until, word):
+def written_by_sequence(case, region, writer, since, until, word):
     """Pages of ``word`` a cyclic writer touched between two guest times."""
     size = region.pages
-    first = writes_of(region, writer, since)
-    count = writes_of(region, writer, until) - first
+    first, count = pages_written(case, region, writer, since, until)
     if count <= 0:
         return _U0
     if count >= size:
@@ -385,17 +384,46 @@ def draw_run(ram, writes, word, first, last, pages, log):
     return some
 
 
+@kernel
+def whole_units(words, pages):
+    """Let a write to one page of a tracked unit, aligned and of a power of two of pages, stand for all of it."""
+    if pages >= 64:
+        for first in range(0, words.size, pages // 64):
+            unit = words[first : first + pages // 64]
+            some = _U0
+            for k in range(unit.size):
+                some |= unit[k]
+            unit[:] = _ONES if some != _U0 else _U0
+        return
+    starts = _U1
+    for shift in (2, 4, 8, 16, 32):
+        if shift >= pages:
+            starts |= starts << np.uint64(shift)
+    for k in range(words.size):
+        bits = words[k]
+        reach = 1
+        while reach < pages:
+            bits |= bits >> np.uint64(reach)
+            reach *= 2
+        bits &= starts
+        reach = 1
+        while reach < pages:
+            bits |= bits << np.uint64(reach)
+            reach *= 2
+        words[k] = bits
+
+
 @inlined_kernel
-def sequence_run(ram, region, writer, times, word, first, last, log):
+def sequence_run(ram, case, region, writer, times, word, first, last, log):
     """As :func:`draw_run`, for a cyclic writer."""
     known = ram.draws[0]
     for k in range(first, last):
-        known[k] = written_by_sequence(region, writer, times.since, times.now, word + k)
+        known[k] = written_by_sequence(case, region, writer, times.since, times.now, word + k)
     if times.cleared:
         for k in range(first, last):
             logged = log[k - first]
             known[k] = (known[k] & ~logged) | (
-                written_by_sequence(region, writer, times.clear, times.now, word + k) & logged
+                written_by_sequence(case, region, writer, times.clear, times.now, word + k) & logged
             )
 
 
@@ -433,7 +461,7 @@ def sync_chunk(ram, case, regions, writers, r, chunk, t, number):
     A page in the log of a chunk that was cleared is known only if it was written after the clear, any other page if it
     was written since the last sync. The log of a chunk that was not cleared is in the migration bitmap already.
     """
-    region, writer = regions[r], writers[r]
+    region, writer = regions[r], writers.now[r]
     chunk_words = case.chunk_pages // 64
     run_words = min(DRAW_WORDS, chunk_words)
     end = region.start + region.pages
@@ -441,9 +469,9 @@ def sync_chunk(ram, case, regions, writers, r, chunk, t, number):
     end_word = min((end + 63) // 64, (chunk + 1) * chunk_words)
     lazy = case.lazy_clear == 1
     cleared = lazy and ram.chunks[chunk].pending == 0
-    now = writer_ns(writer, t)
-    clear = writer_ns(writer, ram.chunks[chunk].clear_t) if cleared else now
-    times = Times(writer_ns(writer, ram.head.sync_t), clear, now, cleared)
+    now = writer_ns(writers, r, t)
+    clear = writer_ns(writers, r, ram.chunks[chunk].clear_t) if cleared else now
+    times = Times(writer_ns(writers, r, ram.head.sync_t), clear, now, cleared)
     writes = plan_chunk(ram, region, r, number, times, run_words * 64)
     new = 0
     for word in range(begin_word - begin_word % run_words, end_word, run_words):
@@ -451,9 +479,11 @@ def sync_chunk(ram, case, regions, writers, r, chunk, t, number):
         log = ram.log[word + first : word + last] if lazy else ram.dirty[word + first : word + last]
         some = True
         if region.sequential == 1:
-            sequence_run(ram, region, writer, times, word, first, last, log)
+            sequence_run(ram, case, region, writer, times, word, first, last, log)
         else:
             some = draw_run(ram, writes, word, first, last, run_words * 64, log)
+            if some and case.track_pages > 1:
+                whole_units(ram.draws[0, first:last], case.track_pages)
         if not (some or cleared):
             continue
         known = ram.draws[0, first:last]

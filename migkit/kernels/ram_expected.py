@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.guest import writer_ns, writes_of
+from migkit.kernels.guest import pages_written, writer_ns
 from migkit.kernels.options import inlined_kernel, kernel
 
 
@@ -22,6 +22,7 @@ class ExpectedRam(NamedTuple):
     head: np.record  # EXPECTED_HEAD
 
 
+OUTSIDE, UNUSED = -1, -2  # in place of a region
 SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, besides regions and chunks
 
 
@@ -31,7 +32,7 @@ def most_segments(case, regions):
 
     It depends on the migration alone, so that its neighbours in a batch change nothing.
     """
-    most = 2 * case.region_count + 1 + SPARE_SEGMENTS
+    most = 2 * case.region_count + 3 + SPARE_SEGMENTS
     for r in range(case.region_count):
         most += 2 * (regions[r].pages // case.chunk_pages + 2)
     return most
@@ -41,7 +42,7 @@ def widest(cases, regions):
     """Segments that have room for any of these migrations (:func:`most_segments`, for all rows at once)."""
     there = np.arange(regions.shape[1]) < cases["region_count"][:, None]
     each = 2 * (regions["pages"] // cases["chunk_pages"][:, None] + 2)
-    return int((2 * cases["region_count"] + 1 + SPARE_SEGMENTS + np.where(there, each, 0).sum(axis=1)).max())
+    return int((2 * cases["region_count"] + 3 + SPARE_SEGMENTS + np.where(there, each, 0).sum(axis=1)).max())
 
 
 @kernel
@@ -88,7 +89,12 @@ def expected_reset(ram, case, regions, seed, replicate):
     page = np.int64(0)
     while page < case.ram_pages:
         stop = case.ram_pages
-        inside = np.int64(-1)
+        inside = np.int64(OUTSIDE)
+        for edge in (case.used_first, case.used_stop):
+            if page < edge:
+                stop = min(stop, edge)
+        if not case.used_first <= page < case.used_stop:
+            inside = np.int64(UNUSED)
         for r in range(case.region_count):
             first = regions[r].start
             if first <= page < first + regions[r].pages:
@@ -125,8 +131,10 @@ def expected_fraction(ram):
 
 @kernel
 def zero_share_at(case, regions, region):
-    """Share of zero pages in a region, -1 for outside."""
-    return case.idle_zero_share if region < 0 else regions[region].zero_share
+    """Share of zero pages in a region, or outside."""
+    if region >= 0:
+        return regions[region].zero_share
+    return case.idle_zero_share if region == OUTSIDE else 1.0
 
 
 @kernel
@@ -366,11 +374,11 @@ def make_room(ram, spare):
 
 
 @kernel
-def cut_at_writer(ram, regions, writers, r, since_t, t, chunk):
+def cut_at_writer(ram, case, regions, writers, r, since_t, t, chunk):
     """Cut a sequential region where its writer stood and where it stands, within one chunk (-1: all)."""
-    region, writer = regions[r], writers[r]
-    first = writes_of(region, writer, writer_ns(writer, since_t))
-    count = writes_of(region, writer, writer_ns(writer, t)) - first
+    region = regions[r]
+    since, tau = writer_ns(writers, r, since_t), writer_ns(writers, r, t)
+    first, count = pages_written(case, region, writers.now[r], since, tau)
     if count <= 0 or count >= region.pages:
         return
     for edge in (first % region.pages, (first + count) % region.pages):
@@ -384,14 +392,13 @@ def cut_at_writer(ram, regions, writers, r, since_t, t, chunk):
 
 
 @kernel
-def written_share(regions, writers, segment, since_t, t):
+def written_share(case, regions, writers, segment, since_t, t):
     """Share of a segment's pages written between two times (0 or 1 for a sequential writer)."""
-    region, writer = regions[segment.region], writers[segment.region]
-    since, tau = writer_ns(writer, since_t), writer_ns(writer, t)
+    region = regions[segment.region]
+    since, tau = writer_ns(writers, segment.region, since_t), writer_ns(writers, segment.region, t)
     if region.sequential == 0:
-        return -np.expm1(-region.writes_per_s * ((tau - since) * 1e-9) / region.pages)
-    first = writes_of(region, writer, since)
-    count = writes_of(region, writer, tau) - first
+        return -np.expm1(-region.writes_per_s * ((tau - since) * 1e-9) / region.pages * case.track_pages)
+    first, count = pages_written(case, region, writers.now[segment.region], since, tau)
     if count <= 0:
         return 0.0
     if count >= region.pages:
@@ -423,7 +430,7 @@ def expected_sync(ram, case, regions, writers, t, number):
     for r in range(case.region_count):
         if regions[r].sequential == 1:
             make_room(ram, 8)
-            cut_at_writer(ram, regions, writers, r, before, t, np.int64(-1))
+            cut_at_writer(ram, case, regions, writers, r, before, t, np.int64(-1))
             if lazy:
                 done = np.int64(-1)
                 n = 0
@@ -431,7 +438,7 @@ def expected_sync(ram, case, regions, writers, t, number):
                     if ram.segments[n].region == r and ram.segments[n].chunk != done and ram.segments[n].waits == 0:
                         done = ram.segments[n].chunk
                         make_room(ram, 8)
-                        cut_at_writer(ram, regions, writers, r, ram.segments[n].clear_t, t, done)
+                        cut_at_writer(ram, case, regions, writers, r, ram.segments[n].clear_t, t, done)
                     n += 1
     ram.head.effort = ram.head.count
     total = 0.0
@@ -447,11 +454,11 @@ def expected_sync(ram, case, regions, writers, t, number):
             clear_t, cleared = before, False
         if r >= 0 and regions[r].writes_per_s > 0.0:
             if r != region_seen or regions[r].sequential == 1:
-                since_sync = written_share(regions, writers, segment, before, t)
+                since_sync = written_share(case, regions, writers, segment, before, t)
                 region_seen, clear_seen, since_clear = r, before, since_sync
             if cleared and clear_t != clear_seen:
                 clear_seen = clear_t
-                since_clear = written_share(regions, writers, segment, clear_seen, t)
+                since_clear = written_share(case, regions, writers, segment, clear_seen, t)
             sent = segment.dirty == 0.0
             segment.dirty += (1.0 - segment.dirty) * since_sync
             if cleared:

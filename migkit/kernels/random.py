@@ -23,6 +23,7 @@ _U6, _U11, _U12, _U63 = (np.uint64(n) for n in (6, 11, 12, 63))
 _LANES = np.uint64(64)
 _LEVELS = 53  # bits of a draw that are compared: those of a float64 probability
 _CERTAIN = np.uint64(1 << 53)
+_TWO_TO_MINUS_53 = 2.0**-53
 _LN2 = 0.6931471805599453
 FEW = 1.0 / 64.0  # up to this many writes a page in the mean, all are drawn one by one
 _SPARE_BITS = 7  # bits of the page by page probability: 1/64 write a page, or less, is left to draw one by one
@@ -59,6 +60,12 @@ def draw_key(seed, replicate, stream, number):
     """Key of the draws number ``number`` of a stream: ``mix(mix(mix(seed) + replicate) + stream 2^32 + number)``."""
     root = mix(mix(np.uint64(seed)) + np.uint64(replicate))
     return mix(root + (np.uint64(stream) << _U32) + np.uint64(number))
+
+
+@kernel
+def uniform(word):
+    """A number from 0 to 1, 1 excluded, of the first 53 bits of a random word."""
+    return np.float64(word >> _U11) * _TWO_TO_MINUS_53
 
 
 @kernel

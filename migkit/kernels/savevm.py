@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from migkit.kernels.block import block_save_iterate, block_state_pending
 from migkit.kernels.guest import guest_setup
+from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
 from migkit.kernels.options import kernel, spliced_kernel
 from migkit.kernels.policies import next_device
@@ -26,6 +27,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     """Everything dirty, sizes queried, the first window begins (migration/savevm.c:qemu_savevm_state_setup)."""
     case, state = s.case, s.state
     state.outcome, state.culprit = RUNNING, -1
+    state.seed, state.replicate, state.pace = seed, replicate, 1.0
     state.device_count = case.device_count
     state.t = case.setup_ns
     state.window_t, state.last_eval, state.iteration_t = case.setup_ns, case.setup_ns, case.setup_ns
@@ -78,7 +80,7 @@ def qemu_savevm_state_pending_exact(s):
     case, state = s.case, s.state
     ram_syncs = case.ram_exact_always == 1 or state.ram_bytes < state.threshold
     if ram_syncs:
-        state.t += case.sync_ns
+        state.t += sync_cost(case, state)
     total = 0
     for d in range(case.device_count):
         device, own = s.devices[d], s.live[d]

@@ -68,9 +68,12 @@ CASE = (
     # guest
     Field("ram_pages", INT, "pages", "guest memory"),
     Field("page_size", INT, "B", "one bit of a dirty bitmap, one page on the wire"),
+    Field("track_pages", INT, "pages", "that one write makes dirty together; a power of two, no more than a chunk has"),
     Field("chunk_pages", INT, "pages", "covered by one bit of the clear bitmap, 2**x-clear-bitmap-shift"),
     Field("lazy_clear", INT, "flag", "1: the dirty log is re-protected chunk by chunk (KVM)"),
     Field("idle_zero_share", FLOAT, "1", "share of zero pages outside the regions"),
+    Field("used_first", INT, "page", "outside the regions all pages before this one are zero pages"),
+    Field("used_stop", INT, "page", "outside the regions this page and all behind it are zero pages"),
     Field("region_count", INT, "1", "regions of this migration; rows are padded"),
     Field("device_count", INT, "1", "devices of this migration, RAM among them; rows are padded"),
     # parameters and capabilities at the start
@@ -90,6 +93,7 @@ CASE = (
     Field("bandwidth_policy", INT, "code", "which bandwidth to believe: WINDOW or BANDWIDTH_OWN"),
     Field("policies_repeat", INT, "code", "policies repeat: 0 never, 1 in equal windows, 2 in equal iterations"),
     Field("policies_remember", INT, "flag", "1: a policy of the user's own keeps numbers"),
+    Field("rates_change", INT, "flag", "1: a writer's rate changes, so that nothing is settled before the time limit"),
     Field("may_stop_early", INT, "flag", "1: the rule when to sync asks for sizes alone, so that a verdict is final"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
@@ -105,6 +109,7 @@ CASE = (
     Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
     Field("wakeup_ns", INT, "ns", "how late the sleep of the rate limit ends"),
     Field("sync_ns", INT, "ns", "a bitmap sync"),
+    Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
@@ -127,13 +132,24 @@ LINK = (
 REGION = (
     Field("start", INT, "pages", "first page"),
     Field("pages", INT, "pages", "size"),
-    Field("writes_per_s", FLOAT, "1/s", "page writes per second of the writer's guest time"),
+    Field("writes_per_s", FLOAT, "1/s", "page writes per second of the writer's guest time; the highest rate"),
+    Field("rate_first", INT, "index", "its first rate among those of the migration"),
+    Field("rate_count", INT, "1", "rates, one after the other; 0: always the highest"),
+    Field("period_ns", INT, "ns", "guest time after which they begin again; 0: the last one stays"),
+    Field("period_work_ns", INT, "ns", "what that is worth at the highest rate"),
     Field("vcpu_share", INT, "1e-4", "of its vCPU, needed at full rate; WHOLE_VCPU: writes as fast as it can"),
     Field("phase", FLOAT, "1", "where a sequential writer begins, as a share of the region, or DRAWN"),
     Field("sequential", INT, "flag", "0: uniform; 1: sequential"),
     Field("zero_share", FLOAT, "1", "share of zero pages"),
 )
 """Per region of a migration."""
+
+RATE = (
+    Field("from_ns", INT, "ns", "guest time at which it begins"),
+    Field("share", FLOAT, "1", "of the highest rate"),
+    Field("before_ns", INT, "ns", "what the time before it is worth at the highest rate"),
+)
+"""Per rate of a region whose rate changes."""
 
 DEVICE = (
     Field("kind", INT, "code", "RAM, VFIO or BLOCK", "repeats"),
@@ -152,6 +168,9 @@ STATE = (
     Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
     Field("device_count", INT, "1", "devices, RAM among them", "repeats"),
     Field("t", INT, "ns", "now, since the migrate command", "varies"),
+    Field("seed", INT, "1", "root of the draws", "repeats"),
+    Field("replicate", INT, "1", "number of the replicate", "repeats"),
+    Field("pace", FLOAT, "1", "what RAM's call takes over what it takes in the mean; 1 without jitter", "varies"),
     # what a management layer may change while the migration runs
     Field("max_bandwidth", INT, "B/s", "limit of a window, 0 for none", "repeats"),
     Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit", "repeats"),
@@ -412,6 +431,7 @@ class Records(NamedTuple):
     links: np.ndarray  # records LINK
     regions: np.ndarray  # records REGION, rows x width
     devices: np.ndarray  # records DEVICE, rows x width
+    rates: np.ndarray  # records RATE, rows x width: of all regions, one region after the other
 
 
 class Reports(NamedTuple):
@@ -425,6 +445,14 @@ class Reports(NamedTuple):
         """Room for the reports of migrations."""
         shapes = {REPORT: (rows,), DEVICE_REPORT: (rows, devices)}
         return cls(*(np.empty(shape, dtype_of(table)).view(np.recarray) for table, shape in shapes.items()))
+
+
+class Writers(NamedTuple):
+    """The writers of a running migration."""
+
+    now: np.ndarray  # records WRITER, as the regions
+    regions: np.ndarray  # records REGION
+    rates: np.ndarray  # records RATE
 
 
 class Mark(NamedTuple):
@@ -457,7 +485,7 @@ class Migration(NamedTuple):
     devices: np.ndarray  # records DEVICE, in list order
     state: np.record  # STATE
     live: np.ndarray  # records LIVE, as `devices`
-    writers: np.ndarray  # records WRITER, as `regions`
+    writers: Writers
     ram: NamedTuple  # memory of the engine: its type chooses the engine when the loop is compiled
     report: np.record  # REPORT
     policies: NamedTuple  # Policies of migkit.kernels.policies

@@ -250,13 +250,13 @@ def highest_threshold(s):
     case, state = s.case, s.state
     if case.avail_switchover_bandwidth > 0:
         return float(state.threshold)
-    per_ms = (1.0 + s.link.slack_ns / WINDOW_NS) / s.link.ns_per_byte * 1e6
+    per_ms = (1.0 + s.link.slack_ns / WINDOW_NS) / s.link.ns_per_byte * 1e6 / (1.0 - case.jitter)
     if state.max_bandwidth > 0:
         per_ms = min(per_ms, (state.max_bandwidth // WINDOWS_PER_S + OVERSHOOT) / 100.0)
     if remaining(s.ram) == 0:
         writes = 0.0
         for r in range(case.region_count):
-            writes += s.regions[r].writes_per_s
+            writes += s.regions[r].writes_per_s * case.track_pages
         sections = case.device_count * (SECTION_BYTES + 16) * (1e6 / case.iteration_ns)
         drained = True
         for d in range(case.device_count):

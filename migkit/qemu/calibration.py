@@ -86,6 +86,8 @@ SOURCES: Mapping[str, _Source] = {
     ),
 }  # fmt: skip
 """Parameters that are medians; those from ``link_over_pace`` on are no costs of a host but of links and devices."""
+_FITTED = tuple(name for name in HostCosts.model_fields if name not in ("name", "copy_share", "jitter"))
+"""Costs of a host that are fitted: all runs have pages of one size."""
 _NO_COSTS = "link_over_pace", "send_buffer", "device_read", "device_load"
 _FIRST_PASS = {"fresh_page": "s", "fresh_after": "B"}
 _NOT_SEEN = {
@@ -136,7 +138,7 @@ class Calibration:
         """Write the costs as a scenario reads them, each with its standard error and where it comes from."""
         lines = [f"# Costs of a host, fitted by migkit calibrate to {len(self.runs)} runs."]
         lines += [f'name = "{self.costs.name}"'] if self.costs.name else []
-        for name in (name for name in HostCosts.model_fields if name != "name"):
+        for name in _FITTED:
             row = self.parameters.loc[name]
             if not row["runs"]:
                 note = f"assumed: {row['note']}"
@@ -224,9 +226,7 @@ def calibrate(
     rows |= _first_pass(steps, share["value"] if share["runs"] else 1.0, like)
     rows["zero_page"] = _nothing("s", _NOT_SEEN["zero_page"])
     fitted: dict[str, Any] = {"name": name}
-    for parameter in HostCosts.model_fields:
-        if parameter == "name":
-            continue
+    for parameter in _FITTED:
         row = rows[parameter]
         default = HostCosts.model_fields[parameter].default
         if row["runs"]:
@@ -234,7 +234,7 @@ def calibrate(
             fitted[parameter] = kind(float(f"{row['value']:.{DIGITS}g}"))
         else:
             row["value"] = float(default)
-    order = [parameter for parameter in HostCosts.model_fields if parameter != "name"] + list(_NO_COSTS)
+    order = [*_FITTED, *_NO_COSTS]
     parameters = pd.DataFrame([rows[parameter] for parameter in order], index=pd.Index(order, name="parameter"))
     return Calibration(HostCosts(**fitted), parameters, workloads(runs, path), tuple(map(str, runs.index)))
 

@@ -42,7 +42,7 @@ REPLICATE = "replicate"
 """The one axis that is no field of a scenario: repetitions with their own random draws."""
 SCENARIO = "scenario"
 """The dimension along which the points of a design lie."""
-_LATER_IN_REGIONS = {"phase": None, "vcpu_share": 1.0}
+_LATER_IN_REGIONS: dict[str, Any] = {"phase": None, "vcpu_share": 1.0, "rates": [], "periodic": False, "curve": []}
 """Fields of a region that the first descriptions did not have, and their defaults."""
 _FIRST_NAMES = {"iteration": "turn"}  # costs that were renamed
 DEFAULT = "default"
@@ -158,7 +158,14 @@ class Sweep(Part):
             for name, default in _LATER_IN_REGIONS.items():
                 if region[name] == default:
                     del region[name]
-        later = HostCosts().model_dump(mode="json", include={"name", "fresh_page", "fresh_after"})
+        for part, names in (("guest", ("tracking", "used", "used_at")), ("link", ("stream_bandwidth",))):
+            for name in names:
+                fields = type(getattr(self.scenario, part)).model_fields
+                if table["scenario"][part][name] == str(fields[name].default):
+                    del table["scenario"][part][name]
+        later = HostCosts().model_dump(
+            mode="json", include={"name", "copy_share", "jitter", "fresh_page", "fresh_after"}
+        )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}
         if self.policies:

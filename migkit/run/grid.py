@@ -92,6 +92,7 @@ class Grid:
             _Part(self, rows.links),
             _Part(self, rows.regions, max(1, len(scenario.guest.regions))),
             _Part(self, rows.devices, max(map(len, self._labels))),
+            _Part(self, rows.rates, rows.most_rates([scenario])),
         ]
 
     @property

@@ -27,6 +27,10 @@ Limit = Annotated[Rate, quantity("1 kB/s", "1000 TB/s", or_zero=True)]
 Cost = Annotated[Seconds, quantity("0 s", "1 h")]
 PageCost = Annotated[Seconds, quantity("0 s", "1 ms")]
 Percent = Annotated[int, whole_number(1, 99)]
+Step = tuple[Annotated[Seconds, quantity("1 ms", "168 h")], Speed]
+Point = tuple[Annotated[Seconds, quantity("0 s", "168 h")], Speed]
+MOST_TRACKED_PAGES = 4096
+"""Pages of a tracked unit: 16 MiB of pages of 4 KiB."""
 
 
 def _power_of_two(value: Bytes) -> Bytes:
@@ -47,6 +51,14 @@ class Region(Part):
     write_rate : bytes/s, default 0 B/s
         Page writes per second times the page size; up to 1 TB/s. A write dirties one page; several writes to one page
         between two syncs dirty it once.
+    rates : list of (duration, bytes/s), default none
+        Write rates that follow one another, instead of `write_rate`: each for its duration of the writer's time, 1 ms
+        to 168 h, and the last one from then on; up to 1024. The writer's time begins with the migration and is slowed
+        by auto-converge as the writer is.
+    periodic : bool, default False
+        Whether `rates` begin again when the last one has passed.
+    curve : list of (time, bytes/s), default none
+        A measured rate instead: each value holds from its time, which grows from 0 s, to the next one; up to 1024.
     pattern : {"uniform", "sequential"}, default "uniform"
         Independent writes to random pages, or one page after the other, round and round.
     phase : float, optional
@@ -64,15 +76,45 @@ class Region(Part):
     --------
     >>> Region(size="2 GiB", write_rate="400 MB/s").size
     2 GiB
+    >>> backup = Region(size="2 GiB", rates=[("10 min", "5 MB/s"), ("20 s", "1 GB/s")], periodic=True)
+    >>> backup.highest_rate
+    1 GB/s
     """
 
     size: SizeAboveZero
     start: Size = Bytes(0)
     write_rate: Speed = Rate(0)
+    rates: Annotated[tuple[Step, ...], SHORT_LIST] = ()
+    periodic: Flag = False
+    curve: Annotated[tuple[Point, ...], SHORT_LIST] = ()
     pattern: Literal["uniform", "sequential"] = "uniform"
     phase: Share | None = None
     vcpu_share: Annotated[float, number(1e-4, 1)] = 1.0
     zero_share: Share = 0.0
+
+    @property
+    def highest_rate(self) -> Rate:
+        """The highest of its rates, bytes/s."""
+        return max((rate for _, rate in self.rates + self.curve), default=self.write_rate)
+
+    def _rules(self: Any) -> Iterator[Rule]:
+        given = [name for name in ("rates", "curve") if getattr(self, name)]
+        if len(given) > 1:
+            yield Rule(lambda: True, lambda: ScenarioError("cannot be given beside rates: give one of them", "curve"))
+        if given:
+            yield Rule(
+                lambda: self.write_rate > 0,
+                lambda: ScenarioError(f"cannot be given beside {given[0]}: give one of them", "write_rate",
+                                      str(self.write_rate)),
+            )  # fmt: skip
+        if not self.rates:
+            yield Rule(lambda: self.periodic, lambda: ScenarioError("needs rates: they begin again", "periodic", True))
+        times = [time for time, _ in self.curve]
+        wrong = times[0] != 0 or any(later <= time for time, later in pairwise(times)) if times else False
+        yield Rule(
+            lambda: wrong,
+            lambda: ScenarioError("has times that do not grow from 0 s: each value holds from its time on", "curve"),
+        )
 
 
 class Guest(Part):
@@ -83,12 +125,22 @@ class Guest(Part):
     ram : bytes
         Size of RAM, whole pages, up to 1024 TiB.
     page_size : bytes, default 4 KiB
-        The target's page, a power of two from 512 B to 1 GiB; dirty bitmaps have one bit a page.
+        The target's page (``TARGET_PAGE_SIZE``), a power of two from 512 B to 1 GiB: what is sent as one, and one bit
+        of a dirty bitmap. It is 4 KiB on x86 whatever backs the guest: RAM in huge pages is sent page by page too.
+    tracking : bytes, default 0 B
+        Size at which writes are tracked, where that is larger than a page: a write then dirties so much at once, as
+        with 16 MiB pages on POWER, or an IOMMU that tracks in 2 MiB. 0 = `page_size`, else a power of two from
+        `page_size` to 4096 pages. KVM on x86 splits huge pages and tracks 4 KiB.
     accel : {"kvm", "tcg"}, default "kvm"
         Who keeps the dirty log. ``kvm``: re-protected lazily, chunk by chunk, just before its pages are sent
         (``migration/ram.c:migration_clear_memory_region_dirty_bitmap``); ``tcg``: at the sync.
     zero_share : float, default 0
-        Share of zero pages outside the regions, 0 to 1.
+        Share of zero pages outside the regions, 0 to 1; of what is in use there if `used` is given.
+    used : bytes, default 0 B
+        RAM in use, the regions included; all else are zero pages. 0 = all of it.
+    used_at : {"spread", "start", "end"}, default "spread"
+        Where that lies outside the regions: anywhere, or together at the first or the last addresses. It decides when
+        in the first pass the zero pages come.
     regions : list of Region, default none
         What is written to, up to 1024 entries.
 
@@ -101,12 +153,38 @@ class Guest(Part):
 
     ram: SizeAboveZero
     page_size: Annotated[Bytes, quantity("512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
+    tracking: Annotated[Bytes, quantity("512 B", "1 GiB", or_zero=True), AfterValidator(_power_of_two)] = Bytes(0)
     accel: Literal["kvm", "tcg"] = "kvm"
     zero_share: Share = 0.0
+    used: Size = Bytes(0)
+    used_at: Literal["spread", "start", "end"] = "spread"
     regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:
         yield _whole_pages(self, lambda: self.ram, "ram")
+        yield _whole_pages(self, lambda: self.used, "used")
+        yield Rule(
+            lambda: (self.tracking > 0) & (self.tracking < self.page_size),
+            lambda: ScenarioError(
+                f"is less than a page: it must be 0, or from {self.page_size}", "tracking", str(self.tracking)
+            ),
+        )
+        yield Rule(
+            lambda: self.tracking > MOST_TRACKED_PAGES * self.page_size,
+            lambda: ScenarioError(f"has more than {MOST_TRACKED_PAGES} pages of {self.page_size}: the most that are "
+                                  "tracked as one", "tracking", str(self.tracking)),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.used > 0) & (self.used < sum(region.size for region in self.regions)),
+            lambda: ScenarioError(
+                f"is less than the regions, which are in use: they have "
+                f"{format_bytes(sum(region.size for region in self.regions))}", "used", str(self.used)
+            ),
+        )  # fmt: skip
+        yield Rule(
+            lambda: self.used > self.ram,
+            lambda: ScenarioError(f"is more than the {self.ram} of RAM", "used", str(self.used)),
+        )
         for i, region in enumerate(self.regions):
             yield from _in_ram(self, region, f"regions.{i}")
         yield Rule(lambda: _overlap(self.regions), lambda: _overlap_error(self.regions), monotone=False)
@@ -122,10 +200,20 @@ def _whole_pages(guest: Any, size: Callable[[], Any], field: str) -> Rule:
     return Rule(lambda: size() % guest.page_size != 0, error, monotone=False)
 
 
+def _whole_units(guest: Any, size: Callable[[], Any], field: str) -> Rule:
+    """A write dirties all of a tracked unit, which therefore belongs to one region."""
+    return Rule(
+        lambda: size() % np.maximum(guest.tracking, 1) != 0,
+        lambda: ScenarioError(f"is not a whole number of tracked units of {guest.tracking}", field, str(size())),
+        monotone=False,
+    )
+
+
 def _in_ram(guest: Any, region: Any, field: str) -> Iterator[Rule]:
     """A region has whole pages and ends within RAM."""
-    yield _whole_pages(guest, lambda: region.size, f"{field}.size")
-    yield _whole_pages(guest, lambda: region.start, f"{field}.start")
+    for name, given in (("size", lambda: region.size), ("start", lambda: region.start)):
+        yield _whole_pages(guest, given, f"{field}.{name}")
+        yield _whole_units(guest, given, f"{field}.{name}")
     yield Rule(
         lambda: region.start + region.size > guest.ram,
         lambda: ScenarioError(
@@ -401,14 +489,21 @@ class HostCosts(Part):
     bitmap_sync_per_gib : seconds, default 0.14 ms
         The part that does, per GiB of RAM; up to 1 s.
     page : seconds, default 2.1 us
-        CPU time of the migration thread for a normal page; up to 1 ms.
+        CPU time of the migration thread for a normal page of 4 KiB; up to 1 ms.
     zero_page : seconds, default 0.2 us
         The same for a page that turns out to be zero; up to 1 ms.
+    copy_share : float, default 1
+        Share of `page` and `zero_page` that goes with the bytes of a page and not with the page, 0 to 1: a page of
+        another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The measured runs have pages of
+        4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never makes the thread faster.
     fresh_page : seconds, default 0 s
-        What a page needs on its way, beyond its bytes on the wire, when the destination writes it for the first time;
+        What 4 KiB need on their way, beyond the bytes on the wire, when the destination writes them for the first time;
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
     fresh_after : bytes, default 0 B
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
+    jitter : float, default 0
+        Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in each
+        replicate, with either engine; 0 to 0.9. They keep their means, and this is their relative standard deviation.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.2 ms
@@ -430,8 +525,10 @@ class HostCosts(Part):
     bitmap_sync_per_gib: Annotated[Seconds, quantity("0 s", "1 s")] = _assumed("bitmap_sync_per_gib")
     page: PageCost = _assumed("page")
     zero_page: PageCost = _assumed("zero_page")
+    copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
+    jitter: Annotated[float, number(0, 0.9)] = _ASSUMED["jitter"]
     vm_stop: Cost = _assumed("vm_stop")
     device_state: Cost = _assumed("device_state")
     destination_load: Cost = _assumed("destination_load")

@@ -19,12 +19,12 @@ from migkit.scenario.policy import POLICY_FIELDS, policies_remember, policies_se
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View, columns_of, each
-from migkit.scenario.wire import PAGE_HEADER, wire
+from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, wire
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
 
-__all__ = ["cases", "devices", "links", "records", "regions"]
+__all__ = ["cases", "devices", "links", "most_rates", "rates", "records", "regions"]
 
 Expression = Callable[..., Any]
 
@@ -58,7 +58,7 @@ def _policy(name: str) -> Expression:
 def _fresh_ns_per_byte(s: Any) -> Any:
     """Nanoseconds a byte of pages that the destination writes for the first time."""
     slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), wire(s))
-    beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (s.guest.page_size + PAGE_HEADER))
+    beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (PAGE_BYTES + PAGE_HEADER))
     return 1e9 / slowest + beyond
 
 
@@ -68,12 +68,54 @@ def _fresh_after_pages(s: Any) -> Any:
     return np.minimum(ram, np.where(s.link.fresh_bandwidth > 0, s.link.fresh_after // s.guest.page_size, of_host))
 
 
+def _idle_used(s: Any) -> Any:
+    """RAM outside the regions that is in use, bytes; all of it where the scenario does not say."""
+    written = sum(region.size for region in s.guest.regions)
+    return np.where(s.guest.used > 0, s.guest.used, s.guest.ram) - written
+
+
+def _idle_zero_share(s: Any) -> Any:
+    """Share of zero pages outside the regions, where what is in use lies."""
+    idle = s.guest.ram - sum(region.size for region in s.guest.regions)
+    spread = each(lambda place: place == "spread", s.guest.used_at) & (s.guest.used > 0)
+    share = np.where(idle > 0, _idle_used(s) / np.maximum(idle, 1), 1.0)
+    return np.where(spread, 1.0 - share * (1.0 - s.guest.zero_share), s.guest.zero_share)
+
+
+def _used_edges(s: Any) -> tuple[Any, Any]:
+    """First and last page between which RAM outside the regions is in use."""
+    pages, idle_used = s.guest.ram // s.guest.page_size, _idle_used(s) // s.guest.page_size
+    at_start, at_end = (
+        each(lambda place, here=here: place == here, s.guest.used_at) & (s.guest.used > 0) for here in ("start", "end")
+    )
+    stop, first = idle_used, pages - idle_used
+    starts, ends = (
+        [getattr(region, name) // s.guest.page_size for region in s.guest.regions] for name in ("start", "size")
+    )
+    ends = [start + size for start, size in zip(starts, ends, strict=True)]
+    # the regions that lie before the edge move it by their size, and so may reach the next one
+    for _ in starts if np.any(at_start | at_end) else ():
+        edges = stop, first
+        stop = idle_used + sum(np.where(start < stop, end - start, 0) for start, end in zip(starts, ends, strict=True))
+        first = (
+            pages
+            - idle_used
+            - sum(np.where(end > first, end - start, 0) for start, end in zip(starts, ends, strict=True))
+        )
+        if np.all(edges[0] == stop) and np.all(edges[1] == first):
+            break
+    return np.where(at_end, first, 0), np.where(at_start, stop, pages)
+
+
 CASES: Mapping[str, Expression] = {
     "ram_pages": lambda s: s.guest.ram // s.guest.page_size,
     "page_size": lambda s: s.guest.page_size,
+    "track_pages": lambda s: np.maximum(s.guest.tracking, s.guest.page_size) // s.guest.page_size,
     "chunk_pages": lambda s: 1 << s.migration.x_clear_bitmap_shift,
     "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel),
-    "idle_zero_share": lambda s: s.guest.zero_share,
+    "idle_zero_share": _idle_zero_share,
+    "used_first": lambda s: _used_edges(s)[0],
+    "used_stop": lambda s: _used_edges(s)[1],
     "region_count": lambda s: len(s.guest.regions),
     "device_count": lambda s: sum(copies(device) for device in placed(s.devices)),
     "max_bandwidth": lambda s: np.rint(s.migration.max_bandwidth),
@@ -91,6 +133,7 @@ CASES: Mapping[str, Expression] = {
     "bandwidth_policy": _policy("bandwidth_policy"),
     "policies_repeat": lambda s: each(min, *(each(policy_level, getattr(s, name)) for name in POLICY_FIELDS)),
     "policies_remember": lambda s: each(max, *(each(policies_remember, getattr(s, name)) for name in POLICY_FIELDS)),
+    "rates_change": lambda s: any(_steps(region) for region in s.guest.regions),
     "may_stop_early": lambda s: each(policies_settle, s.sync_policy),
     "complete_rule": _of_profile("complete_rule"),
     "ram_exact_always": _of_profile("ram_exact_always"),
@@ -104,8 +147,9 @@ CASES: Mapping[str, Expression] = {
     "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
     "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
-    "page_cost_ns": lambda s: _cost_ns(s.costs.page),
-    "zero_cost_ns": lambda s: _cost_ns(s.costs.zero_page),
+    "jitter": lambda s: s.costs.jitter,
+    "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
+    "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),
@@ -123,10 +167,45 @@ LINKS: Mapping[str, Expression] = {
 }
 """Fields of a link, of the scenario."""
 
+
+def _steps(region: Any) -> list[tuple[int, float]]:
+    """The rates of a region: for how many nanoseconds, and bytes/s; none if it has but one."""
+    found = [(int(_ns(lasts)), float(rate)) for lasts, rate in region.rates]
+    times = [int(_ns(time)) for time, _ in region.curve]
+    lasts = np.diff(times, append=times[-1:])
+    found += [(int(each), float(rate)) for each, (_, rate) in zip(lasts, region.curve, strict=True)]
+    return found if len(found) > 1 else []
+
+
+def _highest(region: Any) -> Any:
+    """The highest of a region's rates, bytes/s."""
+    rates = [float(rate) for _, rate in region.rates + region.curve]
+    return max(rates) if rates else region.write_rate
+
+
+def _worth(region: Any) -> list[int]:
+    """What each rate of a region is worth at the highest one, nanoseconds."""
+    return [int(lasts * _share(rate, region)) for lasts, rate in _steps(region)]
+
+
+def _share(rate: float, region: Any) -> float:
+    return rate / (_highest(region) or 1.0)
+
+
+def _first_rate(region: Any, s: Any) -> int:
+    """How many rates the regions before it have."""
+    before = next(i for i, each in enumerate(s.guest.regions) if each is region)
+    return sum(len(_steps(each)) for each in s.guest.regions[:before])
+
+
 REGIONS: Mapping[str, Expression] = {
     "start": lambda region, s: region.start // s.guest.page_size,
     "pages": lambda region, s: region.size // s.guest.page_size,
-    "writes_per_s": lambda region, s: region.write_rate / s.guest.page_size,
+    "writes_per_s": lambda region, s: _highest(region) / s.guest.page_size,
+    "rate_first": lambda region, s: _first_rate(region, s),
+    "rate_count": lambda region, s: len(_steps(region)),
+    "period_ns": lambda region, s: np.where(region.periodic, sum(lasts for lasts, _ in _steps(region)), 0),
+    "period_work_ns": lambda region, s: np.where(region.periodic, sum(_worth(region)), 0),
     "vcpu_share": lambda region, s: np.rint(region.vcpu_share * state.WHOLE_VCPU),
     "phase": lambda region, s: each(lambda phase: state.DRAWN if phase is None else phase, region.phase),
     "sequential": lambda region, s: each(lambda pattern: pattern == "sequential", region.pattern),
@@ -164,7 +243,9 @@ DEVICES: Mapping[str, Expression] = {
 # --- records -------------------------------------------------------------------------------------
 
 
-_CASE, _LINK, _REGION, _DEVICE = map(state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE))
+_CASE, _LINK, _REGION, _DEVICE, _RATE = map(
+    state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE)
+)
 
 
 def cases(scenario: Any, rows: int) -> np.ndarray:
@@ -211,6 +292,26 @@ def devices(scenario: Any, rows: int, width: int) -> np.ndarray:
     return found
 
 
+def rates(scenario: Any, rows: int, width: int) -> np.ndarray:
+    """The rates of all regions whose rate changes, one region after the other; rows are padded to `width`."""
+    found = np.zeros((rows, width), _RATE)
+    first = 0
+    for region in scenario.guest.regions:
+        given = _steps(region)
+        here = found[:, first : first + len(given)]
+        if given:
+            here["from_ns"] = np.cumsum([0, *(lasts for lasts, _ in given[:-1])])
+            here["share"] = [_share(rate, region) for _, rate in given]
+            here["before_ns"] = np.cumsum([0, *_worth(region)[:-1]])
+        first += len(given)
+    return found
+
+
+def most_rates(scenarios: Sequence[Any]) -> int:
+    """Width of the rates of scenarios, at least 1."""
+    return max(1, *(sum(len(_steps(region)) for region in scenario.guest.regions) for scenario in scenarios))
+
+
 def _is_single(*values: Any) -> bool:
     return not any(isinstance(value, np.ndarray) for value in values)
 
@@ -224,7 +325,8 @@ def _spread(rows: int, first: Any, count: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _structure(scenario: Scenario) -> tuple[Any, ...]:
     """What scenarios must share to be seen as one view."""
-    return len(scenario.guest.regions), *(device.kind for device in scenario.devices)
+    rates = tuple((region.rates, region.curve) for region in scenario.guest.regions)
+    return rates, *(device.kind for device in scenario.devices)
 
 
 def records(scenarios: Sequence[Scenario]) -> Records:
@@ -260,6 +362,7 @@ def records(scenarios: Sequence[Scenario]) -> Records:
         raise ScenarioError("needs at least one scenario", "records()")
     seen = [(len(rows), _view([scenarios[row] for row in rows])) for rows in alike.values()]
     most_regions = max(1, *(len(view.guest.regions) for _, view in seen))
+    width = most_rates([view for _, view in seen])
     most_devices = max(int(np.max(CASES["device_count"](view))) for _, view in seen)
     order = np.argsort(np.concatenate([np.array(rows) for rows in alike.values()]))
 
@@ -273,6 +376,7 @@ def records(scenarios: Sequence[Scenario]) -> Records:
         joined([links(view, rows) for rows, view in seen]),
         joined([regions(view, rows, most_regions) for rows, view in seen]),
         joined([devices(view, rows, most_devices) for rows, view in seen]),
+        joined([rates(view, rows, width) for rows, view in seen]),
     )
 
 

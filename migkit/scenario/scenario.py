@@ -167,7 +167,7 @@ class Scenario(Part):
         return {name: float(value) for name, value in wire_limits(self).items()}
 
     def drawn_fields(self) -> list[str]:
-        """List the fields that are not given and are drawn for each replicate, with either engine.
+        """List the fields that are drawn for each replicate, with either engine: phases not given, and jitter above 0.
 
         Returns
         -------
@@ -181,11 +181,12 @@ class Scenario(Part):
         >>> Scenario(guest=Guest(ram="1 GiB", regions=[region]), link=Link(bandwidth="1 GB/s")).drawn_fields()
         ['guest.regions.0.phase']
         """
-        return [
+        phases = [
             f"guest.regions.{i}.phase"
             for i, region in enumerate(self.guest.regions)
-            if region.pattern == "sequential" and region.phase is None and region.write_rate > 0
+            if region.pattern == "sequential" and region.phase is None and region.highest_rate > 0
         ]
+        return phases + (["costs.jitter"] if self.costs.jitter > 0 else [])
 
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
@@ -210,6 +211,11 @@ class Scenario(Part):
             lambda: sum(device.kind == "ram" for device in self.devices) > 1,
             lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
         )
+        yield Rule(
+            lambda: self.guest.tracking > self.guest.page_size << self.migration.x_clear_bitmap_shift,
+            lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
+                                  "less", "guest.tracking", str(self.guest.tracking)),
+        )  # fmt: skip
         yield from _names_differ(self.devices)
         yield from _within_a_year(self)
 
@@ -562,7 +568,7 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     >>> read("2 GB/s") / 1e9
     2.0
     """
-    if isinstance(field(scenario, path), Part | tuple):
+    if isinstance(field(scenario, path), Part | tuple):  # rates and curve too
         raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
     inside, _, name = path.rpartition(".")
     if name == "kind":

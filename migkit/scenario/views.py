@@ -119,6 +119,8 @@ def columns_of(parts: Sequence[Any], path: str = "") -> Iterator[tuple[str, Any]
             continue
         values = [getattr(part, name) for part in parts]
         if isinstance(values[0], tuple):
+            if values[0] and not hasattr(type(values[0][0]), "model_fields"):  # the same in all of them
+                continue
             for i, members in enumerate(zip(*values, strict=True)):
                 yield from columns_of(members, f"{path}{name}.{i}.")
         elif hasattr(type(values[0]), "model_fields"):

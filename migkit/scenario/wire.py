@@ -17,8 +17,18 @@ LIMITS = ("link", "stream", "thread", "max-bandwidth")
 
 
 def page_cost_s(scenario: Any, cost: Any) -> Any:
-    """Thread time of one page of the guest, seconds, where `cost` is that of a page of 4 KiB."""
-    return cost
+    """Thread time of one page of the guest, seconds, where `cost` is that of a page of 4 KiB.
+
+    Examples
+    --------
+    >>> from migkit import Guest, HostCosts, Link, Scenario
+    >>> scenario = Scenario(guest=Guest(ram="1 GiB", page_size="64 KiB"), link=Link(bandwidth="1 GB/s"),
+    ...                     costs=HostCosts(page="2 us", copy_share=0.75))
+    >>> round(float(page_cost_s(scenario, scenario.costs.page)) * 1e6, 6)
+    24.5
+    """
+    share = scenario.costs.copy_share
+    return cost * ((1.0 - share) + share * (scenario.guest.page_size / PAGE_BYTES))
 
 
 def wire(scenario: Any) -> Any:
