@@ -125,10 +125,25 @@ def test_a_slow_acknowledgement_of_a_quiet_guest():
     assert migkit.remedy(found.scenario).least.path == "migration.avail_switchover_bandwidth"
 
 
-def test_huge_pages_of_a_slow_link():
-    found = simulate(case(hot("512 MiB", "155 MB/s", "8 GiB"), "867 Mbit/s", time_limit="131 s"))
-    assert found.cause in ("link", "time limit")
-    assert found.margin.needed > found.margin.available
+def test_pages_that_are_tracked_in_units_of_16_mib():
+    dirtied = 39044 * 4096
+    guest = Guest(
+        ram="8 GiB", tracking="16 MiB", regions=[Region(size="512 MiB", write_rate=f"{dirtied / 4096:.0f} B/s")]
+    )
+    found = simulate(case(guest, "867 Mbit/s", time_limit="131 s"))
+    assert found.cause == "link"
+    assert found.margin.needed == pytest.approx(dirtied, rel=0.05)
+    assert found.margin.available == 867e6 / 8
+
+
+def test_rates_that_change():
+    guest = Guest(ram="4 GiB", regions=[Region(size="1 GiB", rates=[("5 s", "10 MB/s"), ("10 min", "3 GB/s")])])
+    found = simulate(case(guest, "10 Gbit/s", {"downtime_limit": "100 ms"}, time_limit="60 s"))
+    if found.converged:  # before the rate rises
+        assert found.total_time_s < 5.5
+    slow = simulate(case(guest, "2 Gbit/s", {"downtime_limit": "100 ms"}, time_limit="60 s"))
+    assert slow.cause == "link"
+    assert {each.path for each in migkit.remedy(slow.scenario).found} >= {"guest.regions", "link.bandwidth"}
 
 
 def test_steps_of_the_downtime_limit():

@@ -250,7 +250,7 @@ def _searches(scenario: Scenario) -> list[tuple[str, _Search]]:
         switch("migration.switchover_ack", True, False)
     if scenario.walk_policy == "serialized":
         switch("policy", "serialized", "unserialized")
-    if any(region.write_rate > 0 for region in scenario.guest.regions):
+    if any(region.highest_rate > 0 for region in scenario.guest.regions):
         out.append(("guest.regions", _less_written))
     return out
 
@@ -300,10 +300,15 @@ def _switched(trial: _Trial, path: str, before: Any, after: Any) -> Remedy | Non
 
 def _less_written(trial: _Trial) -> Remedy | None:
     def changed(divisor: float) -> Scenario:
-        return trial.scenario.replace_all({
-            f"guest.regions.{index}.write_rate": Rate(float(region.write_rate) / divisor)
-            for index, region in enumerate(trial.scenario.guest.regions)
-        })  # fmt: skip
+        values: dict[str, Any] = {}
+        for index, region in enumerate(trial.scenario.guest.regions):
+            for name in ("rates", "curve"):
+                if steps := getattr(region, name):
+                    values[f"guest.regions.{index}.{name}"] = [
+                        (time, Rate(float(rate) / divisor)) for time, rate in steps
+                    ]
+            values[f"guest.regions.{index}.write_rate"] = Rate(float(region.write_rate) / divisor)
+        return trial.scenario.replace_all(values)
 
     divisor = _first(trial, changed, 1.0, 1000.0)
     if divisor is None:

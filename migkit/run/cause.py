@@ -148,9 +148,10 @@ class _Case:
         """Bytes on the wire of the pages, and of dirty data of devices, that become dirty in a time."""
         throttle = int(self.numbers["throttle_percent"]) / 100.0
         page = int(self.scenario.guest.page_size)
+        tracked = max(page, int(self.scenario.guest.tracking))
         total = 0.0
         for region in self.scenario.guest.regions:
-            total += _dirtied(region, duration_s, throttle, page) * (page + PAGE_HEADER) / page
+            total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
         for device in self.scenario.devices:
             if isinstance(device, Vfio) and device.dirty_rate > 0:
                 total += device.count * min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
@@ -311,12 +312,14 @@ class _Case:
         return Explanation("time limit", Margin(math.nan, verdict, "s"), f"{reached}: {sizes}.")
 
 
-def _dirtied(region: Region, duration_s: float, throttle: float, page: int) -> float:
-    """Bytes of the pages of a region that are written in a time, by a guest that is throttled."""
+def _dirtied(region: Region, duration_s: float, throttle: float, page: int, tracked: int) -> float:
+    """Bytes of the pages of a region that become dirty in a time at its highest rate, by a guest that is throttled."""
     size = max(page, int(region.size) // page * page)
     share = min(1.0, (1.0 - throttle) / float(region.vcpu_share))
-    writes = float(region.write_rate) * share * duration_s
-    return min(size, writes) if region.pattern == "sequential" else size * -math.expm1(-writes / size)
+    writes = float(region.highest_rate) * share * duration_s
+    if region.pattern == "sequential":
+        return min(size, writes)
+    return size * -math.expm1(-writes * tracked / page / size)  # a write dirties all that is tracked as one
 
 
 def _rate(value: float) -> str:
