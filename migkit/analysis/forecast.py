@@ -311,8 +311,10 @@ def predict_running(
     if zero_share is not None:
         assumed[0] = f"{zero_share:.1%} of memory is zero, as given"
     elif untouched is not None:
-        assumed[0] = (f"the {bytes_text(untouched)} that the guest never touched are zero, as this machine tells, and "
-                      "nothing else is")  # fmt: skip
+        how = "as /proc of this machine tells"
+        assumed[0] = f"{bytes_text(untouched)} that the guest never touched are zero, {how}, and nothing else is"
+        if untouched == 0:
+            assumed[0] = f"no page is zero: the guest has touched all of its memory, {how}"
     assumed.append("a page counts as dirty if its contents differ: what is written without a change is dirty too, and "
                    "cannot be seen by page sampling")  # fmt: skip
     return Forecast(found.scenario, found.draws, fit, found.changes, tuple(assumed), guest)
