@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 ENDS = {"completed": "o", "not_converged": "x"}
-"""Marker at the end of a line by outcome: a completed migration, and one that was cancelled."""
+"""Marker at the end of a line by outcome: a completed migration, and the last answer of one that was cancelled."""
 
 
 def initial_data_over_time(sent: pd.DataFrame, ax: Axes) -> Axes:
@@ -98,7 +98,7 @@ def syncs_over_time(syncs: pd.DataFrame, outcomes: pd.Series, ax: Axes) -> Axes:
         first = line.iloc[0]
         slow = first["experiment"] == "slow"
         look: dict[str, Any] = {"color": LINE_COLOURS[(versions.index(first["version"]) + 1) % 5]}
-        look["linestyle"] = LINE_STYLES[(versions.index(first["version"]) + 1) % 5] if slow else "-"
+        look["linestyle"] = LINE_STYLES[(versions.index(first["version"]) + 1) % 5]
         ax.plot(
             line["t_s"],
             line["syncs"].clip(lower=1),

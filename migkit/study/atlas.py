@@ -489,7 +489,7 @@ def claim_figure(found: Claim) -> Figure:
     initial_data_over_time(found.initial, panels[0]).set_title("a busy guest, and a device behind RAM", loc="left")
     if len(found.syncs):
         syncs_over_time(found.syncs, found.runs["outcome_measured"], panels[1])
-        panels[1].set_title("a quiet guest; o completed, x cancelled", loc="left")
+        panels[1].set_title("a quiet guest; o completed, x never did", loc="left")
     return figure
 
 
