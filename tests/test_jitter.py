@@ -55,7 +55,7 @@ def test_what_is_drawn_is_said():
 
 
 def test_islands_of_never_vanish():
-    # in a world without jitter slice, sync and window lock together: it completes at one cost of a sync and not beside it
+    # without jitter slice, sync and window lock together: it completes at one cost of a sync and not beside it
     costs = {"costs.bitmap_sync_per_gib": ["0.10 ms", "0.14 ms", "0.20 ms"]}
     assert (migkit.sweep(ISLANDS, costs)["outcome"].values == 0).tolist() == [False, True, False]
     uneven = migkit.sweep(ISLANDS.replace("costs.jitter", 0.1), {**costs, "replicate": range(10)})

@@ -346,6 +346,7 @@ def test_same_seed_same_migration():
     c.update(region_count=1, region_start=[0], region_pages=[150], region_writes_per_s=[300.0])
     c.update(region_sequential=[0], region_zero_share=[0.5], time_limit_ns=2 * S)
     c.update(region_vcpu_share=[10_000], region_phase=[0])
+    c.update(region_rate_first=[0], region_rate_count=[0], region_period_ns=[0])
     assert migrate(c, 5, 1) == migrate(c, 5, 1)
     assert migrate(c, 5, 1) != migrate(c, 5, 2)
     assert migrate(c, 5, 1) != migrate(c, 6, 1)

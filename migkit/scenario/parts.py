@@ -502,8 +502,9 @@ class HostCosts(Part):
     fresh_after : bytes, default 0 B
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
     jitter : float, default 0
-        Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in each
-        replicate, with either engine; 0 to 0.9. They keep their means, and this is their relative standard deviation.
+        Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
+        each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
+        deviation. Not fitted to the measured runs.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.2 ms
