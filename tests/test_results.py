@@ -15,11 +15,11 @@ from migkit import Guest, Link, Region, Scenario, Vfio, frontier, results, sweep
 from migkit.analysis.closed_form import categories
 from migkit.kernels import state
 from migkit.kernels.state import Reports
+from migkit.provenance import provenance
 from migkit.results import (
     SWEEP_VARIABLES,
     VARIABLES,
     Outcome,
-    provenance,
     sentence,
     stored,
     to_dataset,

@@ -14,6 +14,7 @@ from migkit import results
 from migkit.analysis.bisection import Flips, bisected, matched
 from migkit.analysis.intervals import sample_quantile
 from migkit.kernels.state import Reports
+from migkit.provenance import provenance
 from migkit.results import VARIABLES, Kind, Outcome
 from migkit.run.design import REPLICATE, Sweep
 from migkit.run.grid import Layout
@@ -219,7 +220,7 @@ def frontier(
     nodes = layout.coordinates()[dim][1]
     dataset = _labelled(layout, dim, flips, at_ends, nodes, lattice.geometric, confidence)
     low, high = (str(value) for value in between)
-    dataset.attrs = results.provenance(engine, layout.sweep.seed, scenario.to_toml()) | {
+    dataset.attrs = provenance(engine, layout.sweep.seed, scenario.to_toml()) | {
         "costs": scenario.costs.label,
         "axis": axis, "between": f"{low} to {high}", "outcome": outcome, "tolerance": float(tolerance), "scan": scan,
         "nodes": len(nodes), "migrations": computed, "migrations_of_a_grid": layout.migrations,

@@ -11,6 +11,7 @@ import numpy as np
 
 from migkit import results
 from migkit.kernels.state import ENGINES
+from migkit.provenance import provenance
 from migkit.results import Outcome
 from migkit.run.design import Sweep
 from migkit.run.kept import Kept, kept_in
@@ -159,7 +160,7 @@ def sensitivity(
         for name, key in zip(found, ("S1", "S1_conf", "ST", "ST_conf"), strict=True):
             found[name].append(np.asarray(indices[key], float))
     dataset = _labelled(found, measured, list(rules))
-    dataset.attrs = results.provenance(engine, seed, scenario.to_toml()) | {
+    dataset.attrs = provenance(engine, seed, scenario.to_toml()) | {
         "costs": scenario.costs.label,
         "ranges": "; ".join(f"{path}: {rule.ends[0]} to {rule.ends[1]}" for path, rule in rules.items()),
         "points": points, "migrations": len(shares), "completed": float(completed.mean()),

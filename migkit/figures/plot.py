@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit import results
 from migkit.analysis.closed_form import categories, category
 from migkit.analysis.uncertainty import convergence
 from migkit.figures import quantities
@@ -36,6 +35,7 @@ from migkit.figures.style import (
 )
 from migkit.figures.tables import latex
 from migkit.figures.timeline import given_columns, given_over_time, pending_over_time, thinned
+from migkit.provenance import provenance
 from migkit.results import CATEGORIES, Outcome
 from migkit.run.design import REPLICATE
 from migkit.run.selection import coordinate_name, sel, written
@@ -593,7 +593,7 @@ def timeline(migration: SimulatedMigration | Mapping[str, SimulatedMigration]) -
         axes[1, 0].legend()
     said = "; ".join(f"{title}: {each.sentence[:-1]}" if title else each.sentence[:-1] for title, each in given.items())
     first = next(iter(given.values()))
-    notes = results.provenance(first.engine, first.seed, first.scenario.to_toml())
+    notes = provenance(first.engine, first.seed, first.scenario.to_toml())
     scenarios = {title: each.scenario.to_toml() for title, each in given.items()}
     text = f"Pending and sent bytes over time: {said}; {first.engine} engine."
     SOURCES[figure] = {**notes, "caption": text, "scenarios": scenarios, "panels": [text],

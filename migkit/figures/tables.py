@@ -10,6 +10,7 @@ import numpy as np
 from migkit import results
 from migkit.figures import quantities
 from migkit.figures.fitting import fitting, of_variable
+from migkit.provenance import provenance
 from migkit.run.simulate import SimulatedMigration
 from migkit.scenario.errors import ScenarioError, did_you_mean
 
@@ -61,7 +62,7 @@ def latex(
     from tabulate import tabulate
 
     if isinstance(result, SimulatedMigration):
-        notes = results.provenance(result.engine, result.seed) | {"costs": result.costs}
+        notes = provenance(result.engine, result.seed) | {"costs": result.costs}
         facts = [("outcome", _words(result.outcome.label)), *result.facts()]
         return f"{_comment(notes)}\n{tabulate(facts, tablefmt='latex_booktabs', disable_numparse=True)}"
     single = [str(name) for name, each in result.data_vars.items() if each.dims == result["outcome"].dims]

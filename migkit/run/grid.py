@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit import results
 from migkit.kernels.state import NO_DEVICE_REPORT, Records, Reports
+from migkit.provenance import provenance
 from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
 from migkit.run.limits import LIMIT, check_bitmap, effort, machine_memory, within
 from migkit.scenario import rows
@@ -541,7 +541,7 @@ class Layout:
 
     def notes(self) -> dict[str, str | int]:
         """Attributes that say what was computed, with what."""
-        notes = results.provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
+        notes = provenance(self.sweep.engine, self.sweep.seed, self.sweep.scenario.to_toml())
         notes["costs"] = self.sweep.scenario.costs.label
         notes |= {"sweep": self.sweep.to_toml(), "sweep_sha256": self.sweep.sha256}
         return notes | ({"policies": json.dumps(self.sweep.policies)} if self.sweep.policies else {})

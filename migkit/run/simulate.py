@@ -15,6 +15,7 @@ import numpy as np
 
 from migkit import results
 from migkit.kernels.state import ENGINES
+from migkit.provenance import provenance
 from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
 from migkit.run.cause import Explanation, Margin, explain
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
@@ -305,7 +306,7 @@ class SimulatedMigration:
         table["devices"] = per_device
         if self.spread:
             table["spread"] = self.spread
-        table["provenance"] = results.provenance(self.engine, self.seed) | {
+        table["provenance"] = provenance(self.engine, self.seed) | {
             "replicate": self.replicate, "costs": self.costs,
         }  # fmt: skip
         return table

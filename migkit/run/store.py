@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.kernels.state import MODEL_VERSION, Reports
-from migkit.results import SWEEP_VARIABLES, Variable, attributes, provenance, stored, validated
+from migkit.provenance import provenance
+from migkit.results import SWEEP_VARIABLES, Variable, attributes, stored, validated
 from migkit.run.batches import Batch, Batches
 from migkit.run.checksums import CHECKSUMS, Checksums, read_group, with_checksum, write_group
 from migkit.run.damage import (
