@@ -452,7 +452,7 @@ class Vfio:
         self.load_ns = case["device_load_ns"][index]
 
         # the hardware
-        self.initial = case["device_initial_bytes"][index]
+        self.initial_bytes = self.initial = case["device_initial_bytes"][index]
         self.dirty_then, self.dirty_since = 0, migration.t
         # what the migration thread believes
         self.refresh()
@@ -920,7 +920,13 @@ class Migration:
         self.t += self.device_state_ns
         before = self.t
         if self.return_path:
-            self.t = max(self.t, self.drained_at) + self.destination_load_ns + self.rtt_ns
+            end = max(self.t, self.drained_at)
+            loaded = [
+                (d.initial_sent_ns if d.initial == 0 else end) + d.load_ns
+                for d in self.devices
+                if d.kind == VFIO and d.initial_bytes > 0
+            ]
+            self.t = max([end, *loaded]) + self.destination_load_ns + self.rtt_ns
         self.downtime_destination = self.t - before
 
 

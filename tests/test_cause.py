@@ -125,6 +125,17 @@ def test_a_slow_acknowledgement_of_a_quiet_guest():
     assert migkit.remedy(found.scenario).least.path == "migration.avail_switchover_bandwidth"
 
 
+@pytest.mark.parametrize("load_s", [0.0, 0.5, 1.48])
+def test_what_is_not_loaded_at_the_switchover_is_in_the_downtime(load_s):
+    devices = [Vfio(initial_bytes="200 MB", stop_copy_bytes="100 MB", load_time=Seconds(load_s))]
+    scenario = case(Guest(ram="4 GiB"), "10 Gbit/s", {"return_path": True}, devices, qemu="8.2")
+    found, without = simulate(scenario), simulate(scenario.replace("devices.0.load_time", "0 s"))
+    assert found.converged
+    assert found.downtime_s - without.downtime_s == pytest.approx(load_s, abs=0.001)
+    if load_s > 0:
+        assert "destination took" in found.sentence
+
+
 def test_pages_that_are_tracked_in_units_of_16_mib():
     dirtied = 39044 * 4096
     guest = Guest(
