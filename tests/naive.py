@@ -96,6 +96,7 @@ class Region:
         self.writes_per_s = case["region_writes_per_s"][index]
         self.sequential = case["region_sequential"][index]
         self.vcpu_share = case["region_vcpu_share"][index]  # in 1/10000
+        self.slice_ns = 10 * MILLISECOND - case["throttle_late_ns"]
         self.phase = case["region_phase"][index]
         self.zero_share = case["region_zero_share"][index]
         first = case["region_rate_first"][index]
@@ -141,7 +142,7 @@ class Region:
         return self.work_until(self.guest_time(t))
 
     def throttled(self, t, percent):
-        gets = min(self.vcpu_share, 100 * (100 - percent))
+        gets = min(self.vcpu_share, 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND))
         if gets != self.gets:
             self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
 

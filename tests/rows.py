@@ -23,7 +23,8 @@ PARAMETERS = (
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge", "throttle_trigger_threshold",
     "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
     "ram_exact_always", "vfio_counts", "vfio_always_done", "flush_pages", "counts_all_syncs", "avail_per_ms_exact",
-    "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "jitter", "page_cost_ns", "zero_cost_ns",
+    "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "throttle_late_ns", "jitter", "page_cost_ns",
+    "zero_cost_ns",
     "vm_stop_ns", "device_state_ns", "destination_load_ns", "time_limit_ns",
 )  # fmt: skip
 OUTPUTS = (

@@ -63,6 +63,19 @@ def test_without_a_throttle_the_share_changes_nothing():
     assert np.unique(rows["bytes_sent"]).size == 1
 
 
+@pytest.mark.parametrize("engine", ["expected", "bitmap"])
+def test_pauses_that_end_late_slow_a_busy_guest_further(engine):
+    busy = PACED.replace_all({"guest.regions.0.vcpu_share": 1.0, "costs.throttle_late": "1.3 ms"})
+    late = migkit.simulate(busy, engine)
+    even = migkit.simulate(busy.replace("costs.throttle_late", "0 s"), engine)
+    assert late.converged
+    assert late.total_time_s < even.total_time_s or late.numbers["throttle_percent"] < even.numbers["throttle_percent"]
+    free = busy.replace("migration.auto_converge", False)
+    assert migkit.simulate(free, engine).bytes_sent == (
+        migkit.simulate(free.replace("costs.throttle_late", "0 s"), engine).bytes_sent
+    )
+
+
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, "half", None, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ScenarioError, match="vcpu_share"):

@@ -8,6 +8,7 @@ from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.random import draw_key, mix, uniform
 from migkit.kernels.state import WHOLE_VCPU
 
+TIMESLICE_NS = 10_000_000  # of vCPU between two pauses; system/cpu-throttle.c: CPU_THROTTLE_TIMESLICE_NS
 PHASE_NUMBER = 0  # syncs begin at 1: this number of a region's first stream is free
 
 
@@ -72,11 +73,15 @@ def guest_ns(writer, t):
 
 @kernel
 def set_throttle(s, throttle):
-    """Slow the vCPUs from now on (system/cpu-throttle.c:cpu_throttle_set), ``throttle`` in percent."""
+    """Slow the vCPUs from now on (system/cpu-throttle.c:cpu_throttle_set), ``throttle`` in percent.
+
+    A pause that ends late takes from the slice behind it, which the timer has begun.
+    """
     s.state.throttle = throttle
     for r in range(s.case.region_count):
         writer = s.writers.now[r]
-        gets = min(writer.needs, (100 - throttle) * (WHOLE_VCPU // 100))
+        left = (100 - throttle) * (WHOLE_VCPU // 100)
+        gets = min(writer.needs, left * (TIMESLICE_NS - s.case.throttle_late_ns) // TIMESLICE_NS)
         if gets != writer.gets:
             writer.tau0 = guest_ns(writer, s.state.t)
             writer.t0 = s.state.t

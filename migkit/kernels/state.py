@@ -109,6 +109,7 @@ CASE = (
     Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
     Field("wakeup_ns", INT, "ns", "how late the sleep of the rate limit ends"),
     Field("sync_ns", INT, "ns", "a bitmap sync"),
+    Field("throttle_late_ns", INT, "ns", "how late a pause of a throttled vCPU ends; below a slice"),
     Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),

@@ -164,7 +164,7 @@ class Sweep(Part):
                 if table["scenario"][part][name] == str(fields[name].default):
                     del table["scenario"][part][name]
         later = HostCosts().model_dump(
-            mode="json", include={"name", "copy_share", "jitter", "fresh_page", "fresh_after"}
+            mode="json", include={"name", "copy_share", "throttle_late", "jitter", "fresh_page", "fresh_after"}
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}

@@ -501,6 +501,9 @@ class HostCosts(Part):
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
     fresh_after : bytes, default 0 B
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
+    throttle_late : seconds, default 0 s
+        How late a pause of a vCPU that auto-converge slows ends, taken from the 10 ms that it then has; up to 9 ms.
+        Not fitted by `migkit calibrate`.
     jitter : float, default 0
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
@@ -529,6 +532,7 @@ class HostCosts(Part):
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
+    throttle_late: Annotated[Seconds, quantity("0 s", "9 ms")] = _assumed("throttle_late")
     jitter: Annotated[float, number(0, 0.9)] = _ASSUMED["jitter"]
     vm_stop: Cost = _assumed("vm_stop")
     device_state: Cost = _assumed("device_state")

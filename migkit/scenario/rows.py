@@ -147,6 +147,7 @@ CASES: Mapping[str, Expression] = {
     "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
     "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
+    "throttle_late_ns": lambda s: _ns(s.costs.throttle_late),
     "jitter": lambda s: s.costs.jitter,
     "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
