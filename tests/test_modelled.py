@@ -46,9 +46,14 @@ def test_what_is_not_modelled_is_told_and_not_taken_for_a_misspelt_name(name):
             assert "did you mean" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["multifd", "postcopy-ram", "xbzrle", "dirty-limit", "zerocopy", "mapped-ram", "tls"])
+@pytest.mark.parametrize("name", ["multifd", "postcopy-ram", "xbzrle", "dirty-limit", "zerocopy", "mapped-ram"])
 def test_names_that_people_try_are_there(name):
     assert name in NOT_MODELLED
+
+
+def test_what_is_approximated_says_how():
+    with pytest.raises(ScenarioError, match=r"migration\.tls is not a field of Migration but approximated: a ceiling"):
+        SCENARIO.replace("migration.tls", True)
 
 
 def test_what_is_modelled_elsewhere_is_said_where():

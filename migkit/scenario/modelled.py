@@ -48,12 +48,14 @@ ROWS: tuple[Row, ...] = (
         "zero pages"),
     Row("modelled", (), "VFIO pre-copy: initial data, dirty data, stop-copy; several devices"),
     Row("modelled", (), "rules of 7.2, 8.2, 9.0-rc0, 9.0, 10.0 and 11.1 ([docs/profiles.md](docs/profiles.md))"),
-    Row("approximated", (), "guest writes: constant rates on fixed regions, uniform or sequential; a throttled vCPU "
-        "writes its share of time"),
+    Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
+        "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
         "loss, no competing traffic"),
-    Row("approximated", (), "host: constant times per iteration, page, sync, VM stop, device state and load; defaults "
-        "from one machine with two cores"),
+    Row("approximated", ("tls-creds", "tls-hostname", "tls-authz"), "a ceiling of the stream: `link.stream_bandwidth`",
+        ("tls",)),
+    Row("approximated", (), "host: times per iteration, page, sync, VM stop, device state and load, constant or with "
+        "`jitter`; defaults from one machine with two cores and guests of up to 1 GiB"),
     Row("approximated", (), "non-iterable device state: one constant time"),
     Row("approximated", (), "VFIO devices: constant read rate and load time; sizes up to 9.1 count initial and dirty "
         "data once"),
@@ -71,9 +73,9 @@ ROWS: tuple[Row, ...] = (
         "`auto-converge` is the only throttle"),
     Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",
         ("fixed-ram",)),
-    Row("not modelled", ("zero-copy-send", "rdma-pin-all", "tls-creds", "tls-hostname", "tls-authz"),
+    Row("not modelled", ("zero-copy-send", "rdma-pin-all"),
         "a page takes its time on the migration thread (`costs.page`) and its bytes on the link, whatever carries it",
-        ("zero-copy", "zerocopy", "rdma", "tls")),
+        ("zero-copy", "zerocopy", "rdma")),
     Row("not modelled", ("background-snapshot", "x-colo", "x-checkpoint-delay", "cpr-reboot"),
         "only live migration between two hosts", ("colo", "cpr", "cpr-transfer")),
     Row("not modelled", ("pause-before-switchover",), "the VM stops when the loop decides"),
@@ -81,7 +83,8 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("dirty-bitmaps",), "nor htab and CMMA", ("htab", "cmma")),
     Row("not modelled", ("x-migration-multifd-transfer",), "VFIO device state over multifd, and "
         "`VFIO_PRECOPY_INFO_REINIT`", ("vfio-precopy-info-reinit",)),
-    Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has `guest.page_size`",
+    Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has "
+        "`guest.page_size`, writes are tracked in `guest.tracking`",
         ("huge-pages", "hugepages", "mem-prealloc")),
     Row("not modelled", ("migrate-set-parameters", "migrate-cancel", "migrate-recover"),
         "parameters changed while the migration runs, cancel, failure, recovery", ("cancel", "recover")),
