@@ -626,6 +626,31 @@ def study(
 
 
 @app.command()
+def lab(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the figure.")] = Path("lab"),
+    points: Annotated[int, typer.Option(help="Scenarios, a power of two.")] = 1024,
+    policy: Annotated[
+        list[str] | None, typer.Option(help="A policy of your own, FILE.py:NAME.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare every proposed way to schedule: on the four known ways never to end, and over a designed set."""
+    with errors_on_one_line(f"what was finished is in {output}"):
+        from migkit.run.whole_file import whole_file
+        from migkit.study import lab as laboratory
+        from migkit.study.atlas import write_lab
+
+        own = [laboratory.own_policy(each) for each in policy or ()]
+        table = laboratory.run(points, own, output / "lab.zarr", progress=True)
+        text = laboratory.text(table, points)
+        with whole_file(output / "lab.md") as file:
+            file.write(text.encode())
+        with whole_file(output / "lab.csv") as file:
+            table.to_csv(file)
+        write_lab(table, output)
+        typer.echo(text)
+
+
+@app.command()
 def figures(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figures.")] = Path("figures"),
     results: Annotated[Path, typer.Option(help="Folder of the results; what is missing is computed.")] = Path("study"),

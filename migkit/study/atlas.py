@@ -27,6 +27,7 @@ from migkit.analysis.closed_form import (
 from migkit.analysis.uncertainty import convergence
 from migkit.figures.claim import initial_data_over_time, syncs_over_time
 from migkit.figures.frontier import critical_band, critical_deviation, critical_values
+from migkit.figures.lab import convergence_gained
 from migkit.figures.planes import boundary, category_legend, category_panel
 from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash, save_figure
@@ -55,6 +56,7 @@ __all__ = [
     "count_map",
     "device_shares",
     "frontier_figure",
+    "lab_figure",
     "probability_figure",
     "sensitivity_figure",
     "starvation_band",
@@ -63,6 +65,7 @@ __all__ = [
     "validation_figure",
     "write_all",
     "write_claim",
+    "write_lab",
     "write_validation",
 ]
 
@@ -509,6 +512,39 @@ def write_claim(found: Claim, folder: Path) -> list[Path]:
     """
     with style():
         return _saved(folder, "claim", claim_figure(found), [found.initial, found.syncs])
+
+
+def lab_figure(table: pd.DataFrame) -> Figure:
+    """What each proposed fix changes, :func:`migkit.figures.lab.convergence_gained`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`migkit.study.lab.compare`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_IN, 0.19 * len(table) + 0.8), layout="constrained")
+    convergence_gained(table, figure.subplots())
+    return figure
+
+
+def write_lab(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the figure of the scheduling lab into ``folder``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for :func:`lab_figure`.
+    folder : Path
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    with style():
+        return _saved(folder, "lab", lab_figure(table), [table])
 
 
 _FRONTIERS = ("frontier", "hot_set_band", "frontier_bitmap", "frontier_expected")

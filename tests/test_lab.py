@@ -1,0 +1,255 @@
+"""The scheduling lab: every proposal against the naive loop with the same rule, promises, the table, the command."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from cases import VFIO, random_case
+from naive import NO_LIMIT, RAM, migrate
+from rows import to_parameters
+from test_policies import differences, run
+from typer.testing import CliRunner
+
+import migkit
+from migkit import Guest, Link, Migration, Region, Scenario, ScenarioError, Vfio, simulate
+from migkit.cli import app
+from migkit.study import lab, proposals
+
+MIB = 1 << 20
+
+# ---------------------------------------------------------------- the proposals as rules of the naive loop
+
+
+def acknowledged(m):
+    """As it was when the iteration began."""
+    return not m.switchover_ack or all(d.ack_due is not None and d.ack_due <= m.walk_started for d in m.vfio)
+
+
+def following(previous):
+    return 0 if previous is None else previous + 1
+
+
+def once_acknowledged(m, previous, returned):
+    if previous is not None and returned != 1 and acknowledged(m):
+        return None
+    return following(previous), NO_LIMIT
+
+
+def until_acknowledged(m, previous, returned):
+    if previous is not None and returned != 1 and not acknowledged(m):
+        return None
+    return following(previous), NO_LIMIT
+
+
+def ram_alone(m, previous, returned):
+    if previous is not None and m.devices[previous].kind == RAM:
+        if returned == 1:
+            m.notes["once"] = True
+        elif not m.notes.get("once"):
+            return None
+    return following(previous), NO_LIMIT
+
+
+def behind_the_last(m, previous, returned, most=NO_LIMIT):
+    m.notes["calls"] = 0 if previous is None else m.notes["calls"] + 1
+    if m.notes["calls"] >= len(m.devices):
+        return None
+    device = m.notes.get("next", 0)
+    m.notes["next"] = (device + 1) % len(m.devices)
+    return device, most
+
+
+def share(m, previous, returned):
+    return following(previous), m.max_bandwidth // 10 // len(m.devices) if m.max_bandwidth else NO_LIMIT
+
+
+def waiting(m):
+    return [d for d, device in enumerate(m.devices) if device.kind == VFIO and device.initial > 0]
+
+
+def initial_first(m, previous, returned):
+    ram = next(d for d, device in enumerate(m.devices) if device.kind == RAM)
+    if previous is None:
+        m.notes["ram called"] = False
+    if not m.notes["ram called"]:
+        device = next((d for d in waiting(m) if d >= following(previous)), ram)
+        m.notes["ram called"] = device == ram
+        return device, NO_LIMIT
+    start = 0 if previous == ram else previous + 1
+    rest = [d for d in range(start, len(m.devices)) if d != ram and d not in waiting(m)]
+    return (rest[0], NO_LIMIT) if rest else None
+
+
+def checks_the_limit(m, previous, returned):
+    device = following(previous)
+    if m.max_bandwidth and device < len(m.devices) and m.devices[device].kind == VFIO:
+        return device, m.max_bandwidth // 10 - (m.counted - m.mark) + 1
+    return device, NO_LIMIT
+
+
+def all_first(m, previous, returned):
+    if previous is None:
+        m.notes["ram called"] = False
+    ram = next(d for d, device in enumerate(m.devices) if device.kind == RAM)
+    device = waiting(m)[0] if waiting(m) else ram if previous is not None and not m.notes["ram called"] else None
+    device = following(previous) if device is None else device
+    m.notes["ram called"] |= device == ram
+    return device, NO_LIMIT
+
+
+NAIVE = {
+    "serialized_once_acknowledged": once_acknowledged,
+    "serialized_until_acknowledged": until_acknowledged,
+    "ram_alone_in_the_first_pass": ram_alone,
+    "resume_behind_the_last": behind_the_last,
+    "equal_share_of_the_window": share,
+    "initial_data_first": initial_first,
+    "round_robin_of_blocks": lambda m, previous, returned: behind_the_last(m, previous, returned, MIB),
+    "vfio_checks_the_limit": checks_the_limit,
+    "all_initial_data_before_ram": all_first,
+}
+
+
+def test_every_walk_has_a_naive_rule():
+    assert set(map(str, proposals.WALKS)) == set(NAIVE)
+
+
+@pytest.mark.parametrize("walk", proposals.WALKS, ids=str)
+def test_the_bitmap_engine_is_the_naive_loop_under_every_walk(walk):
+    for k in range(12):
+        c = random_case(random.Random(f"lab {k}"))
+        naive = migrate(c, k, 1, next_device=NAIVE[str(walk)])
+        assert not differences(c, run(to_parameters([c]), "bitmap", walk, seed=k, replicate=1), naive), k
+
+
+def naive_not_for_an_acknowledgement(m, estimate):
+    left = all(d.ack_due is not None for d in m.vfio)
+    return estimate < m.thr and (m.can_switchover() or not left)
+
+
+def naive_largest(m, sent, milliseconds):
+    m.notes.setdefault("seen", []).append(sent / milliseconds)
+    return max(m.notes["seen"][-8:])
+
+
+@pytest.mark.parametrize(
+    ("made", "rule"),
+    [
+        (proposals.not_for_an_acknowledgement, {"syncs": naive_not_for_an_acknowledgement}),
+        (proposals.every_iteration, {"syncs": lambda m, estimate: True}),
+        (proposals.largest_of_the_last, {"bandwidth": naive_largest}),
+    ],
+    ids=str,
+)
+def test_the_bitmap_engine_is_the_naive_loop_under_rules_of_syncs_and_bandwidths(made, rule):
+    for k in range(12):
+        c = random_case(random.Random(f"lab {k}"))
+        naive = migrate(c, k, 1, **rule)
+        assert not differences(c, run(to_parameters([c]), "bitmap", made, seed=k, replicate=1), naive), k
+
+
+# ---------------------------------------------------------------- what they promise
+
+
+@pytest.mark.parametrize("walk", [walk for walk in proposals.WALKS if walk != "round_robin_of_blocks"], ids=str)
+def test_without_devices_all_walks_are_one(walk):
+    """But for the round robin, which cuts RAM's call into blocks."""
+    for rate in ("100 MB/s", "1 GB/s", "3 GB/s"):
+        scenario = Scenario(guest=Guest(ram="1 GiB", regions=[Region(size="128 MiB", write_rate=rate)]),
+                            link=Link(bandwidth="10 Gbit/s"), time_limit="10 s",
+                            migration=Migration(max_bandwidth=0))  # fmt: skip
+        alone, walked = (simulate(scenario.replace(policy=each)) for each in ("unserialized", walk))
+        assert alone.numbers["outcome"] == walked.numbers["outcome"]
+        if alone.converged:
+            assert (alone.total_time_s, alone.downtime_s) == (walked.total_time_s, walked.downtime_s)
+
+
+FAIR = {
+    proposals.resume_behind_the_last: 1,  # windows: every device once in as many windows as there are devices
+    proposals.initial_data_first: 0,
+    proposals.all_initial_data_before_ram: 0,
+}
+
+
+@pytest.mark.parametrize("walk", FAIR, ids=str)
+def test_no_device_with_initial_data_waits_for_long(walk):
+    draw = random.Random(str(walk))
+    for _ in range(40):
+        count = draw.randint(1, 6)
+        hot = Region(size=f"{draw.randint(8, 900)} MiB", write_rate=f"{draw.uniform(0.1, 40)} GB/s")
+        scenario = Scenario(
+            guest=Guest(ram="2 GiB", regions=[hot]),
+            devices=[Vfio(initial_bytes=f"{draw.randint(1, 64)} MiB", stop_copy_bytes="1 MiB", count=count)],
+            link=Link(bandwidth=f"{draw.uniform(1, 60)} Gbit/s"),
+            migration=Migration(max_bandwidth=f"{draw.randint(32, 2000)} MiB/s", switchover_ack=True, return_path=True),
+            policy=walk,
+            time_limit="120 s",
+        )  # fmt: skip
+        found = simulate(scenario)
+        assert found.outcome != "initial_data_starved", scenario.to_toml()
+        blocks = int(scenario.devices[0].initial_bytes) // MIB + 1
+        # a window is 100 ms; a block of a device may wait for as many as there are devices, and RAM
+        most_s = 0.11 * blocks * (count + 1) * (1 + FAIR[walk]) + 1.0
+        sent = found.numbers["device_initial_sent_s"][1:]
+        assert (np.nan_to_num(sent, nan=math.inf) < most_s).all(), (sent, most_s, scenario.to_toml())
+
+
+# ---------------------------------------------------------------- the four ways, the table, the command
+
+
+def test_the_four_ways():
+    ends = {name: {str(fix.name): simulate(fix.applied(way)).converged for fix in lab.fixes()}
+            for name, way in lab.four_ways().items()}  # fmt: skip
+    assert not any(way["serialized"] for way in ends.values())
+    assert [way["unserialized"] for way in ends.values()] == [True, False, True, False]
+    for fix in ("initial_data_first + busy_windows", "resume_behind_the_last + busy_windows"):
+        assert all(way[fix] for way in ends.values())
+    assert all(way["all_initial_data_before_ram"] for way in ends.values())
+    assert not ends["budget"]["vfio_checks_the_limit"]
+    assert not ends["acknowledgement"]["moving_average"]
+
+
+def test_the_table_counts_pairs():
+    chosen = [fix for fix in lab.fixes() if fix.name in ("serialized", "unserialized", "initial_data_first")]
+    dataset = migkit.sweep(lab.designed(32, chosen))
+    table = lab.compare(chosen, dataset)
+    completed = dataset["completed"].transpose("fix", ...).values
+    for place, fix in enumerate(chosen):
+        row = table.loc[fix.name]
+        assert row["completed"] == completed[place].mean()
+        assert row["won"] - row["lost"] == completed[place].sum() - completed[1].sum()
+        assert row["more_low"] <= row["more"] <= row["more_high"]
+    assert table.loc["unserialized", ["won", "lost", "total_time"]].tolist() == [0, 0, 1]
+
+
+def test_the_command_adds_a_policy_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "fixes", lambda own=(): [lab.Fix("serialized", "serialized"), lab.Fix("unserialized"),
+                                                      *(lab.Fix(str(each), each) for each in own)])  # fmt: skip
+    path = tmp_path / "mine.py"
+    before = "(state.device_count if state.previous < 0 else state.previous) - 1"
+    path.write_text(f"def backwards(state, devices, live, own):\n    return {before}, 1 << 60\n")
+    done = CliRunner().invoke(
+        app, ["lab", "-o", str(tmp_path / "out"), "--points", "8", "--policy", f"{path}:backwards"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "| backwards" in done.output
+    written = {each.name for each in (tmp_path / "out").iterdir()}
+    assert written >= {"lab.md", "lab.csv", "lab.pdf", "lab.png", "lab.svg", "lab.json", "lab.zarr"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("mine.txt:f", "is not FILE.py:NAME"),
+        ("nowhere.py:f", "cannot be read"),
+        ("{broken}:f", "cannot be read: SyntaxError"),
+        ("{empty}:f", "has no function f"),
+    ],
+)
+def test_a_policy_that_cannot_be_read(tmp_path, given, words):
+    for name, text in (("broken", "def f("), ("empty", "")):
+        (tmp_path / f"{name}.py").write_text(text)
+    given = given.format(broken=tmp_path / "broken.py", empty=tmp_path / "empty.py")
+    with pytest.raises(ScenarioError, match=words):
+        lab.own_policy(given)
