@@ -55,7 +55,7 @@ def test_engine_seed_and_replicate(path):
 def test_json(path):
     result = run("run", path, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == simulate(SCENARIO).to_dict()
+    assert json.loads(result.stdout) == simulate(SCENARIO).to_dict() | {"remedy": None}
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

@@ -196,7 +196,13 @@ def _share(rate: float, region: Any) -> float:
 def _first_rate(region: Any, s: Any) -> int:
     """How many rates the regions before it have."""
     before = next(i for i, each in enumerate(s.guest.regions) if each is region)
-    return sum(len(_steps(each)) for each in s.guest.regions[:before])
+    return sum(_step_count(each) for each in s.guest.regions[:before])
+
+
+def _step_count(region: Any) -> int:
+    """How many rates a region has, 0 if it has but one."""
+    count = len(region.rates) + len(region.curve)
+    return count if count > 1 else 0
 
 
 REGIONS: Mapping[str, Expression] = {
@@ -204,7 +210,7 @@ REGIONS: Mapping[str, Expression] = {
     "pages": lambda region, s: region.size // s.guest.page_size,
     "writes_per_s": lambda region, s: _highest(region) / s.guest.page_size,
     "rate_first": lambda region, s: _first_rate(region, s),
-    "rate_count": lambda region, s: len(_steps(region)),
+    "rate_count": lambda region, s: _step_count(region),
     "period_ns": lambda region, s: np.where(region.periodic, sum(lasts for lasts, _ in _steps(region)), 0),
     "period_work_ns": lambda region, s: np.where(region.periodic, sum(_worth(region)), 0),
     "vcpu_share": lambda region, s: np.rint(region.vcpu_share * state.WHOLE_VCPU),
