@@ -140,7 +140,7 @@ def naive_largest(m, sent, milliseconds):
         (proposals.every_iteration, {"syncs": lambda m, estimate: True}),
         (proposals.largest_of_the_last, {"bandwidth": naive_largest}),
     ],
-    ids=str,
+    ids=["not for an acknowledgement", "every iteration", "largest of the last"],
 )
 def test_the_bitmap_engine_is_the_naive_loop_under_rules_of_syncs_and_bandwidths(made, rule):
     for k in range(12):
