@@ -13,7 +13,7 @@ from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, Scenario
 from migkit.analysis.remedy import WANTED
 from migkit.cli import app
 from migkit.results import Outcome
-from migkit.run.cause import CAUSES
+from migkit.run.cause import CAUSES, Margin
 from migkit.scenario.scenario import as_scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
 
@@ -339,3 +339,66 @@ def test_the_command_line_says_cause_and_remedy(tmp_path):
     assert table["cause"] == "link"
     assert table["margin"]["unit"] == "B/s"
     assert table["remedy"]["found"][0]["completed"] == 1.0
+
+
+# ---------------------------------------------------------------- a guest with devices behind a slow stream
+
+
+FOUR = Scenario(
+    guest=hot("8 GiB", "1.5 GB/s", "64 GiB", pattern="sequential"),
+    devices=[Vfio(count=4, initial_bytes="1 GiB", stop_copy_bytes="200 MB")],
+    link=Link(bandwidth="25 Gbit/s", stream_bandwidth="6 Gbit/s"),
+    migration=Migration(max_bandwidth=0, switchover_ack=True, return_path=True),
+)
+
+
+def test_stop_copy_says_that_ram_does_not_fit_either():
+    assert simulate(FOUR).sentence.endswith(
+        "; RAM is not sent within it either: 1503 MB/s of pages become dirty, one stream carries 750 MB/s."
+    )
+    quiet = FOUR.replace("guest.regions.0.write_rate", "100 MB/s")
+    assert simulate(quiet).cause == "stop-copy"
+    assert "either" not in simulate(quiet).sentence
+
+
+def test_a_margin_whose_numbers_read_the_same_says_that_they_are_not():
+    assert str(Margin(639.21e6, 639.18e6, "B/s")) == "a little more than 639.2 MB/s needed, 639.2 MB/s available"
+    assert str(Margin(2e6, 1e6, "B/s")) == "2 MB/s needed, 1 MB/s available"
+
+
+def test_a_time_limit_within_the_setup_tells_no_sizes():
+    found = simulate(FOUR.replace("time_limit", "1 ms"))
+    assert (found.cause, found.sentence) == (
+        "time limit", "The time limit was reached after 2 ms and 1 sync, before the first iteration.")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"migration.downtime_limit": "0 s"}, "the loop stops the VM when nothing is known to be dirty"),
+        (
+            {"migration.avail_switchover_bandwidth": "10 Gbit/s", "migration.downtime_limit": "1 s"},
+            "is counted with an avail-switchover-bandwidth of 1250 MB/s, while one stream carries 750 MB/s",
+        ),
+    ],
+)
+def test_a_downtime_above_its_limit_has_its_reason(change, said):
+    found = simulate(FOUR.replace(change).replace("guest.regions.0.write_rate", "100 MB/s"))
+    assert found.converged
+    assert said in found.sentence
+
+
+def test_no_more_is_simulated_than_the_search_of_a_remedy_needs(monkeypatch):
+    from migkit.kernels import drivers
+
+    counted, real = [0], drivers.run
+
+    def counting(rows, *given, **named):
+        out = real(rows, *given, **named)
+        counted[0] += int((out.migrations["outcome"] != 0).sum())
+        return out
+
+    monkeypatch.setattr(drivers, "run", counting)
+    found = migkit.remedy(FOUR)
+    assert len(found.found) == 1
+    assert counted[0] <= 3 * 10 * len(found.not_enough + found.found), "of 20 replicates 2 to 6 tell that it fails"

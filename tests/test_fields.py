@@ -30,7 +30,7 @@ NOTES = {f"{note.path} of {note.part}": note for note in notes()}
 def leaves(part, path=""):
     for name in type(part).model_fields:
         value = getattr(part, name)
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and value:
             for i, each in enumerate(value):
                 yield from leaves(each, f"{path}{name}.{i}.")
         elif hasattr(type(value), "model_fields"):
@@ -91,6 +91,21 @@ CHOICES = {name: note for name, note in NOTES.items() if note.default not in (""
 def test_the_default_is_that_of_the_scenario(note):
     value = field(of(note), note.path)
     assert note.default == (str(value).lower() if isinstance(value, bool) else str(value) or '""')
+
+
+def test_a_list_of_pairs_is_one_field():
+    steps = fields("rates").iloc[0]
+    assert steps[["path", "part", "default", "allowed"]].tolist() == [
+        "guest.regions.0.rates", "Region", "none", "list of (duration, bytes/s)"]  # fmt: skip
+    assert SCENARIO.replace(steps["path"], [("5 s", "1 GB/s")]).guest.regions[0].highest_rate == 1e9
+    assert list(fields("curve")["allowed"]) == ["list of (time, bytes/s)"]
+
+
+def test_one_of_a_pair_is_no_axis():
+    stepped = SCENARIO.replace("guest.regions.0.rates", [("5 s", "1 GB/s")])
+    assert stepped.replace("guest.regions.0.rates.0.1", "2 GB/s").guest.regions[0].highest_rate == 2e9
+    with pytest.raises(ScenarioError, match=r"guest\.regions\.0\.rates\.0\.1 cannot be an axis: it is one of a pair"):
+        migkit.sweep(stepped, {"guest.regions.0.rates.0.1": ["1 GB/s", "2 GB/s"]})
 
 
 def test_a_word_finds_paths_parts_and_meanings():

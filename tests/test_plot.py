@@ -135,9 +135,16 @@ def test_a_heat_map_has_the_numbers_in_a_unit_that_fits(another):
     drawn = np.ma.filled(ax.collections[0].get_array().astype(float), np.nan).reshape(3, 4)
     np.testing.assert_allclose(drawn[::-1], 1e3 * another["downtime_s"].values)
     assert np.isnan(drawn).any()
-    assert "grey is never" in plot.caption(ax)
+    assert "hatched is never" in plot.caption(ax)
+    assert (legend(ax), ax.patch.get_hatch()) == (["never"], "////")
     assert labels(ax, "x") == ["50", "100", "200", "500"]
     assert labels(ax, "y") == ["8.2", "9.0", "11.1"]
+
+
+def test_ticks_of_a_heat_map_are_numbers_as_people_write_them(huge):
+    values = huge.isel(policy=0).assign_coords({RATE: np.geomspace(1.2345e8, 9.87e10, huge[RATE].size)})
+    texts = labels(plot.heatmap(values, "bytes_sent", x=LINK, y=RATE), "y")
+    assert not any("e" in text for text in texts), texts
 
 
 def test_a_heat_map_of_any_variable(huge):

@@ -91,3 +91,10 @@ def test_it_selects_from_other_datasets_too():
     frame = migkit.to_frame(found)
     assert (frame["outcome_below"] == "completed").all()
     assert set(frame["outcome_above"]) <= {"ram_above_link", "time_limit"}
+
+
+@pytest.mark.parametrize("method", [None, "nearest"])
+def test_no_point_is_near_what_is_no_number(method):
+    dataset = xr.Dataset(coords={"link.bandwidth": ("link.bandwidth", [1e9, 2e9], {"units": "B/s"})})
+    with pytest.raises(ScenarioError, match="bandwidth = nan is not on this axis: it must be a finite number"):
+        migkit.sel(dataset, bandwidth=float("nan"), method=method)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,7 +103,7 @@ class Remedies(NamedTuple):
         lines = [self.sentence]
         lines += [f"Or: {each.sentence}." for each in self.found if each is not self.least]
         lines += [f"{text}: {', '.join(paths)}." for text, paths in (
-            ("Not enough, however large", self.not_enough),
+            ("Not enough, however far it is changed", self.not_enough),
             ("Not known, since it takes too much computing", self.not_known),
         ) if paths]  # fmt: skip
         return "\n".join(lines)
@@ -160,8 +160,8 @@ def remedy(
     scenario = as_scenario(scenario)
     trial = _Trial(scenario, check_engine(engine), check_whole_number("seed", seed),
                    check_whole_number("replicate", replicate), effort(limit))  # fmt: skip
-    share, total, downtime = trial.of([scenario])[0]
-    if share >= WANTED:
+    if trial.converges(scenario):
+        _, total, downtime = trial.of(scenario)
         raise ScenarioError(
             f"converges as it is, in {seconds_text(total)} with a downtime of {seconds_text(downtime)}", "scenario"
         )
@@ -193,29 +193,45 @@ class _Trial(NamedTuple):
     replicate: int
     effort: int
 
-    def of(self, scenarios: Sequence[Scenario]) -> list[tuple[float, float, float]]:
-        """Share of the replicates that complete, median total time and downtime of these, for each scenario."""
+    @property
+    def replicates(self) -> np.ndarray:
+        """Those that count: some where anything is drawn, else the one that was asked for."""
+        drawn = self.engine == "bitmap" or bool(self.scenario.drawn_fields())
+        return np.arange(SPREAD_REPLICATES) if drawn else np.array([self.replicate])
+
+    def ends(self, scenario: Scenario, replicates: np.ndarray) -> np.ndarray:
+        """The reports of these replicates."""
         from migkit.kernels.drivers import OverLimit, run
 
-        drawn = self.engine == "bitmap" or bool(scenarios[0].drawn_fields())
-        replicates = np.arange(SPREAD_REPLICATES) if drawn else np.array([self.replicate])
-        rows = records([each for each in scenarios for _ in replicates])
+        rows = records([scenario for _ in replicates])
         if self.engine == "bitmap":
             check_bitmap(rows)
         try:
-            reports = run(rows, self.engine, self.seed, np.tile(replicates, len(scenarios)),
-                          own=own_functions(scenarios[0]), limit=self.effort)  # fmt: skip
+            reports = run(rows, self.engine, self.seed, replicates, own=own_functions(scenario), limit=self.effort)
         except OverLimit:
             raise _TooMuch from None
-        table = reports.migrations.view(np.ndarray).reshape(len(scenarios), len(replicates))
-        out = []
-        for row in table:
-            done = row[row["outcome"] == COMPLETED]
-            times = [
-                float(np.median(done[name])) * 1e-9 if len(done) else math.nan for name in ("total_ns", "downtime_ns")
-            ]
-            out.append((len(done) / len(row), times[0], times[1]))
-        return out
+        return reports.migrations.view(np.ndarray).reshape(len(replicates))
+
+    def of(self, scenario: Scenario) -> tuple[float, float, float]:
+        """Share of the replicates that complete, median total time and downtime of these."""
+        row = self.ends(scenario, self.replicates)
+        done = row[row["outcome"] == COMPLETED]
+        total, downtime = (
+            float(np.median(done[name])) * 1e-9 if len(done) else math.nan for name in ("total_ns", "downtime_ns")
+        )
+        return len(done) / len(row), total, downtime
+
+    def converges(self, scenario: Scenario) -> bool:
+        """Whether enough of the replicates complete; the rest are not simulated once too many have not."""
+        replicates = self.replicates
+        allowed, failed, begin = len(replicates) * (1.0 - WANTED) + 1e-9, 0, 0
+        for end in (2, 6, len(replicates)):  # a migration that does not complete takes the most computing
+            some = replicates[begin:end]
+            failed += int(np.count_nonzero(self.ends(scenario, some)["outcome"] != COMPLETED)) if len(some) else 0
+            begin = end
+            if failed > allowed:
+                return False
+        return True
 
 
 _Search = Callable[[_Trial], Remedy | None]
@@ -266,8 +282,8 @@ def _least(
         return None
     digits = _DIGITS - 1 - math.floor(math.log10(value))
     rounded = min(math.ceil(value * 10.0**digits - 1e-9) / 10.0**digits, most)
-    ends = trial.of([changed(rounded), changed(value)])
-    value, end = (rounded, ends[0]) if ends[0][0] >= WANTED else (value, ends[1])
+    value = rounded if trial.converges(changed(rounded)) else value
+    end = trial.of(changed(value))
     return Remedy(path, kind(before) if shown is None else shown, kind(value), value / before, *end)
 
 
@@ -277,11 +293,10 @@ def _first(trial: _Trial, changed: Callable[[float], Scenario], before: float, m
     for turn in range(_ROUNDS):
         values = np.geomspace(low, high, _VALUES)
         values[-1] = high
-        converges = [share >= WANTED for share, *_ in trial.of([changed(float(value)) for value in values])]
-        if not converges[-1]:
+        if not trial.converges(changed(float(values[-1]))):
             return None
         first = _VALUES - 1
-        while first > 0 and converges[first - 1]:
+        while first > 0 and trial.converges(changed(float(values[first - 1]))):
             first -= 1
         if first == 0:
             return float(values[0]) if turn == 0 else low
@@ -294,8 +309,9 @@ def _switched(trial: _Trial, path: str, before: Any, after: Any) -> Remedy | Non
         changed = trial.scenario.replace(path, after)
     except ScenarioError:  # this version of QEMU has no such parameter
         return None
-    end = trial.of([changed])[0]
-    return Remedy(path, before, after, _SWITCH_FACTOR, *end) if end[0] >= WANTED else None
+    if not trial.converges(changed):
+        return None
+    return Remedy(path, before, after, _SWITCH_FACTOR, *trial.of(changed))
 
 
 def _less_written(trial: _Trial) -> Remedy | None:
@@ -314,10 +330,9 @@ def _less_written(trial: _Trial) -> Remedy | None:
     if divisor is None:
         return None
     share = math.floor(1000.0 / divisor) / 1000.0 or 1.0 / divisor
-    end = trial.of([changed(1.0 / share)])[0]
-    if end[0] < WANTED:
-        share, end = 1.0 / divisor, trial.of([changed(divisor)])[0]
-    return Remedy("guest.regions", 1.0, share, 1.0 / share, *end)
+    if not trial.converges(changed(1.0 / share)):
+        share = 1.0 / divisor
+    return Remedy("guest.regions", 1.0, share, 1.0 / share, *trial.of(changed(1.0 / share)))
 
 
 def _shown(value: Any, given: Any) -> str:

@@ -256,7 +256,7 @@ def heatmap(
     at: Mapping[str, Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one number of each migration over two axes, in colour; grey is never.
+    """Draw one number of each migration over two axes, in colour; hatched is never.
 
     Parameters
     ----------
@@ -289,6 +289,7 @@ def heatmap(
     'downtime (ms)'
     """
     import seaborn as sns
+    from matplotlib.patches import Patch
 
     array = _numbers(dataset, variable)
     dataset = _held(dataset, at)
@@ -307,9 +308,13 @@ def heatmap(
                     cbar_kws={"label": label}, mask=np.isnan(values[::-1]), rasterized=True)  # fmt: skip
         _few_ticks(ax, "x", dataset[x])
         _few_ticks(ax, "y", dataset[y], backwards=True)
-        ax.set_facecolor("0.85")
-    never = ", grey is never" if np.isnan(plane.values).any() else ""
-    remember(ax, dataset, f"{label[0].upper()}{label[1:]}{never}, by {_both_labels(dataset, x, y)}")
+        ax.set_facecolor("white")
+        if np.isnan(plane.values).any():  # in grey the hatches tell it from the lightest colour
+            ax.patch.set(hatch="////", edgecolor="0.6", linewidth=0)
+            never = [Patch(facecolor="white", hatch="////", edgecolor="0.6", label="never")]
+            ax.legend(handles=never, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+    never_said = ", hatched is never" if np.isnan(plane.values).any() else ""
+    remember(ax, dataset, f"{label[0].upper()}{label[1:]}{never_said}, by {_both_labels(dataset, x, y)}")
     return ax
 
 
@@ -329,12 +334,17 @@ def _numbers(dataset: Any, variable: str) -> xr.DataArray:
     return dataset[variable]
 
 
+def _three_digits(value: float) -> str:
+    """A number with three digits, as people write it where it has few more."""
+    return f"{float(f'{value:.3g}'):.0f}" if 1e3 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
 def _few_ticks(ax: Axes, axis: str, coordinate: xr.DataArray, backwards: bool = False) -> None:
     """Label at most seven cells of a heat map, evenly spread, and the axis."""
     chosen = np.arange(0, coordinate.size, -(-coordinate.size // 7))
     if coordinate.dtype.kind in "iuf":
         what = fitting(quantities.of(coordinate), coordinate.values)
-        texts = [f"{value / what.per_unit:.3g}" for value in coordinate.values[chosen]]
+        texts = [_three_digits(value / what.per_unit) for value in coordinate.values[chosen]]
     else:
         what = quantities.of(coordinate)
         texts = [label_of(str(value)) for value in coordinate.values[chosen]]
@@ -590,7 +600,8 @@ def timeline(migration: SimulatedMigration | Mapping[str, SimulatedMigration]) -
                 upper.set_ylabel("")
                 lower.set_ylabel("")
         axes[0, 0].legend()
-        axes[1, 0].legend()
+        handles, names = axes[1, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))  # lines fill the lower axes
     said = "; ".join(f"{title}: {each.sentence[:-1]}" if title else each.sentence[:-1] for title, each in given.items())
     first = next(iter(given.values()))
     notes = provenance(first.engine, first.seed, first.scenario.to_toml())

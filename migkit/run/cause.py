@@ -51,7 +51,9 @@ class Margin(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
-        return f"{_text(self.needed, self.unit)} needed, {_text(self.available, self.unit)} available"
+        needed, available = _text(self.needed, self.unit), _text(self.available, self.unit)
+        more = "a little more than " if needed == available and self.needed > self.available else ""
+        return f"{more}{needed} needed, {available} available"
 
 
 class Explanation(NamedTuple):
@@ -170,7 +172,17 @@ class _Case:
         parts = {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
         longest = max(parts, key=lambda meaning: parts[meaning])
         why = f"{longest} took {seconds_text(parts[longest])}"
-        over = f"above the limit of {seconds_text(self.limit_s)}, which counts what is sent and nothing else"
+        over = f"above the limit of {seconds_text(self.limit_s)}"
+        told = float(self.scenario.migration.avail_switchover_bandwidth)
+        if self.limit_s == 0:
+            over += ", with which the loop stops the VM when nothing is known to be dirty, before it has synced"
+        elif told > self.carried:
+            over += (
+                f", which is counted with an avail-switchover-bandwidth of {_rate(told)}, while "
+                f"{_CARRIES[self.binds]} {_rate(self.carried)}"
+            )
+        else:
+            over += ", which counts what is sent and nothing else"
         return Explanation(None, Margin(downtime, self.limit_s, "s"), f"{text}, {over}: {why}.")
 
     def starved(self) -> Explanation:
@@ -221,8 +233,19 @@ class _Case:
         return Explanation(
             "stop-copy", margin,
             f"The downtime limit is too short for {whose} while the VM is stopped, {bytes_text(self.stop_bytes)}: "
-            f"{fits}{quiet}.",
+            f"{fits}{quiet}{self.ram_too()}.",
         )  # fmt: skip
+
+    def ram_too(self) -> str:
+        """That RAM does not fit into the downtime limit either, were there no device, "" if it does."""
+        over_s = max(self.limit_s, 1e-6)
+        needed = self.written(over_s) / over_s
+        if needed <= self.carried:
+            return ""
+        return (
+            f"; RAM is not sent within it either: {_rate(needed)} of pages become dirty, {_CARRIES[self.binds]} "
+            f"{_rate(self.carried)}"
+        )
 
     def waiting(self) -> str:
         """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
@@ -259,7 +282,7 @@ class _Case:
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
                 f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, and "
-                f"{_rate(measured)} with a sync in every window; {left}, and {fit}.",
+                f"{_a_little_less(measured, needed)} with a sync in every window; {left}, and {fit}.",
             )  # fmt: skip
         return Explanation(
             "downtime limit", Margin(self.pending, self.threshold, "B"),
@@ -282,7 +305,11 @@ class _Case:
 
     def time_limit(self, needed_s: float) -> Explanation:
         verdict, syncs = float(self.numbers["verdict_time_s"]), int(self.numbers["sync_count"])
-        reached = f"The time limit was reached after {seconds_text(verdict)} and {syncs} syncs"
+        reached = (
+            f"The time limit was reached after {seconds_text(verdict)} and {syncs} sync{'' if syncs == 1 else 's'}"
+        )
+        if int(self.numbers["iterations"]) == 0:
+            return Explanation("time limit", Margin(needed_s, verdict, "s"), f"{reached}, before the first iteration.")
         sizes = (
             f"{bytes_text(self.pending)} were pending, and {bytes_text(self.threshold)} fit into the downtime limit of "
             f"{seconds_text(self.limit_s)}"
@@ -324,6 +351,11 @@ def _dirtied(region: Region, duration_s: float, throttle: float, page: int, trac
 
 def _rate(value: float) -> str:
     return f"{value / 1e6:.4g} MB/s" if value < 1e10 else f"{value / 1e9:.4g} GB/s"
+
+
+def _a_little_less(value: float, than: float) -> str:
+    """A rate below another one, also where both read the same."""
+    return f"a little less than {_rate(than)}" if _rate(value) == _rate(than) else _rate(value)
 
 
 def _text(value: float, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,8 @@ def _places(coordinate: xr.DataArray, given: Any, method: str | None) -> Any:
 def _place(coordinate: xr.DataArray, given: Any, method: str | None) -> int:
     value, unit = _number(coordinate, given), coordinate.attrs.get("units", "")
     is_number = isinstance(value, int | float) and coordinate.dtype.kind in "iufb"
+    if is_number and not math.isfinite(value):
+        raise ScenarioError("is not on this axis: it must be a finite number", str(coordinate.name), given)
     if is_number:
         distance = np.abs(coordinate.values.astype(float) - value)
         nearest = int(distance.argmin())

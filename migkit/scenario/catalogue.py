@@ -80,6 +80,8 @@ def _allowed(name: str, kind: Any, field: FieldInfo, said: str) -> str:
         return ", ".join(get_args(kind))
     if name == "qemu":
         return ", ".join(PROFILES)
+    if get_origin(kind) is tuple:  # such as list of (duration, bytes/s), default none
+        return said.partition(", default")[0]
     if words := re.findall(r'"([^"]+)"', said):  # such as {"serialized", "unserialized"} or Policy
         return ", ".join([*words, "a Policy"] if "Policy" in said else words)
     return "true or false" if kind is bool else "text" if kind is str else ""
@@ -99,12 +101,14 @@ def _parts_of(kind: Any) -> list[type[Part]]:
         return [kind]
     if get_origin(kind) is tuple:
         member = get_args(kind)[0]
+        if get_origin(member) is tuple:  # pairs of a time and a rate: not parts
+            return []
         return [Ram, Vfio, Block] if not isinstance(member, type) else _parts_of(member)
     return []
 
 
 def _written(value: Any) -> str:
-    if value is None:
+    if value is None or value == ():
         return "none"
     return str(value).lower() if isinstance(value, bool) else f'"{value}"' if value == "" else str(value)
 

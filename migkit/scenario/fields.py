@@ -304,7 +304,7 @@ def _sentence(error: PydanticError, model: type[BaseModel]) -> ScenarioError:
     if kind == "extra_forbidden":
         return unknown_field(path, model, path)
     if kind == "missing" and isinstance(first["loc"][-1], int):
-        return ScenarioError("has too few values", path.rpartition(".")[0], value)
+        return ScenarioError("has too few values: it must be a list of 2", path.rpartition(".")[0], value)
     if kind == "too_long":
         return ScenarioError(f"has too many values: it must be a list of {context['max_length']}", path, value)
     if kind == "missing":

@@ -574,6 +574,8 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     if name == "kind":
         raise ScenarioError("cannot be an axis: the kinds of the devices are those of the scenario", path)
     part = type(field(scenario, inside) if inside else scenario)
+    if not issubclass(part, Part):  # a time or a rate of a pair in rates or curve
+        raise ScenarioError("cannot be an axis: it is one of a pair, in a list that is no field with one value", path)
 
     def read(value: Any) -> Any:
         try:
