@@ -293,11 +293,11 @@ def test_both_timelines_have_the_same_axes_and_name_the_outcomes():
         assert len({ax.get_xlim() for ax in timelines._axes.flat}) == 1
         assert upper[0].get_ylim() == upper[1].get_ylim()
         assert [len(ax.lines) for ax in (*upper, *lower)] == [3, 3, 4, 4]
-        (legend,) = timelines._figure.legends
-        assert [text.get_text() for text in legend.get_texts()] == [
-            "pending", "threshold", "sync", "ram", "a device with…", "a device with…", "a device with…",
-            "(3 between not drawn)",
-        ]  # fmt: skip
+        legends = [[text.get_text() for text in legend.get_texts()] for legend in timelines._figure.legends]
+        assert legends == [
+            ["above:", "pending", "threshold", "sync"],
+            ["below:", "ram", "a device with…", "a device with…", "a device with…", "(3 between not drawn)"],
+        ]
 
 
 def test_thinned_timeline_keeps_sums_extremes_and_ends():

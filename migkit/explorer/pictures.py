@@ -49,7 +49,7 @@ class Timelines:
             self._figure = Figure(figsize=(PAGE_IN, 3.7), dpi=DPI)
             self._canvas = FigureCanvasAgg(self._figure)
             self._axes = self._figure.subplots(2, len(POLICIES), sharex=True, sharey="row")
-            self._figure.subplots_adjust(left=0.085, right=0.985, top=0.94, bottom=0.175, wspace=0.06, hspace=0.1)
+            self._figure.subplots_adjust(left=0.085, right=0.985, top=0.94, bottom=0.22, wspace=0.06, hspace=0.1)
         # With fixed positions Matplotlib does not lay out all tick labels twice in each drawing.
         for ax in self._axes.flat:
             ax.xaxis.set_label_coords(0.5, -0.16)
@@ -90,12 +90,16 @@ class Timelines:
         for line in lower.lines:
             name = line.get_label()
             line.set_label(name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…")
-        handles = [*upper.lines, *lower.lines]
+        devices = [*lower.lines]
         if more := len(migration.labels) - len(lower.lines):
-            handles.append(Line2D([], [], linestyle="", label=f"({more} between not drawn)"))
-        self._figure.legend(
-            handles=handles, loc="lower center", ncols=len(handles), columnspacing=1.2, handletextpad=0.5
-        )
+            devices.append(Line2D([], [], linestyle="", label=f"({more} between not drawn)"))
+        # Rows have styles in common, so each has a legend of its own.
+        for row, height, lines in (("above:", 0.05, upper.lines), ("below:", 0.0, devices)):
+            self._figure.legend(
+                handles=[Line2D([], [], linestyle="", label=row), *lines],
+                loc="lower left", bbox_to_anchor=(0.06, height), ncols=1 + len(lines), columnspacing=1.2,
+                handletextpad=0.5, borderpad=0,
+            )  # fmt: skip
 
 
 def _few_devices(timeline: pd.DataFrame) -> pd.DataFrame:

@@ -220,7 +220,7 @@ def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
     for number, name in reversed(list(enumerate(names))):
         above = below + 100 * share[name].fillna(0).to_numpy()
         look: dict[str, Any] = {
-            "facecolor": CATEGORY_COLOURS[number],
+            "facecolor": CATEGORY_COLOURS[number] if number else "0.8",  # RAM: not so light that its panel looks empty
             "hatch": CATEGORY_HATCHES[number],
             "edgecolor": "black",
         }
