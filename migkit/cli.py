@@ -245,8 +245,13 @@ def export(
     with errors_on_one_line():
         from migkit.results import legible
         from migkit.run.export import export as write
+        from migkit.run.store import open_sweep
 
         typer.echo(legible(str(write(store, output, devices)), 5000))
+        dataset = open_sweep(store)
+        if missing := int(dataset.attrs.get("migrations_missing", 0)):
+            typer.echo(f"migkit: {missing} of {dataset['outcome'].size} migrations are not computed yet: their rows "
+                       "have no outcome, and completed is false.", err=True)  # fmt: skip
 
 
 @app.command()

@@ -231,6 +231,10 @@ def test_export(described, tmp_path):
     result = run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.parquet")
     assert result.stdout.strip() == str(tmp_path / "t.parquet")
     assert len(pd.read_parquet(tmp_path / "t.parquet")) == 6
+    assert result.stderr == ""
+    next(each for each in (tmp_path / "r.zarr" / "outcome").glob("c*")).unlink()
+    result = run("export", tmp_path / "r.zarr", "-o", tmp_path / "part.parquet")
+    assert "of 6 migrations are not computed yet: their rows have no outcome" in result.stderr
     assert run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.xlsx").exit_code == 2
     assert run("export", tmp_path / "nothing.zarr", "-o", tmp_path / "t.csv").exit_code == 2
 

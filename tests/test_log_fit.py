@@ -103,6 +103,13 @@ def test_a_link_that_is_known_shows_the_cost_of_a_page():
     assert found.scenario.link.bandwidth == 1.25e9
 
 
+@measured
+def test_a_link_that_carries_less_than_went_out_is_told():
+    found = qemu.calibrate_log(qemu.read("A6__link200_unl_r050__v82__r0"), link="1 Gbit/s", draws=20)
+    assert found.scenario.link.bandwidth == pytest.approx(200 * MIB, rel=0.12)
+    assert "Note: More went out than the link that was given carries: 1 Gbit/s of " in found.summary()
+
+
 def test_dirty_rates_alone_need_ram_and_a_link():
     answers = dirty_rates(200e6, 150e6, [0.1, 0.3, 1.0, 3.0, 6.0])
     with pytest.raises(ScenarioError, match="ram is missing"):

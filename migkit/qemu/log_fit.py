@@ -23,7 +23,7 @@ from migkit.results import Outcome, bytes_text, legible, seconds_text
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Guest, HostCosts, Link, Migration
 from migkit.scenario.scenario import Scenario
-from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes, parse_rate
+from migkit.scenario.units import Bytes, Rate, Seconds, format_rate, parse_bytes, parse_rate
 from migkit.scenario.versions import profile as known_profile
 
 if TYPE_CHECKING:
@@ -363,6 +363,9 @@ class _Log:
         else:
             self.fitted("link.bandwidth", self.rate, error, "B/s", count, from_what)
             self.link = self.rate
+            if link is not None and link < (1 - LIMITED) * self.rate:
+                self.notes.append(f"More went out than the link that was given carries: {format_rate(Rate(link))} of "
+                                  f"{self.rate / 1e6:.4g} MB/s; what went out is taken.")  # fmt: skip
             if link is None:
                 self.unknown.append("whether the network, the destination or the CPU time of a page is the limit: it "
                                     "is all in link.bandwidth")  # fmt: skip

@@ -184,7 +184,7 @@ class WorkingSet:
         for name, label in (("size", "working set"), ("cold", "cold set"))[: 1 + (kind == KINDS[2])]:
             sizes = [bytes_text(value) for value in _middle(same[f"{name}_bytes"])]
             column = "rate_bytes_per_s" if name == "size" else "cold_rate_bytes_per_s"
-            rates = [f"{value / 1e6:.3g} MB/s" for value in _middle(same[column])]
+            rates = [f"{float(f'{value / 1e6:.3g}'):.10g} MB/s" for value in _middle(same[column])]
             lines.append(f"  {label:12}{sizes[1]} ({sizes[0]} to {sizes[2]}), written at {rates[1]} "
                          f"({rates[0]} to {rates[2]})")  # fmt: skip
         off = float(np.sqrt(np.mean(self.windows["off"] ** 2)))
