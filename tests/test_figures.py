@@ -87,7 +87,7 @@ def another_guest(**changes):
         devices=[migkit.Vfio(initial_bytes="8 MiB", stop_copy_bytes="4 MiB")],
         link=migkit.Link(bandwidth="10 Gbit/s"),
         migration={"max_bandwidth": 0, "downtime_limit": "500 ms", "switchover_ack": True, "return_path": True},
-        costs=migkit.HostCosts(page="20 us", bitmap_sync="1 ms", bitmap_sync_per_gib="0.5 ms"),
+        costs=migkit.HostCosts(page="20 us", copy_share=0, bitmap_sync="1 ms", bitmap_sync_per_gib="0.5 ms"),
     )
     for path, value in changes.items():
         scenario = scenario.replace(path.replace("__", "."), value)
