@@ -28,7 +28,7 @@ SCENARIO = migkit.Scenario(
 )
 RATE = "guest.regions.0.write_rate"
 FORMATS = "csv", "parquet", "jsonl", "nc"
-KILLS = 12
+KILLS = 6
 
 
 def frontier(kept):

@@ -279,7 +279,7 @@ def read_sentence(found):
     assert len(re.findall(SIZE, sentence)) <= 4
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_sentence_cause_margin_and_numbers_agree(seed):
     draw = random.Random(seed)
     for _ in range(10):
@@ -289,11 +289,11 @@ def test_sentence_cause_margin_and_numbers_agree(seed):
 # ---------------------------------------------------------------- remedies
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_remedy_converges_and_half_of_it_does_not(seed):
     draw = random.Random(1000 + seed)
     tried = 0
-    while tried < 3:
+    while tried < 2:
         scenario = some_scenario(draw)
         if simulate(scenario).converged:
             continue
