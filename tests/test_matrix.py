@@ -16,7 +16,7 @@ from migkit.qemu.binary import Binary, installed
 from migkit.qemu.matrix import matrix, record_matrix, seconds_of
 from migkit.qemu.migrate import config
 from migkit.qemu.planned import scenario_of_plan
-from migkit.qemu.predict import profile_of, rules_of, scenario_of
+from migkit.qemu.predict import PACED_VCPU_SHARE, nearest_profile, rules_of, scenario_of
 from migkit.qemu.record import name_of, write
 from migkit.qemu.report import coverage_text, of_recorded, run_text
 from migkit.qemu.validation import by_version, coverage, device_times, predictions, slowed
@@ -207,25 +207,31 @@ def test_what_was_measured_and_what_not(recorded):
     assert len({len(line) for line in lines}) == 1
 
 
-def test_a_paced_guest_needs_the_share_of_its_vcpu_that_one_at_full_speed_shows(tmp_path):
+def test_a_paced_guest_needs_a_share_of_its_vcpu(tmp_path):
     for plan in (plan for group, plan in matrix() if group == "V3"):
         write(tmp_path, f"V3__{name_of(plan)}__deb100", recording(plan, NEW))
     runs = qemu.runs(tmp_path)
     paced = runs[~runs["writes_max"].astype(bool)].iloc[0]
     (share,) = {region.vcpu_share for region in scenario_of(paced, tmp_path).guest.regions[1:2]}
-    assert share == pytest.approx(20_480 / 65_000, rel=1e-3)
+    assert share == PACED_VCPU_SHARE
     full = runs[runs["writes_max"].astype(bool)].iloc[0]
     assert scenario_of(full, tmp_path).guest.regions[1].vcpu_share == 1
 
 
 @pytest.mark.parametrize(
     ("version", "profile"),
-    [("6.2.0", "7.2"), ("8.0.4", "8.2"), ("8.2.90", "9.0"), ("9.1.3", "9.0"), ("9.2.0", "10.0"), ("10.1.2", "10.0"),
-     ("11.0.1", "10.0"), ("11.1.0", "11.1"), ("12.0", "11.1")],
+    [("7.1.0", "7.2"), ("8.0.4", "8.2"), ("8.2.90", "9.0"), ("9.1.3", "9.0"), ("9.2.0", "10.0"), ("10.1.2", "10.0"),
+     ("11.0.1", "10.0"), ("11.1.0", "11.1")],
 )  # fmt: skip
 def test_builds_that_are_not_in_the_measured_runs_have_the_profile_of_their_version(version, profile):
-    assert profile_of(version) == profile
+    assert nearest_profile(version) == profile
     assert rules_of("v999", version)["qemu"] == profile
+
+
+@pytest.mark.parametrize("version", ["6.2.0", "12.0"])
+def test_a_version_beyond_those_that_are_known_is_refused(version):
+    with pytest.raises(ScenarioError, match="is a version of QEMU whose rules are not known"):
+        rules_of("v999", version)
 
 
 def test_a_build_of_which_nothing_is_known_is_refused():

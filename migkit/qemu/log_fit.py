@@ -98,7 +98,9 @@ class LogCalibration:
         for name in (name for name in HostCosts.model_fields if name != "name"):
             told = f"costs.{name}" in self.parameters.index
             note = self.parameters.loc[f"costs.{name}", "note"] if told else "assumed: the answers do not tell it"
-            lines.append(f'{name} = "{getattr(self.costs, name)}"  # {note}')
+            value = getattr(self.costs, name)
+            written = f'"{value}"' if isinstance(value, Seconds | Bytes) else repr(value)  # shares are numbers
+            lines.append(f"{name} = {written}  # {note}")
         return "\n".join(lines) + "\n"
 
     def summary(self) -> str:

@@ -397,7 +397,7 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
             _region(
                 int(row["start_bytes"]),
                 int(row["size_bytes"]),
-                float(row["pre_writes_s"]) * PAGE if row["at_full_speed"] else float(row["rate_bytes_per_s"]),
+                _own_writes(row, run) * PAGE if row["at_full_speed"] else float(row["rate_bytes_per_s"]),
                 str(row["pattern"]),
                 bool(row["at_full_speed"]),
             )
@@ -412,6 +412,12 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
     if len(regions) == 1:  # the counters of several writers are told together
         regions = [regions[0].changed(phase=phase_of(run, path))]
     return counters(start), *regions
+
+
+def _own_writes(row: dict[str, Any], run: pd.Series) -> float:
+    """Page writes per second of a region at full speed; of the guest where its counters tell them together."""
+    own = float(row["pre_writes_s"])
+    return own if own == own else float(run["pre_writes_s"])
 
 
 def _region(start: int, size: int, write_rate: float, pattern: str, at_full_speed: bool) -> Region:
