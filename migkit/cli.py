@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import io
+import functools
 import json
 import os
 import sys
@@ -112,9 +113,10 @@ def main(
 
         logger, handler = logging.getLogger("migkit"), logging.StreamHandler()
         handler.setFormatter(logging.Formatter("migkit: %(message)s"))
+        context.call_on_close(functools.partial(logger.setLevel, logger.level))
+        context.call_on_close(functools.partial(logger.removeHandler, handler))
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
-        context.call_on_close(lambda: logger.removeHandler(handler))
 
 
 @app.command()
