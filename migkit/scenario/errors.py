@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 
 from migkit.results import legible
@@ -121,6 +122,10 @@ def show(value: object) -> str:
     return legible(text, 80)
 
 
+_MOST_CHOICES = 240
+"""Characters of names that are listed in full."""
+
+
 def choices(names: Iterable[str]) -> str:
     """List what is allowed, for the end of a sentence.
 
@@ -130,6 +135,9 @@ def choices(names: Iterable[str]) -> str:
     '"uniform" or "sequential"'
     """
     quoted = [f'"{name}"' for name in names]
+    if sum(map(len, quoted)) > _MOST_CHOICES:  # a sentence stays one that is read
+        kept = max(1, sum(length <= _MOST_CHOICES // 2 for length in itertools.accumulate(map(len, quoted))))
+        quoted = [*quoted[:kept], f"one of {len(quoted) - kept} others"]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
 
 
