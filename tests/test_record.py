@@ -332,8 +332,9 @@ def test_processes_end_with_the_recorder_and_say_how():
 
 
 HOLDER = """
-import asyncio, sys, os
+import asyncio, sys, os, signal
 from migkit.qemu.processes import Processes
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 async def work():
     async with Processes() as processes:
         await processes.start("a", ["sleep", "1000"], dict(os.environ))
