@@ -33,6 +33,7 @@ __all__ = [
     "Outcome",
     "Variable",
     "attributes",
+    "never_sent",
     "sentence",
     "stored",
     "to_dataset",
@@ -405,14 +406,25 @@ def _starved(numbers: Mapping[str, Any], culprit: int, name: str) -> str:
     name = name or "a device"
     calls, left = of_device("device_calls"), of_device("device_initial_left_bytes")
     whole = f" of {bytes_text(of_device('device_initial_bytes'))}" if "device_initial_bytes" in numbers else ""
-    if calls == 0:
-        what = f"{name}'s initial data was never sent: every iteration ended before reaching it"
-    elif left:
-        reached = f"{calls} of {int(numbers['iterations'])} iterations reached it"
-        what = f"{name}'s initial data was never sent in full: {reached}"
-    else:
-        what = f"{name}'s initial data was sent, but not the flag that says so"
+    what = (
+        never_sent(name, calls, int(numbers["iterations"]))
+        if calls == 0 or left
+        else f"{name}'s initial data was sent, but not the flag that says so"
+    )
     return f"{what}; {bytes_text(left)}{whole} were left." if left else f"{what}."
+
+
+def never_sent(name: str, calls: int, iterations: int) -> str:
+    """Say of a device that its initial data was never sent, or never in full, by how often it was called.
+
+    Examples
+    --------
+    >>> never_sent("vfio0", 4, 224)
+    "vfio0's initial data was never sent in full: 4 of 224 iterations reached it"
+    """
+    if calls == 0:
+        return f"{name}'s initial data was never sent: every iteration ended before reaching it"
+    return f"{name}'s initial data was never sent in full: {calls} of {iterations} iterations reached it"
 
 
 def attributes(variable: Variable, words: Mapping[str, Any] | None = None) -> dict[str, Any]:

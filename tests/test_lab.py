@@ -8,7 +8,7 @@ import pytest
 from cases import VFIO, random_case
 from naive import NO_LIMIT, RAM, migrate
 from rows import to_parameters
-from test_policies import differences, run
+from test_policies import differences, naive_resume, run
 from typer.testing import CliRunner
 
 import migkit
@@ -51,13 +51,9 @@ def ram_alone(m, previous, returned):
     return following(previous), NO_LIMIT
 
 
-def behind_the_last(m, previous, returned, most=NO_LIMIT):
-    m.notes["calls"] = 0 if previous is None else m.notes["calls"] + 1
-    if m.notes["calls"] >= len(m.devices):
-        return None
-    device = m.notes.get("next", 0)
-    m.notes["next"] = (device + 1) % len(m.devices)
-    return device, most
+def in_blocks(m, previous, returned):
+    chosen = naive_resume(m, previous, returned)
+    return None if chosen is None else (chosen[0], MIB)
 
 
 def share(m, previous, returned):
@@ -102,10 +98,10 @@ NAIVE = {
     "serialized_once_acknowledged": once_acknowledged,
     "serialized_until_acknowledged": until_acknowledged,
     "ram_alone_in_the_first_pass": ram_alone,
-    "resume_behind_the_last": behind_the_last,
+    "resume_behind_the_last": naive_resume,
     "equal_share_of_the_window": share,
     "initial_data_first": initial_first,
-    "round_robin_of_blocks": lambda m, previous, returned: behind_the_last(m, previous, returned, MIB),
+    "round_robin_of_blocks": in_blocks,
     "vfio_checks_the_limit": checks_the_limit,
     "all_initial_data_before_ram": all_first,
 }

@@ -322,7 +322,7 @@ def by_profile(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = N
     frame = runs_table.assign(
         profile=[rules_of(run["build"], run.get("qemu_version"))["qemu"] for _, run in measured.iterrows()],
         devices=measured["ndev"] > 0,
-        auto_converge=measured["caps"].map(lambda names: "auto-converge" in names),
+        auto_converge=_with_capability(measured, "auto-converge"),
         kvm=measured["accel"] == "kvm",
     )
     groups = frame.groupby(["profile", "build"])
@@ -334,6 +334,17 @@ def by_profile(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = N
     rest = [(name, "") for name in PROFILES if name not in set(frame["profile"])]
     empty = pd.DataFrame(0, pd.MultiIndex.from_tuples(rest, names=out.index.names), out.columns[:5])
     return pd.concat([out, empty])
+
+
+def _versions(measured: pd.DataFrame) -> pd.Series:
+    """The version of QEMU of each run, of its build where the run does not say it; missing where neither is known."""
+    of_builds = measured["build"].map(RELEASES)
+    return measured["qemu_version"].fillna(of_builds) if "qemu_version" in measured else of_builds
+
+
+def _with_capability(measured: pd.DataFrame, name: str) -> pd.Series:
+    """Which runs have a capability."""
+    return measured["caps"].map(lambda names: name in names)
 
 
 def by_version(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -358,9 +369,8 @@ def by_version(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = N
     import pandas as pd
 
     measured = runs(path).reindex(runs_table.index)
-    versions = measured["qemu_version"] if "qemu_version" in measured else pd.Series(None, measured.index, dtype=object)
     frame = runs_table.assign(
-        version=versions.fillna(measured["build"].map(RELEASES)).fillna(measured["build"]),
+        version=_versions(measured).fillna(measured["build"]),
         slowed=slowed(runs_table, path),
     )
     rows = {}
@@ -412,12 +422,12 @@ KINDS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "max-bandwidth": lambda run: run["bw_mib_s"] > 0,
     "paced link": lambda run: run["link_mib_s"] > 0,
     "device": lambda run: run["ndev"] > 0,
-    "switchover-ack": lambda run: run["caps"].map(lambda names: "switchover-ack" in names),
-    "auto-converge": lambda run: run["caps"].map(lambda names: "auto-converge" in names),
+    "switchover-ack": lambda run: _with_capability(run, "switchover-ack"),
+    "auto-converge": lambda run: _with_capability(run, "auto-converge"),
     "block": lambda run: run["blk_mib"] > 0,
     "KVM": lambda run: run["accel"] == "kvm",
-    "multifd": lambda run: run["caps"].map(lambda names: "multifd" in names),
-    "post-copy": lambda run: run["caps"].map(lambda names: "postcopy-ram" in names),
+    "multifd": lambda run: _with_capability(run, "multifd"),
+    "post-copy": lambda run: _with_capability(run, "postcopy-ram"),
 }
 """Kinds of runs by name; those with a capability of :data:`migkit.qemu.costs.NOT_MODELLED` are measured only."""
 
@@ -445,8 +455,7 @@ def coverage(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     import pandas as pd
 
     measured = runs(path)
-    versions = measured["qemu_version"] if "qemu_version" in measured else pd.Series(None, measured.index, dtype=object)
-    versions = versions.fillna(measured["build"].map(RELEASES)).fillna("")
+    versions = _versions(measured).fillna("")
     profiles = [rules_of(run["build"], run.get("qemu_version"))["qemu"] for _, run in measured.iterrows()]
     kinds = pd.DataFrame({name: has(measured) for name, has in KINDS.items()}).astype(int)
     groups = kinds.assign(runs=1, profile=profiles, version=versions, build=measured["build"])

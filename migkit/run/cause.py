@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
+from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, never_sent, seconds_text
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario, placed
 from migkit.scenario.wire import PAGE_HEADER
@@ -189,17 +189,12 @@ class _Case:
         culprit = int(self.numbers["culprit"])
         name, calls = self.name(culprit), int(self.of_device("device_calls", culprit))
         whole, left = (self.of_device(key, culprit) for key in ("device_initial_bytes", "device_initial_left_bytes"))
-        reached = f"{calls} of {int(self.numbers['iterations'])} iterations reached it"
         if left == 0:
             margin = Margin(calls + 1, calls, "calls")
             what = f"{name}'s initial data was sent, but not the flag that says so, for which one more call is needed"
         else:
             margin = Margin(whole, whole - left, "B")
-            what = (
-                f"{name}'s initial data was never sent: every iteration ended before reaching it"
-                if calls == 0
-                else f"{name}'s initial data was never sent in full: {reached}"
-            )
+            what = never_sent(name, calls, int(self.numbers["iterations"]))
             what += f"; {bytes_text(left)} of {bytes_text(whole)} were left"
         so = (
             "so the destination never acknowledged"

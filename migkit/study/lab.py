@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from migkit.analysis.intervals import paired_interval
-from migkit.results import Outcome
 from migkit.run.design import Sweep
 from migkit.run.many import sweep
 from migkit.run.simulate import simulate
@@ -206,7 +205,7 @@ def compare(chosen: Sequence[Fix], dataset: xr.Dataset) -> pd.DataFrame:
     import pandas as pd
 
     whole = dataset.transpose("fix", ...)
-    completed = (whole["outcome"] == int(Outcome.COMPLETED)).values
+    completed = whole["completed"].values
     total, downtime = whole["total_time_s"].values, whole["downtime_s"].values
     limit = whole["migration.downtime_limit"].values
     waited = whole["device_starved_s"].max("device").transpose("fix", ...).values

@@ -13,8 +13,6 @@ __all__ = ["BANDWIDTHS", "SYNCS", "WALKS"]
 
 BLOCK = 1 << 20
 """What VFIO reads in one call (``hw/vfio/migration.c:VFIO_MIG_DEFAULT_DATA_BUFFER_SIZE``)."""
-LAST_WINDOWS = 8
-EWMA_SHARE = 0.25
 
 
 # ---------------------------------------------------------------- which device comes next, how many bytes it may take
