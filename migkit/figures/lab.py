@@ -45,5 +45,5 @@ def convergence_gained(table: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
     ax.set_xlabel("migrations that complete, less those with 9.0 (%)")
     ax.set_ylabel("")
-    ax.legend(loc="lower right", title="lines: 95 % interval")
+    ax.legend(loc="upper right", title="lines: 95 % interval")  # rows rise from left to right
     return ax
