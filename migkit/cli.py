@@ -634,7 +634,9 @@ def study(
 
 @app.command()
 def lab(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the figure.")] = Path("lab"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the table, the figures and what was computed.")
+    ] = Path("lab"),
     points: Annotated[int, typer.Option(help="Scenarios, a power of two.")] = 1024,
     policy: Annotated[
         list[str] | None, typer.Option(help="A policy of your own, FILE.py:NAME.", show_default=False)
@@ -647,7 +649,7 @@ def lab(
         from migkit.study.atlas import write_lab
 
         own = [laboratory.own_policy(each) for each in policy or ()]
-        table = laboratory.run(points, own, output / "lab.zarr", progress=True)
+        table = laboratory.run(points, own, output / "results", progress=True)
         text = laboratory.text(table, points)
         with whole_file(output / "lab.md") as file:
             file.write(text.encode())

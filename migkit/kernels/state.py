@@ -188,6 +188,7 @@ STATE = (
     Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "windows"),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
+    Field("link_ns_per_byte", FLOAT, "ns/B", "the link", "repeats"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
     Field("page_slack_ns", INT, "ns", "a full send buffer, for RAM pages now", "repeats"),
     # syncs and throttle
