@@ -6,6 +6,8 @@ import random
 import numpy as np
 import pytest
 from cases import VFIO, random_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from naive import NO_LIMIT, RAM, migrate
 from rows import to_parameters
 from test_policies import differences, naive_once_a_window, naive_resume, run
@@ -216,26 +218,26 @@ FAIR = {
 
 
 @pytest.mark.parametrize("walk", FAIR, ids=str)
-def test_no_device_with_initial_data_waits_for_long(walk):
-    draw = random.Random(str(walk))
-    for _ in range(40):
-        count = draw.randint(1, 6)
-        hot = Region(size=f"{draw.randint(8, 900)} MiB", write_rate=f"{draw.uniform(0.1, 40)} GB/s")
-        scenario = Scenario(
-            guest=Guest(ram="2 GiB", regions=[hot]),
-            devices=[Vfio(initial_bytes=f"{draw.randint(1, 64)} MiB", stop_copy_bytes="1 MiB", count=count)],
-            link=Link(bandwidth=f"{draw.uniform(1, 60)} Gbit/s"),
-            migration=Migration(max_bandwidth=f"{draw.randint(32, 2000)} MiB/s", switchover_ack=True, return_path=True),
-            policy=walk,
-            time_limit="120 s",
-        )  # fmt: skip
-        found = simulate(scenario)
-        assert found.outcome != "initial_data_starved", scenario.to_toml()
-        blocks = int(scenario.devices[0].initial_bytes) // MIB + 1
-        # a window is 100 ms; a block of a device may wait for as many as there are devices, and RAM
-        most_s = 0.11 * blocks * (count + 1) * (1 + FAIR[walk]) + 1.0
-        sent = found.numbers["device_initial_sent_s"][1:]
-        assert (np.nan_to_num(sent, nan=math.inf) < most_s).all(), (sent, most_s, scenario.to_toml())
+@given(
+    count=st.integers(1, 6), hot_mib=st.integers(8, 900), rate=st.floats(0.1, 40), initial_mib=st.integers(1, 64),
+    link=st.floats(1, 60), limit_mib=st.integers(32, 2000),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_no_device_with_initial_data_waits_for_long(walk, count, hot_mib, rate, initial_mib, link, limit_mib):
+    scenario = Scenario(
+        guest=Guest(ram="2 GiB", regions=[Region(size=f"{hot_mib} MiB", write_rate=f"{rate} GB/s")]),
+        devices=[Vfio(initial_bytes=f"{initial_mib} MiB", stop_copy_bytes="1 MiB", count=count)],
+        link=Link(bandwidth=f"{link} Gbit/s"),
+        migration=Migration(max_bandwidth=f"{limit_mib} MiB/s", switchover_ack=True, return_path=True),
+        policy=walk,
+        time_limit="120 s",
+    )
+    found = simulate(scenario)
+    assert found.outcome != "initial_data_starved"
+    # a window is 100 ms; a block of a device may wait for as many as there are devices, and RAM
+    most_s = 0.11 * (initial_mib + 1) * (count + 1) * (1 + FAIR[walk]) + 1.0
+    sent = found.numbers["device_initial_sent_s"][1:]
+    assert (np.nan_to_num(sent, nan=math.inf) < most_s).all(), (sent, most_s)
 
 
 # ---------------------------------------------------------------- the four ways, the table, the command
