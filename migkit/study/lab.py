@@ -14,6 +14,7 @@ from migkit.run.design import Sweep
 from migkit.run.many import sweep
 from migkit.run.progress import tell
 from migkit.run.simulate import simulate
+from migkit.run.store import open_sweep
 from migkit.run.values import Design
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
@@ -276,8 +277,18 @@ def computed(points: int, fix: Fix, folder: Path | None = None, progress: bool =
     found = {}
     for name, description in _sets(points, fix).items():
         kept = folder and folder / f"{fix.name.replace(' ', '')}-{name}-{description.sha256[:12]}.zarr"
-        found[name] = sweep(description, store=kept, progress=progress).load()
+        whole = _finished(kept) if kept else None
+        found[name] = sweep(description, store=kept, progress=progress).load() if whole is None else whole
     return found
+
+
+def _finished(store: Path) -> xr.Dataset | None:
+    """Read a store that is there and whole."""
+    try:
+        dataset = open_sweep(store)
+        return None if dataset.attrs["migrations_missing"] else dataset.load()
+    except ScenarioError:  # none, or one that is damaged, which the sweep tells and mends
+        return None
 
 
 def compare(chosen: Sequence[Fix], found: Mapping[str, Mapping[str, xr.Dataset]]) -> pd.DataFrame:
