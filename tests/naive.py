@@ -12,8 +12,8 @@ The rules of the loop can be replaced by functions: ``next_device(migration, pre
 a device and the bytes it may take, or None to end the iteration; ``syncs(migration, estimate)`` and
 ``bandwidth(migration, bytes, milliseconds)`` are the other two. They keep what they like in ``migration.notes``.
 
-``managed_by`` is a management policy: a :class:`Manager`, or anything with its ``first_ns``, ``poll_ns``, ``after_syncs`` and
-``answer(shown)``, which gives a command and a value for what query-migrate shows.
+``managed_by`` is a management policy: a :class:`Manager`, or anything with its ``first_ns``, ``poll_ns``,
+``after_syncs`` and ``answer(shown)``, which gives a command and a value for what query-migrate shows.
 """
 
 import math

@@ -100,8 +100,15 @@ def to_records(parameters):
     """Columns as the kernels take them."""
     records = empty_records(
         len(parameters.ram_pages),
-        *(column.shape[1] for column in (parameters.region_start, parameters.device_kind, parameters.rate_share,
-                                         parameters.change_at_ns)),
+        *(
+            column.shape[1]
+            for column in (
+                parameters.region_start,
+                parameters.device_kind,
+                parameters.rate_share,
+                parameters.change_at_ns,
+            )
+        ),
     )
     for name, column in parameters._asdict().items():
         part, field = place_of(name)

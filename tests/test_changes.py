@@ -26,7 +26,9 @@ def random_changes(rng, of):
             limit = rng.choice([0, int(bytes_per_s * 10 ** rng.uniform(-1, 0.5))])
             found.append(change(at, max_bandwidth=limit))
         if what in (2, 3, 4):
-            found.append(change(at, downtime_limit_ms=rng.choice([0.0, float(rng.randint(1, 2000)), 3e5 * rng.random()])))
+            found.append(
+                change(at, downtime_limit_ms=rng.choice([0.0, float(rng.randint(1, 2000)), 3e5 * rng.random()]))
+            )
         if what in (5, 6):
             slower = of["link_ns_per_byte"] * 10 ** rng.uniform(-0.7, 0.7)
             found.append(change(at, ns_per_byte=slower, slack_ns=rng.choice([0, of["send_slack_ns"]])))

@@ -22,6 +22,7 @@ SCENARIO = Scenario(
     guest=Guest(ram="1 GiB", regions=[Region(size="1 MiB")]),
     devices=[Vfio(initial_bytes="1 MiB")],
     link=Link(bandwidth="10 Gbit/s"),
+    changes=[{"at": "1 s", "command": "stop"}],
 )
 WITH_DISK = SCENARIO.replace("devices", [Block(size="1 GiB")])
 NOTES = {f"{note.path} of {note.part}": note for note in notes()}
@@ -109,7 +110,7 @@ def test_one_of_a_pair_is_no_axis():
 
 
 def test_a_word_finds_paths_parts_and_meanings():
-    assert list(fields("downtime")["path"]) == ["migration.downtime_limit"]
+    assert list(fields("downtime")["path"]) == ["migration.downtime_limit", "changes.0.downtime_limit"]
     assert list(fields("max-bandwidth")["path"]) == ["migration.max_bandwidth"]
     assert set(fields("Vfio")["part"]) == {"Vfio"}
     assert list(fields("zeroes")["path"]) == ["guest.regions.0.zero_share"]  # only what is said of it has the word

@@ -246,4 +246,4 @@ def test_changes_by_index_are_refused():
             live[0]["initial"] = 0
             return state.previous + 1, NO_LIMIT
 
-    assert set(POLICY_FIELDS.values()) == {"next_device", "syncs", "bandwidth"}
+    assert set(POLICY_FIELDS.values()) == {"next_device", "syncs", "bandwidth", "management"}

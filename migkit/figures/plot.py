@@ -57,6 +57,7 @@ _LOOKS = {
     Outcome.RAM_ABOVE_LINK: ("#4D4D4D", ""),
     Outcome.STOP_COPY_ABOVE_THRESHOLD: ("#E69F00", "xxxx"),
     Outcome.TIME_LIMIT: ("#CC79A7", "...."),
+    Outcome.CANCELLED: ("#F0E442", "\\\\\\\\"),
 }
 """Colour and hatch of each outcome; distinct in grey too."""
 _MOST_LINES = 5

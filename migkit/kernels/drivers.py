@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numba
@@ -224,7 +225,27 @@ def compiled_policy(question: str, function: Any) -> Any:
     function = getattr(function, "py_func", function)
     if numba.config.DISABLE_JIT:
         return function
-    return numba.njit(SIGNATURES[question], **JIT | {"cache": False}, _nrt=False)(function)
+    return numba.njit(SIGNATURES[question], **_OF_A_POLICY)(_calling_compiled(function))
+
+
+_OF_A_POLICY = JIT | {"cache": False, "_nrt": False}
+
+
+@cache
+def _calling_compiled(function: FunctionType) -> FunctionType:
+    """A plain function that calls compiled ones where it called plain ones of its module."""
+    called = {
+        name: numba.njit(**_OF_A_POLICY)(_calling_compiled(value))
+        for name, value in function.__globals__.items()
+        if name in function.__code__.co_names and isinstance(value, FunctionType) and value is not function
+    }
+    if not called:
+        return function
+    other = FunctionType(
+        function.__code__, function.__globals__ | called, function.__name__, function.__defaults__, function.__closure__
+    )
+    other.__kwdefaults__ = function.__kwdefaults__
+    return other
 
 
 class _NotAsked:

@@ -32,7 +32,7 @@ from migkit.kernels.verdict import begin_first_lap
 from migkit.kernels.vfio import COUNTS_CLASSES, vfio_dirty
 
 MOST_DOWNTIME_LIMIT_MS = 2_000_000.0  # migration/options.h: MAX_MIGRATE_DOWNTIME
-MOST_BANDWIDTH = 1e15  # bytes/s: products with it fit into 64 bits
+LEAST_BANDWIDTH, MOST_BANDWIDTH = 1e3, 1e15  # bytes/s, as a scenario may give it: products with it fit into 64 bits
 LEAST_WINDOW_BYTES = 10_000  # migration/migration.c: expected-downtime keeps its value in windows that carried less
 
 
@@ -155,7 +155,7 @@ def carry_out(s, managing, lap, command, value, planned):
     state, manager = s.state, managing.manager
     if command == SET_DOWNTIME_LIMIT and 0.0 <= value <= MOST_DOWNTIME_LIMIT_MS:
         state.downtime_limit_ms = value
-    elif command == SET_MAX_BANDWIDTH and 0.0 <= value <= MOST_BANDWIDTH:
+    elif command == SET_MAX_BANDWIDTH and (value == 0.0 or LEAST_BANDWIDTH <= value <= MOST_BANDWIDTH):
         state.max_bandwidth = int(value)
     elif command == STOP_VM:
         if state.stopped_t >= 0:
