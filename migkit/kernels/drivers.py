@@ -154,6 +154,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
     -------
     row : int
         To go on with, in the middle of its migration if the outcome of that is RUNNING; the number of rows at the end.
+        A row whose management policy errs.
     """
     policies_ = Policies(next_device, syncs, bandwidth)
     effort = 0
@@ -196,6 +197,8 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             return i
         effort += s.state.effort - before
         write_report(s, scratch.manager, reports.devices[i])
+        if scratch.manager.refused != 0:
+            return i
     return records.cases.shape[0]
 
 
@@ -335,15 +338,14 @@ def run(
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
         migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width, records.regions.shape[1])
         while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
+            if scratch.manager.refused != 0:
+                raise UnknownCommand(row, int(scratch.manager.refused))
             paused = scratch.state.outcome == RUNNING
             if paused and scratch.state.effort >= limit:
                 raise OverLimit(row)
             if stop():
                 raise CancelledError
             how = how._replace(first=row, goes_on=int(paused))
-    if own is not None and own[-1] is not None:
-        for row in np.flatnonzero(reports.migrations.view(np.ndarray)["refused"])[:1].tolist():
-            raise UnknownCommand(row, int(reports.migrations["refused"][row]))
     return reports
 
 

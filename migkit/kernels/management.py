@@ -48,7 +48,7 @@ def copy_link(given, link):
 def management_setup(s, managing):
     """Nothing has been changed yet; a verdict is final only when nothing will be."""
     case, state, manager = s.case, s.state, managing.manager
-    manager.changed, manager.refused, manager.next_change, manager.seen_syncs = 0, 0, 0, 0
+    manager.changed, manager.next_change, manager.seen_syncs = 0, 0, 0
     state.managed_t = NEVER
     if case.change_count == 0 and case.management != MANAGED:
         return

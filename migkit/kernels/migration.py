@@ -241,7 +241,6 @@ def write_report(s, manager, device_reports):
     report.throttle = state.throttle
     report.steps = state.steps
     report.changed = manager.changed
-    report.refused = manager.refused
     report.max_bandwidth = state.max_bandwidth
     report.downtime_limit_ns = int(state.downtime_limit_ms * 1e6)
     for d in range(case.device_count):

@@ -340,7 +340,7 @@ MANAGER = (
     Field("seen_syncs", INT, "1", "syncs when the policy was last asked"),
     Field("stops_early", INT, "flag", "1: verdicts are final once nothing is left that changes"),
     Field("changed", INT, "1", "changes that were made"),
-    Field("refused", INT, "code", "an answer of the policy that is none of the known ones, 0 if there was none"),
+    Field("refused", INT, "code", "an answer of a policy of the batch that is none of the known ones, 0 if none was"),
     Field("expected_downtime_ms", FLOAT, "ms", "the last one known"),
     Field("own", FLOAT, "", "numbers of the policy", "", (MANAGEMENT_NUMBERS,)),
 )
@@ -380,7 +380,6 @@ REPORT = (
     Field("throttle", INT, "%", "at the end"),
     Field("steps", INT, "1", "iterations that were computed one by one"),
     Field("changed", INT, "1", "changes that were made while it ran"),
-    Field("refused", INT, "code", "an answer of the management policy that is none, 0 if there was none"),
     Field("max_bandwidth", INT, "B/s", "at the end, 0 for none"),
     Field("downtime_limit_ns", INT, "ns", "at the end"),
 )

@@ -140,7 +140,7 @@ def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
     ----------
     scenario : Scenario
     numbers : mapping
-        Its result variables by name, with ``max_bandwidth`` (bytes/s) and ``downtime_limit_s`` in the end.
+        Its result variables by name.
 
     Examples
     --------
@@ -153,10 +153,12 @@ def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
     """
     if not scenario.changes and scenario.management in (None, "fixed"):
         return scenario
-    values: dict[str, Any] = {"management": None, "changes": ()}
-    if "max_bandwidth" in numbers:
-        values["migration.max_bandwidth"] = f"{int(numbers['max_bandwidth'])} B/s"
-        values["migration.downtime_limit"] = f"{float(numbers['downtime_limit_s'])!r} s"
+    values: dict[str, Any] = {
+        "management": None,
+        "changes": (),
+        "migration.max_bandwidth": f"{int(numbers['max_bandwidth_bytes_per_s'])} B/s",
+        "migration.downtime_limit": f"{float(numbers['downtime_limit_s'])!r} s",
+    }
     for change in scenario.changes:
         if change.link_bandwidth is not None and float(change.at) <= float(numbers["verdict_time_s"]):
             values["link.bandwidth"] = change.link_bandwidth

@@ -121,8 +121,7 @@ class SimulatedMigration:
     numbers : mapping of str to number or ndarray
         Every result variable by its registered name (:data:`migkit.results.VARIABLES`); ``outcome`` is an
         :class:`~migkit.results.Outcome`, those of devices are arrays in the order of `labels`. Also
-        ``device_initial_bytes``, the initial data of each device, and of what changed while it ran: ``changed``, how
-        many changes there were, ``max_bandwidth`` (bytes/s) and ``downtime_limit_s`` in the end.
+        ``device_initial_bytes``, the initial data of each device.
     limit : str
         Computing that it may take.
     """
@@ -287,7 +286,7 @@ class SimulatedMigration:
         """
         import pandas as pd
 
-        events = self._recorded.events if int(self.numbers["changed"]) else np.zeros(0, dtype_of(EVENT))
+        events = self._recorded.events if int(self.numbers["changes"]) else np.zeros(0, dtype_of(EVENT))
         scale = np.array([_SCALES.get(int(command), math.nan) for command in events["command"]])
         table = {
             "time_s": events["t_ns"] * 1e-9,
@@ -357,7 +356,7 @@ class SimulatedMigration:
                 table[variable.name] = plain(value)
         table["binds"] = self.binds
         table["devices"] = per_device
-        if self.numbers["changed"]:
+        if self.numbers["changes"]:
             table["changes"] = [
                 {name: plain(value) for name, value in row.items()} for row in self.changes.to_dict("records")
             ]
@@ -383,10 +382,10 @@ class SimulatedMigration:
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
         facts.append(("limited by", self._limits()))
-        if number["changed"] or isinstance(self.scenario.management, Policy):
+        if number["changes"] or isinstance(self.scenario.management, Policy):
             who = [legible(str(self.scenario.management), 60)] if self.scenario.management else []
             who += ["changes at given times"] if self.scenario.changes else []
-            count = int(number["changed"])
+            count = int(number["changes"])
             facts.append(("management", f"{', '.join(who)}: {count} change{'' if count == 1 else 's'}"))
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
@@ -522,8 +521,5 @@ def simulate(
         value = table[variable.name][0]
         numbers[variable.name] = value[: len(labels)] if variable.dims else value.item()
     numbers["outcome"] = Outcome(numbers["outcome"])
-    report = reports.migrations.view(np.ndarray)[0]
-    numbers |= {"changed": int(report["changed"]), "max_bandwidth": int(report["max_bandwidth"]),
-                "downtime_limit_s": int(report["downtime_limit_ns"]) * 1e-9}  # fmt: skip
     numbers["device_initial_bytes"] = found.devices["initial_bytes"][0, : len(labels)]
     return SimulatedMigration(scenario, engine, seed, replicate, labels, numbers, limit)
