@@ -156,8 +156,8 @@ def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
     values: dict[str, Any] = {
         "management": None,
         "changes": (),
-        "migration.max_bandwidth": f"{int(numbers['max_bandwidth_bytes_per_s'])} B/s",
-        "migration.downtime_limit": f"{float(numbers['downtime_limit_s'])!r} s",
+        "migration.max_bandwidth": f"{int(numbers['final_max_bandwidth'])} B/s",
+        "migration.downtime_limit": f"{float(numbers['final_downtime_limit_s'])!r} s",
     }
     for change in scenario.changes:
         if change.link_bandwidth is not None and float(change.at) <= float(numbers["verdict_time_s"]):

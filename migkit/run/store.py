@@ -286,7 +286,7 @@ class Store:
 
     def _variables(self) -> list[Variable]:
         """The variables that this store has: one begun before a variable was added goes on without it."""
-        without = {name for name in _LATER if not (self.path / name).is_dir()}
+        without = {name for name in LATER if not (self.path / name).is_dir()}
         if _is_former(self.path):
             without |= {"completed", "total_time_s"}
         return [variable for variable in SWEEP_VARIABLES if variable.name not in without]
@@ -349,7 +349,7 @@ class Store:
         return number
 
 
-_LATER = ("downtime_paused_s", "changes", "max_bandwidth_bytes_per_s", "downtime_limit_s")
+LATER = ("downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s")
 """Variables that older stores do not have."""
 
 
