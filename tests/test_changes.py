@@ -7,7 +7,7 @@ import pytest
 from cases import MS, RAM, VFIO, S, case, change, changes_of, device, random_case, region
 from naive import CANCEL, CANCELLED, KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, Manager, migrate
 from rows import Outputs, to_outputs, to_parameters, to_records
-from test_against_naive import compare_timeline, differences
+from test_against_naive import compare_timeline, differences, small_cases
 
 from migkit.kernels import drivers, state
 from migkit.kernels.drivers import UnknownCommand, compiled_policy
@@ -53,13 +53,28 @@ def test_changes_are_those_of_the_naive_loop(k):
     compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
 
 
-def outputs_of(cases, engine, stops_early=True, own=None, jumps=True, fields=None):
+@pytest.mark.nojit
+@pytest.mark.parametrize("name", ["dense writes, lazy", "sequential", "9.0-rc0", "10.0", "11.1"])
+def test_small_cases_with_and_without_the_jit(name):
+    c = small_cases()[name]
+    several = [
+        change(150 * MS, max_bandwidth=2_000_000, ns_per_byte=90.0, slack_ns=MS),
+        change(320 * MS, downtime_limit_ms=25.0, max_bandwidth=0),
+        change(600 * MS, command=STOP_VM),
+    ]
+    c = c | changes_of(several)
+    naive = migrate(c, 5, 2)
+    assert naive["changed"] == 6 or naive["outcome"] == 0
+    assert not differences(c, outputs_of([c], "bitmap", seed=5, replicate=2), naive)
+
+
+def outputs_of(cases, engine, stops_early=True, own=None, jumps=True, fields=None, seed=3, replicate=1):
     records = to_records(to_parameters(cases))
     for name, value in (fields or {}).items():
         records.cases[name] = value
     if not jumps:
         records.cases["policies_repeat"] = 0
-    return to_outputs(drivers.run(records, engine, seed=3, replicate=1, stops_early=stops_early, own=own))
+    return to_outputs(drivers.run(records, engine, seed, replicate, stops_early, own))
 
 
 def test_jumps_and_early_verdicts_do_not_pass_a_change():
