@@ -529,3 +529,17 @@ def test_nova_aborts_a_guest_of_16_gib_after_12800_s():
     found = simulate(HOPELESS.replace({"guest": guest, "management": "nova", "time_limit": "4 h"}))
     assert found.outcome == "cancelled"
     assert found.verdict_time_s == pytest.approx(12_800.5, abs=0.6)
+
+
+@pytest.mark.parametrize(("below", "outcome"), [(80, "completed"), (45, "cancelled")])
+def test_the_deadline_of_kubevirt_is_met_from_55_mbit_per_s_below_the_link(below, outcome):
+    """VEP 248: at 150 s per GiB pre-copy alone converges if the dirty rate is 55 Mbit/s or more below the bandwidth."""
+    dirty = f"{(1000 - below) / 8 * 4096 / 4104} MB/s"  # so much of the link with its page headers
+    scenario = Scenario(
+        guest=Guest(ram="8 GiB", regions=[Region(size="8 GiB", write_rate=dirty, pattern="sequential", phase=0.0)]),
+        link=Link(bandwidth="1 Gbit/s"),
+        migration=Migration(max_bandwidth=0),
+        management="kubevirt",
+        time_limit="1 h",
+    )
+    assert simulate(scenario).outcome == outcome
