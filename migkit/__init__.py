@@ -19,6 +19,7 @@ _HOMES = {
     "Block": "scenario.parts",
     "Link": "scenario.parts",
     "Migration": "scenario.parts",
+    "Change": "scenario.changes",
     "HostCosts": "scenario.parts",
     "Policy": "scenario.policy",
     "policy": "scenario.policy",
@@ -42,6 +43,7 @@ _HOMES = {
     "remedy": "analysis.remedy",
 }
 _MODULES = {
+    "management": "scenario.management",
     "plot": "figures.plot",
     "units": "scenario.units",
     "textbook": "analysis.textbook",
@@ -50,6 +52,7 @@ _MODULES = {
 
 __all__ = [
     "Block",
+    "Change",
     "Design",
     "Guest",
     "HostCosts",
@@ -69,6 +72,7 @@ __all__ = [
     "export",
     "fields",
     "frontier",
+    "management",
     "open_sweep",
     "plot",
     "policy",

@@ -67,6 +67,8 @@ class Outcome(IntEnum):
     """What the devices must send after the switchover never fits into the downtime limit."""
     TIME_LIMIT = state.TIME_LIMIT
     """The time limit was reached first."""
+    CANCELLED = state.CANCELLED
+    """A management layer cancelled it; the guest runs on where it was."""
 
     @property
     def label(self) -> str:
@@ -90,6 +92,7 @@ class Outcome(IntEnum):
 
 
 DOWNTIME_PARTS = {
+    "downtime_paused_s": "the stop before the switchover",
     "downtime_stop_s": "VM stop and final sync",
     "downtime_ram_s": "RAM",
     "downtime_devices_s": "devices",
@@ -158,8 +161,10 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end; never unless completed"),
     _of_sweep("total_ns", "verdict_time_s", "s", "from the migrate command to when the outcome was known; of a "
               "completed migration its total time"),
-    _of_sweep("downtime_ns", "downtime_s", "s", "from the decision to stop the VM to the end"),
+    _of_sweep("downtime_ns", "downtime_s", "s", "from when the VM was stopped to the end"),
     _of_sweep("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
+    _of_sweep("downtime_paused_ns", "downtime_paused_s", "s",
+              "part of the downtime: from a stop by a management layer to the switchover"),
     _of_sweep("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
     _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM"),
     _of_sweep("downtime_devices_ns", "downtime_devices_s", "s", "part of the downtime: stop-copy of devices"),
@@ -179,6 +184,9 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("ram_remaining", "ram_remaining_bytes", "B", "dirty RAM after the last sync of the loop"),
     _of_sweep("throttle", "throttle_percent", "%", "share of time that auto-converge takes from the vCPUs"),
     _of_sweep("steps", "steps", "1", "iterations computed one by one"),
+    _of_sweep("changed", "changes", "1", "changes of parameters, link or VM while it ran"),
+    _of_sweep("max_bandwidth", "final_max_bandwidth", "B/s", "max-bandwidth at the end, 0 for none"),
+    _of_sweep("downtime_limit_ns", "final_downtime_limit_s", "s", "downtime-limit at the end"),
     _of_sweep("device_bytes", "device_bytes", "B", "bytes of the device put into the stream"),
     _of_sweep("device_calls", "device_calls", "1", "calls of the device's iterate handler"),
     _of_sweep("device_first_call_ns", "device_first_call_s", "s", "first call of the handler"),
@@ -392,6 +400,11 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
         return (
             f"The downtime limit is too short for {whose} while the VM is stopped: with it {pending} were pending, "
             f"and only {threshold} fit."
+        )
+    if outcome is Outcome.CANCELLED:
+        return (
+            f"Cancelled after {seconds_text(float(numbers['verdict_time_s']))} and {int(numbers['sync_count'])} syncs: "
+            f"{pending} were pending, and {threshold} fit into the downtime limit."
         )
     return (
         f"The time limit was reached after {seconds_text(float(numbers['verdict_time_s']))} and "

@@ -92,6 +92,27 @@ def device(
     }
 
 
+def change(at_ns, *, max_bandwidth=-1, downtime_limit_ms=-1.0, ns_per_byte=0.0, slack_ns=0, command=0):
+    """What is changed at a time; on a link with a new rate the pages of the first pass have a lower one."""
+    return {
+        "change_at_ns": at_ns,
+        "change_max_bandwidth": max_bandwidth,
+        "change_downtime_limit_ms": downtime_limit_ms,
+        "change_ns_per_byte": ns_per_byte,
+        "change_slack_ns": slack_ns,
+        "change_fresh_ns_per_byte": 1.5 * ns_per_byte,
+        "change_fresh_slack_ns": slack_ns + slack_ns // 2,
+        "change_link_bandwidth": 0,
+        "change_command": command,
+    }
+
+
+def changes_of(changes):
+    """Changes, in the order of their times, as columns."""
+    ordered = sorted(changes, key=lambda each: each["change_at_ns"])
+    return {name: [each[name] for each in ordered] for name in change(0)} | {"change_count": len(ordered)}
+
+
 def case(profile="9.0", *, regions=(), devices=None, **columns):
     """A whole case: an idle guest of 1000 pages on a link of 2000 pages per second, unless told otherwise."""
     devices = [device(RAM)] if devices is None else devices
@@ -136,6 +157,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "destination_load_ns": 0,
         "time_limit_ns": 20 * S,
         **PROFILES[profile],
+        **changes_of(()),
     }
     for name in region(0, 0, 0):
         if name != "region_rates":

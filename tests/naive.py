@@ -11,13 +11,17 @@ carry the names of QEMU's.
 The rules of the loop can be replaced by functions: ``next_device(migration, previous, returned)`` gives the index of
 a device and the bytes it may take, or None to end the iteration; ``syncs(migration, estimate)`` and
 ``bandwidth(migration, bytes, milliseconds)`` are the other two. They keep what they like in ``migration.notes``.
+
+``managed_by`` is a management policy: a :class:`Manager`, or anything with its ``first_ns``, ``poll_ns``,
+``after_syncs`` and ``answer(shown)``, which gives a command and a value for what query-migrate shows.
 """
 
 import math
 
 RAM, VFIO, BLOCK = 0, 1, 2
 SERIALIZED, UNSERIALIZED = 0, 1
-COMPLETED, TIME_LIMIT = 0, 4
+COMPLETED, TIME_LIMIT, CANCELLED = 0, 4, 5
+KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL = 0, 1, 2, 3, 4
 
 MILLISECOND = 1_000_000
 WINDOW_NS = 100 * MILLISECOND
@@ -133,6 +137,11 @@ class Region:
             phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
         self.first = math.floor(phase * self.pages)
         self.tau_then, self.tau_since, self.gets = 0, t, self.vcpu_share
+        self.stopped = False
+
+    def stop(self, t):
+        self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, 0
+        self.stopped = True
 
     def guest_time(self, t):
         """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
@@ -142,6 +151,8 @@ class Region:
         return self.work_until(self.guest_time(t))
 
     def throttled(self, t, percent):
+        if self.stopped:
+            return
         gets = min(self.vcpu_share, 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND))
         if gets != self.gets:
             self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
@@ -455,6 +466,7 @@ class Vfio:
         # the hardware
         self.initial_bytes = self.initial = case["device_initial_bytes"][index]
         self.dirty_then, self.dirty_since = 0, migration.t
+        self.stopped_t = None
         # what the migration thread believes
         self.refresh()
         # INIT_DATA_SENT: position of its last byte in the stream, None while not sent
@@ -469,7 +481,13 @@ class Vfio:
     # -- the hardware
 
     def dirty(self, t):
+        if self.stopped_t is not None:
+            t = self.dirty_since
         return min(self.dirty_max, self.dirty_then + int(self.dirty_rate * (t - self.dirty_since) * 1e-9))
+
+    def stop(self, t):
+        self.dirty_then, self.dirty_since = self.dirty(t), t
+        self.stopped_t = t
 
     def stop_size(self, t):
         if self.counts == 0:
@@ -611,7 +629,7 @@ class Block:
 
 
 class Migration:
-    def __init__(self, case, seed, replicate, next_device, syncs, bandwidth):
+    def __init__(self, case, seed, replicate, next_device, syncs, bandwidth, managed_by):
         self.case = case
         self.seed, self.replicate = seed, replicate
         self.next_device = next_device or self.next_of_the_list
@@ -650,6 +668,17 @@ class Migration:
         self.timeline = []
         self.walk_started, self.starving = self.t, []
         self.stop_t = -1
+        # section 11
+        self.cancelled, self.paused_t = False, None
+        names = [name for name in case if name.startswith("change_") and name != "change_count"]
+        rows = zip(*(case[name] for name in names), strict=True)
+        self.changes = [dict(zip(names, row, strict=True)) for row in rows]
+        self.changed = []
+        self.managed_by = managed_by
+        self.next_poll = managed_by.first_ns if managed_by else None
+        self.syncs_seen = 0
+        self.last_window = (0, 0)
+        self.expected_downtime = self.downtime_limit_ms
 
     # -- section 5: jitter
 
@@ -764,12 +793,18 @@ class Migration:
             if self.t >= self.time_limit_ns:
                 self.account_starvation(self.t)
                 return False
+            self.manage()
+            if self.cancelled:
+                return False
             if not self.exceeded():
                 self.cpu_throttle_dirty_sync_timer_tick()
                 if self.migration_iteration_run():
                     self.migration_completion()
                     return True
                 self.t += self.turn_ns
+                self.manage()
+                if self.cancelled:
+                    return False
             self.migration_rate_limit()
 
     def migration_rate_limit(self):
@@ -790,8 +825,78 @@ class Migration:
         elif self.bandwidth is not None:
             bytes_per_ms = self.bandwidth(self, self.counted - self.mark, milliseconds)
         self.thr = int(bytes_per_ms * self.downtime_limit_ms)
+        self.last_window = (self.counted - self.mark, milliseconds)
         self.mark = self.counted
         self.win_t = self.t
+
+    # -- section 11: what is changed from outside
+
+    def manage(self):
+        while self.changes and self.changes[0]["change_at_ns"] <= self.t and not self.cancelled:
+            self.change(self.changes.pop(0))
+        if self.managed_by is None or self.cancelled:
+            return
+        due = self.t >= self.next_poll
+        if due or (self.managed_by.after_syncs and self.ram.sync_number != self.syncs_seen):
+            command, value = self.managed_by.answer(self.query_migrate(due))
+            if command != KEEP:
+                self.carry_out(command, value)
+            self.syncs_seen = self.ram.sync_number
+        while self.next_poll <= self.t:
+            self.next_poll += self.managed_by.poll_ns
+
+    def change(self, change):
+        if change["change_max_bandwidth"] >= 0:
+            self.carry_out(SET_MAX_BANDWIDTH, change["change_max_bandwidth"])
+        if change["change_downtime_limit_ms"] >= 0:
+            self.carry_out(SET_DOWNTIME_LIMIT, change["change_downtime_limit_ms"])
+        if change["change_ns_per_byte"] > 0:
+            self.link_ns_per_byte, self.send_slack_ns = change["change_ns_per_byte"], change["change_slack_ns"]
+            self.fresh_ns_per_byte = change["change_fresh_ns_per_byte"]
+            self.fresh_slack_ns = change["change_fresh_slack_ns"]
+            self.changed.append((self.t, "link"))
+        if change["change_command"] != KEEP:
+            self.carry_out(change["change_command"], 0)
+
+    def carry_out(self, command, value):
+        if command == STOP_VM and self.paused_t is not None:
+            return
+        self.changed.append((self.t, command, value))
+        if command == SET_MAX_BANDWIDTH:
+            self.max_bandwidth = int(value)
+        elif command == SET_DOWNTIME_LIMIT:
+            self.downtime_limit_ms = float(value)
+        elif command == STOP_VM:
+            self.paused_t = self.t
+            for each in (*self.ram.regions, *self.vfio):
+                each.stop(self.t)
+        elif command == CANCEL:
+            self.cancelled = True
+
+    def query_migrate(self, due):
+        window_bytes, window_ms = self.last_window
+        per_ms = window_bytes / max(1, window_ms)
+        if self.vfio_counts == 2:
+            known = self.sync_count > 1 and per_ms > 0
+            self.expected_downtime = self.pending / per_ms if known else self.downtime_limit_ms
+        elif self.ram.sync_number > 0 and window_bytes > 10_000:
+            self.expected_downtime = self.ram.remaining_after_sync / per_ms
+        return {
+            "total_time_ms": self.t // MILLISECOND,
+            "remaining": self.ram.pending(),
+            "transferred": self.counted,
+            "total": self.ram.pages * self.page_size,
+            "mbps": per_ms * 8 / 1000,
+            "dirty_sync_count": self.sync_count,
+            "expected_downtime_ms": self.expected_downtime,
+            "downtime_limit_ms": self.downtime_limit_ms,
+            "max_bandwidth": self.max_bandwidth,
+            "throttle": self.throttle,
+            "status": 0,
+            "vm_stopped": int(self.paused_t is not None),
+            "has_vfio": int(bool(self.vfio)),
+            "polled": int(due),
+        }
 
     # -- section 4: one iteration
 
@@ -931,17 +1036,26 @@ class Migration:
         self.downtime_destination = self.t - before
 
 
-def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=None):
+class Manager:
+    """A management policy: what it answers, and when it is asked."""
+
+    def __init__(self, answer, first_ns, poll_ns, after_syncs=False):
+        self.answer, self.first_ns, self.poll_ns, self.after_syncs = answer, first_ns, poll_ns, after_syncs
+
+
+def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=None, managed_by=None):
     """One migration."""
-    m = Migration(case, seed, replicate, next_device, syncs, bandwidth)
+    m = Migration(case, seed, replicate, next_device, syncs, bandwidth, managed_by)
     completed = m.migration_thread()
     ram = m.ram
+    stopped_t = m.stop_t if m.paused_t is None else m.paused_t
     result = {
-        "outcome": COMPLETED if completed else TIME_LIMIT,
+        "outcome": COMPLETED if completed else CANCELLED if m.cancelled else TIME_LIMIT,
         "culprit": -1,
         "total_ns": m.t,
-        "downtime_ns": m.t - m.stop_t if completed else -1,
-        "stop_ns": m.stop_t,
+        "downtime_ns": m.t - stopped_t if completed else -1,
+        "stop_ns": stopped_t if completed else -1,
+        "downtime_paused_ns": m.stop_t - stopped_t if completed else -1,
         "downtime_stop_ns": m.downtime_stop if completed else -1,
         "downtime_ram_ns": m.downtime_ram if completed else -1,
         "downtime_devices_ns": m.downtime_devices if completed else -1,
@@ -960,6 +1074,9 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "ram_remaining": ram.remaining_after_sync,
         "throttle": m.throttle,
         "steps": len(m.timeline),
+        "changed": len(m.changed),
+        "max_bandwidth": m.max_bandwidth,
+        "downtime_limit_ns": int(m.downtime_limit_ms * 1e6),
         "device_bytes": [d.bytes for d in m.devices],
         "device_calls": [d.calls for d in m.devices],
         "device_first_call_ns": [d.first_call_ns for d in m.devices],

@@ -26,6 +26,8 @@ PARAMETERS = (
     "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "throttle_late_ns", "jitter", "page_cost_ns",
     "zero_cost_ns",
     "vm_stop_ns", "device_state_ns", "destination_load_ns", "time_limit_ns",
+    "change_count", "change_at_ns", "change_max_bandwidth", "change_downtime_limit_ms", "change_ns_per_byte",
+    "change_slack_ns", "change_fresh_ns_per_byte", "change_fresh_slack_ns", "change_link_bandwidth", "change_command",
 )  # fmt: skip
 OUTPUTS = (
     "outcome", "culprit", "total_ns", "downtime_ns", "stop_ns", "downtime_stop_ns", "downtime_ram_ns",
@@ -34,8 +36,10 @@ OUTPUTS = (
     "ram_remaining", "throttle", "steps", "device_bytes", "device_calls", "device_first_call_ns",
     "device_initial_sent_ns", "device_ack_ns", "device_starved_ns", "device_initial_left",
 )  # fmt: skip
+LATER_OUTPUTS = ("downtime_paused_ns", "changed", "max_bandwidth", "downtime_limit_ns")
+"""Those that the stored results of tests/golden do not have."""
 Parameters = namedtuple("Parameters", PARAMETERS)
-Outputs = namedtuple("Outputs", OUTPUTS)
+Outputs = namedtuple("Outputs", OUTPUTS + LATER_OUTPUTS)
 Turns = namedtuple("Turns", (*drivers.ITERATION.names, "device_sent"))
 
 LINK = {
@@ -48,29 +52,29 @@ LINK = {
 }
 CASE = {"turn_ns": "iteration_ns", "exact_rule": "sync_policy"}
 REPORT = {"turns": "iterations"}
-SCALARS = ("region_count", "device_count", "device_state_ns")
+SCALARS = ("region_count", "device_count", "device_state_ns", "change_count")
 
 
 def is_list(name):
     """Whether a case has a list under this name: one entry a region, device or rate."""
-    return name.startswith(("region_", "device_", "rate_")) and name not in SCALARS
+    return name.startswith(("region_", "device_", "rate_", "change_")) and name not in SCALARS
 
 
 def place_of(name):
     """Which part of Records holds a column, and the name of its field there."""
     if is_list(name):
         kind, _, field = name.partition("_")
-        return {"region": "regions", "device": "devices", "rate": "rates"}[kind], field
+        return {"region": "regions", "device": "devices", "rate": "rates", "change": "changes"}[kind], field
     return ("links", LINK[name]) if name in LINK else ("cases", CASE.get(name, name))
 
 
-def empty_records(rows, regions, devices, rates):
+def empty_records(rows, regions, devices, rates, changes):
     return drivers.Records(
         *(
             np.zeros(shape, dtype).view(np.recarray)
             for shape, dtype in (
                 (rows, drivers.CASE), (rows, drivers.LINK), ((rows, regions), drivers.REGION),
-                ((rows, devices), drivers.DEVICE), ((rows, rates), drivers.RATE),
+                ((rows, devices), drivers.DEVICE), ((rows, rates), drivers.RATE), ((rows, changes), drivers.CHANGE),
             )
         )
     )  # fmt: skip
@@ -79,7 +83,7 @@ def empty_records(rows, regions, devices, rates):
 def to_parameters(cases):
     """Columns with one row a case, padded to the widest."""
     columns = {}
-    records = empty_records(1, 1, 1, 1)
+    records = empty_records(1, 1, 1, 1, 1)
     for name in PARAMETERS:
         part, field = place_of(name)
         dtype = getattr(records, part).dtype[field]
@@ -96,7 +100,15 @@ def to_records(parameters):
     """Columns as the kernels take them."""
     records = empty_records(
         len(parameters.ram_pages),
-        *(column.shape[1] for column in (parameters.region_start, parameters.device_kind, parameters.rate_share)),
+        *(
+            column.shape[1]
+            for column in (
+                parameters.region_start,
+                parameters.device_kind,
+                parameters.rate_share,
+                parameters.change_at_ns,
+            )
+        ),
     )
     for name, column in parameters._asdict().items():
         part, field = place_of(name)
@@ -117,7 +129,7 @@ def to_columns(records):
 def to_outputs(reports):
     """Reports as columns."""
     columns = {}
-    for name in OUTPUTS:
+    for name in Outputs._fields:
         if name.startswith("device_"):
             columns[name] = np.ascontiguousarray(reports.devices[name.removeprefix("device_")])
         else:
@@ -155,7 +167,8 @@ def computed(cases, scenarios, engine):
         for parameters in (to_parameters(cases), columns(scenarios))
     ]
     table = {}
-    for name, *found in zip(OUTPUTS, *parts, strict=True):
+    for name in OUTPUTS:
+        found = [getattr(part, name) for part in parts]
         width = max(column.shape[-1] for column in found) if found[0].ndim == 2 else 0
         padded = [np.pad(c, ((0, 0), (0, width - c.shape[1])), constant_values=-9) if width else c for c in found]
         table[name] = np.concatenate(padded)

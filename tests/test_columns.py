@@ -6,7 +6,7 @@ import pytest
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
 from migkit.kernels import state
 from migkit.kernels.state import BLOCK, RAM, UNSERIALIZED, VFIO, Records
-from migkit.scenario.rows import CASES, DEVICES, LINKS, REGIONS, cases, records
+from migkit.scenario.rows import CASES, CHANGES, DEVICES, LINKS, REGIONS, cases, records
 from migkit.scenario.scenario import device_labels
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View
@@ -49,8 +49,14 @@ PLAIN = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"), qemu="
 
 @pytest.mark.parametrize(
     ("expressions", "table"),
-    [(CASES, state.CASE), (LINKS, state.LINK), (REGIONS, state.REGION), (DEVICES, state.DEVICE)],
-    ids=["case", "link", "region", "device"],
+    [
+        (CASES, state.CASE),
+        (LINKS, state.LINK),
+        (REGIONS, state.REGION),
+        (DEVICES, state.DEVICE),
+        (CHANGES, state.CHANGE),
+    ],
+    ids=["case", "link", "region", "device", "change"],
 )
 def test_every_field_of_a_table_has_one_expression(expressions, table):
     assert list(expressions) == [field.name for field in table]
@@ -120,9 +126,9 @@ def test_numbers():
 
 def test_shapes_and_types():
     found = records([FULL, PLAIN, FULL])
-    tables = (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE)
+    tables = (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE, state.CHANGE)
     assert [part.dtype.names for part in found] == [state.dtype_of(table).names for table in tables]
-    assert [part.shape for part in found] == [(3,), (3,), (3, 2), (3, 4), (3, 1)]
+    assert [part.shape for part in found] == [(3,), (3,), (3, 2), (3, 4), (3, 1), (3, 1)]
     assert found.cases.region_count.tolist() == [2, 0, 2]
     assert found.cases.device_count.tolist() == [4, 1, 4]
     assert not found.regions.pages[1].any()
@@ -141,7 +147,7 @@ def test_a_row_does_not_depend_on_the_others():
     for row, scenario in enumerate(several):
         for name, part, alone in zip(Records._fields, together, records([scenario]), strict=True):
             width = alone.shape[1:]
-            assert part[row][tuple(slice(size) for size in width)].tolist() == alone[0].tolist(), name
+            assert part[row][tuple(slice(size) for size in width)].tobytes() == alone[0].tobytes(), name
             assert width == () or not part[row, width[0] :].tobytes().strip(b"\0"), name
 
 

@@ -22,6 +22,7 @@ SCENARIO = Scenario(
     guest=Guest(ram="1 GiB", regions=[Region(size="1 MiB")]),
     devices=[Vfio(initial_bytes="1 MiB")],
     link=Link(bandwidth="10 Gbit/s"),
+    changes=[{"at": "1 s", "command": "stop"}],
 )
 WITH_DISK = SCENARIO.replace("devices", [Block(size="1 GiB")])
 NOTES = {f"{note.path} of {note.part}": note for note in notes()}
@@ -109,8 +110,8 @@ def test_one_of_a_pair_is_no_axis():
 
 
 def test_a_word_finds_paths_parts_and_meanings():
-    assert list(fields("downtime")["path"]) == ["migration.downtime_limit"]
-    assert list(fields("max-bandwidth")["path"]) == ["migration.max_bandwidth"]
+    assert list(fields("downtime")["path"]) == ["migration.downtime_limit", "changes.0.downtime_limit"]
+    assert list(fields("max-bandwidth")["path"]) == ["migration.max_bandwidth", "changes.0.max_bandwidth"]
     assert set(fields("Vfio")["part"]) == {"Vfio"}
     assert list(fields("zeroes")["path"]) == ["guest.regions.0.zero_share"]  # only what is said of it has the word
     with pytest.raises(ScenarioError, match='"bandwith" is in no field: did you mean "bandwidth"'):
@@ -167,7 +168,8 @@ class Cells(HTMLParser):
 def test_a_scenario_shows_what_differs_from_the_defaults():
     changed = SCENARIO.replace({"link.rtt": "1 ms", "guest.regions.0.pattern": "sequential"}, policy="serialized")
     paths = [each.path for each in differing(changed)]
-    given = ["guest.ram", "guest.regions.0.size", "devices.0.kind", "devices.0.initial_bytes", "link.bandwidth"]
+    given = ["guest.ram", "guest.regions.0.size", "devices.0.kind", "devices.0.initial_bytes", "link.bandwidth",
+             "changes.0.at", "changes.0.command"]  # fmt: skip
     assert set(paths) - set(given) == {"link.rtt", "guest.regions.0.pattern", "policy"}
     cells = Cells(changed._repr_html_()).cells
     assert cells[cells.index("link.rtt") + 1 :][:2] == ["1 ms", "100 us"]

@@ -328,3 +328,30 @@ def test_another_format_is_refused(tmp_path):
         plot.save(ax, tmp_path / "mine.docx")
     assert not list(tmp_path.iterdir())
     assert [path.name for path in plot.save(ax, tmp_path / "limit-0.5")][:1] == ["limit-0.5.pdf"]
+
+
+def test_a_timeline_shows_what_was_changed(tmp_path):
+    scenario = migkit.Scenario(
+        guest=migkit.Guest(ram="1 GiB", regions=[migkit.Region(size="512 MiB", write_rate="3 GB/s")]),
+        link=migkit.Link(bandwidth="10 Gbit/s"),
+        migration=migkit.Migration(max_bandwidth=0),
+        time_limit="10 min",
+    )
+    ramp = migkit.simulate(scenario.replace("management", "ovirt"))
+    figure = plot.timeline({"ovirt": ramp, "fixed": migkit.simulate(scenario)})
+    labels = [ax.get_ylabel() for ax in figure.axes]
+    assert labels[0::2] == ["pending (MiB)", "sent so far (MiB)", "downtime limit (ms)"]
+    limit = next(ax for ax in figure.axes if ax.get_ylabel() == "downtime limit (ms)")
+    steps = limit.lines[0]
+    drawn = ramp.changes[ramp.changes["what"] == "downtime-limit"]
+    assert steps.get_xdata()[1:-1].tolist() == drawn["time_s"].tolist()
+    assert steps.get_ydata()[0] == 300
+    assert steps.get_ydata()[1:-1].tolist() == pytest.approx((drawn["value"] * 1e3).tolist())
+    several = [{"at": "1 s", "link_bandwidth": "5 Gbit/s"}, {"at": "2 s", "max_bandwidth": "1 GB/s"},
+               {"at": "3 s", "command": "stop"}]  # fmt: skip
+    figure = plot.timeline(migkit.simulate(scenario.replace("changes", several)))
+    *_, rates = figure.axes
+    assert rates.get_ylabel() == "MB/s"
+    assert rates.get_ylim()[1] > 1250
+    assert rates.lines[-1].get_xdata()[0] == pytest.approx(3.0, abs=0.1)  # where the VM was stopped
+    plot.save(figure, tmp_path / "changed.png")

@@ -246,4 +246,23 @@ def test_changes_by_index_are_refused():
             live[0]["initial"] = 0
             return state.previous + 1, NO_LIMIT
 
-    assert set(POLICY_FIELDS.values()) == {"next_device", "syncs", "bandwidth"}
+    assert set(POLICY_FIELDS.values()) == {"next_device", "syncs", "bandwidth", "management"}
+
+
+def _behind(state):
+    return state.previous + 1
+
+
+def _one_more(state):
+    return _behind(state)
+
+
+def calls_others(state, devices, live, own):
+    return _one_more(state), NO_LIMIT
+
+
+def test_a_policy_may_call_plain_functions_of_its_module():
+    made = migkit.policy(calls_others)
+    assert made.level == 2
+    given, built_in = (simulate(STARVING.replace("policy", each)) for each in (made, "unserialized"))
+    assert (given.outcome, given.sync_count) == (built_in.outcome, built_in.sync_count)

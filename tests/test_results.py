@@ -71,7 +71,7 @@ def test_registry_keeps_the_promise_of_names():
 def test_outcomes_are_those_of_the_kernels():
     assert [int(outcome) for outcome in Outcome] == [
         state.COMPLETED, state.INITIAL_DATA_STARVED, state.RAM_ABOVE_LINK, state.STOP_COPY_ABOVE_THRESHOLD,
-        state.TIME_LIMIT,
+        state.TIME_LIMIT, state.CANCELLED,
     ]  # fmt: skip
 
 
@@ -88,11 +88,11 @@ def test_only_what_completed_has_a_total_time():
     reports = outputs(len(Outcome))
     reports.migrations.total_ns[:] = 2_000_000_000
     table = values(reports)
-    assert table["completed"].tolist() == [True, False, False, False, False]
+    assert table["completed"].tolist() == [True, False, False, False, False, False]
     assert table["completed"].dtype == bool
-    np.testing.assert_array_equal(table["total_time_s"], [2.0, np.nan, np.nan, np.nan, np.nan])
-    assert table["verdict_time_s"].tolist() == [2.0] * 5
-    dataset = to_dataset(reports, {"count": range(5)}, ["ram", "vfio0"])
+    np.testing.assert_array_equal(table["total_time_s"], [2.0, np.nan, np.nan, np.nan, np.nan, np.nan])
+    assert table["verdict_time_s"].tolist() == [2.0] * 6
+    dataset = to_dataset(reports, {"count": range(6)}, ["ram", "vfio0"])
     assert float(dataset["total_time_s"].mean()) == 2.0
     assert float(to_frame(dataset)["total_time_s"].mean()) == 2.0
 
@@ -109,20 +109,20 @@ def test_an_outcome_is_a_word_and_compares_with_words(outcome):
     assert {outcome.label: "found"}[outcome] == "found"
     assert f"{outcome} {outcome!s} {outcome!s:>3}" == " ".join([outcome.label] * 3)
     assert outcome == int(outcome)
-    assert (np.arange(5) == outcome).sum() == 1
-    assert int(xr.DataArray(np.arange(5, dtype="int8")).isin([outcome]).sum()) == 1
+    assert (np.arange(6) == outcome).sum() == 1
+    assert int(xr.DataArray(np.arange(6, dtype="int8")).isin([outcome]).sum()) == 1
     assert pickle.loads(pickle.dumps(outcome)) is outcome
 
 
 def test_the_words_of_codes():
-    reports = outputs(6)
-    reports.migrations["outcome"][5] = reports.migrations["culprit"][5] = -1  # not computed yet
-    ds = to_dataset(reports, {"count": range(6)}, ["ram", "vfio0"])
+    reports = outputs(7)
+    reports.migrations["outcome"][6] = reports.migrations["culprit"][6] = -1  # not computed yet
+    ds = to_dataset(reports, {"count": range(7)}, ["ram", "vfio0"])
     assert words(ds, "outcome").values.tolist() == [*(each.label for each in Outcome), ""]
-    assert words(ds, "culprit").values.tolist() == ["", *["vfio0"] * 4, ""]
+    assert words(ds, "culprit").values.tolist() == ["", *["vfio0"] * 5, ""]
     assert words(ds.isel(count=1), "outcome").item() == "initial_data_starved"
     frame = to_frame(ds)
-    assert frame["outcome"].isna().tolist() == [False] * 5 + [True]
+    assert frame["outcome"].isna().tolist() == [False] * 6 + [True]
     with pytest.raises(ValueError, match="iterations holds no codes"):
         words(ds, "iterations")
 
@@ -240,7 +240,7 @@ def test_dataset_is_labelled_and_the_last_axis_varies_fastest():
         outputs(6).devices["calls"][4, 1]
     )
     assert ds["bytes_sent"].attrs == {"long_name": "everything put into the stream", "units": "B"}
-    assert ds["outcome"].attrs["flag_values"] == [0, 1, 2, 3, 4]
+    assert ds["outcome"].attrs["flag_values"] == [0, 1, 2, 3, 4, 5]
     assert ds["outcome"].attrs["flag_meanings"].split()[1] == "initial_data_starved"
     assert ds.attrs["engine"] == "expected"
 

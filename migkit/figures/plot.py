@@ -7,7 +7,7 @@ Each takes the Dataset, the names of its axes (or the ends of their paths), and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +34,14 @@ from migkit.figures.style import (
     style,
 )
 from migkit.figures.tables import latex
-from migkit.figures.timeline import given_columns, given_over_time, pending_over_time, thinned
+from migkit.figures.timeline import (
+    commands_over_time,
+    given_columns,
+    given_over_time,
+    limit_over_time,
+    pending_over_time,
+    thinned,
+)
 from migkit.provenance import provenance
 from migkit.results import CATEGORIES, Outcome
 from migkit.run.design import REPLICATE
@@ -57,6 +64,7 @@ _LOOKS = {
     Outcome.RAM_ABOVE_LINK: ("#4D4D4D", ""),
     Outcome.STOP_COPY_ABOVE_THRESHOLD: ("#E69F00", "xxxx"),
     Outcome.TIME_LIMIT: ("#CC79A7", "...."),
+    Outcome.CANCELLED: ("#F0E442", "\\\\\\\\"),
 }
 """Colour and hatch of each outcome; distinct in grey too."""
 _MOST_LINES = 5
@@ -556,8 +564,35 @@ def _summed(lines: pd.DataFrame) -> pd.DataFrame:
     return lines.drop(columns=others).assign(**{name: each.diff().fillna(each) for name, each in ends.items()})
 
 
+_BESIDE = (("downtime-limit",), ("max-bandwidth", "link bandwidth"))
+"""Limits that share a panel."""
+
+
+def _changed_limits(migrations: Iterable[SimulatedMigration]) -> list[tuple[str, ...]]:
+    """The panels of limits that any of the migrations changed."""
+    there = {what for each in migrations if each.numbers["changes"] for what in each.changes["what"]}
+    return [whats for whats in _BESIDE if there & set(whats)]
+
+
+def _limits_of(migration: SimulatedMigration, whats: tuple[str, ...], ax: Axes) -> None:
+    """Draw the limits of a panel; those that are not changed as they are."""
+    scenario = migration.scenario
+    start = {
+        "downtime-limit": float(scenario.migration.downtime_limit),
+        "max-bandwidth": float(scenario.migration.max_bandwidth),
+        "link bandwidth": float(scenario.link.bandwidth),
+    }
+    for what in whats:
+        limit_over_time(migration.changes, what, start[what], migration.verdict_time_s, ax)
+    if len(whats) > 1:
+        ax.legend()
+
+
 def timeline(migration: SimulatedMigration | Mapping[str, SimulatedMigration]) -> Figure:
     """Draw migrations over time: pending bytes and the threshold above, what each device has sent below.
+
+    Where a limit was changed while one of them ran, further panels below show it over time, and vertical lines where
+    the VM was stopped or the migration cancelled.
 
     Parameters
     ----------
@@ -586,19 +621,29 @@ def timeline(migration: SimulatedMigration | Mapping[str, SimulatedMigration]) -
     if not 1 <= len(given) <= 4:
         raise ScenarioError(f"has {len(given)} migrations: from 1 to 4 are drawn", "timeline")
     width = COLUMN_IN if len(given) == 1 else PAGE_IN
+    changed = _changed_limits(given.values())
     with style():
-        figure, axes = plt.subplots(2, len(given), figsize=(width, 3.8), sharex=True, sharey="row", squeeze=False,
-                                    layout="constrained")  # fmt: skip
+        figure, axes = plt.subplots(2 + len(changed), len(given), figsize=(width, 3.8 + 1.2 * len(changed)),
+        sharex=True,
+                                    sharey="row", squeeze=False, layout="constrained")  # fmt: skip
         for column, (title, each) in enumerate(given.items()):
-            upper, lower = axes[:, column]
+            upper, lower, *limits = axes[:, column]
             lines = _summed(thinned(each.timeline))
             pending_over_time(lines, upper).set_xlabel("")
             given_over_time(lines, lower)
+            for whats, ax in zip(changed, limits, strict=True):
+                _limits_of(each, whats, ax)
+            if limits:
+                lower.set_xlabel("")
+                for ax in limits[:-1]:
+                    ax.set_xlabel("")
+            for ax in axes[:, column] if each.numbers["changes"] else ():
+                commands_over_time(each.changes, ax)
             ended = _words(each.outcome)
             upper.set_title(f"{label_of(title)}: {ended}" if title else ended)
             if column:
-                upper.set_ylabel("")
-                lower.set_ylabel("")
+                for ax in axes[:, column]:
+                    ax.set_ylabel("")
         axes[0, 0].legend()
         handles, names = axes[1, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))  # lines fill the lower axes

@@ -1,10 +1,10 @@
-"""One migration over time: pending bytes, the threshold, and what each device has sent."""
+"""One migration over time: pending bytes, the threshold, what each device has sent, and what was changed meanwhile."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES, label_of
+from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES, MARKERS, label_of
 from migkit.scenario.versions import LOOP_SIZES
 
 if TYPE_CHECKING:
@@ -145,6 +145,89 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yscale("symlog", linthresh=1)
     ax.set_ylabel("sent so far (MiB)")
     ax.set_xlabel("time (s)")
+    return ax
+
+
+LIMITS = {
+    "downtime-limit": ("downtime limit (ms)", 1e3),
+    "max-bandwidth": ("MB/s", 1e-6),
+    "link bandwidth": ("MB/s", 1e-6),
+}
+"""What is changed in steps: label of its axis, and the factor from SI units."""
+
+
+def limit_over_time(changes: pd.DataFrame, what: str, start: float, end_s: float, ax: Axes) -> Axes:
+    """Draw a limit that was changed while the migration ran, as steps with a marker at each change.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        Of :class:`migkit.run.simulate.SimulatedMigration`: ``time_s``, ``what``, ``value``.
+    what : str
+        One of :data:`LIMITS`.
+    start : float
+        Its value before the first change: seconds or bytes/s. A max-bandwidth of 0, which is no limit, is not drawn.
+    end_s : float
+        End of the migration, seconds.
+    ax : Axes
+        Gets a y axis from 0.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import migkit
+    >>> from matplotlib.figure import Figure
+    >>> guest = migkit.Guest(ram="1 GiB")
+    >>> scenario = migkit.Scenario(guest=guest, link=migkit.Link(bandwidth="1 Gbit/s"), management="proxmox")
+    >>> found = migkit.simulate(scenario)
+    >>> limit_over_time(found.changes, "downtime-limit", 0.3, found.verdict_time_s, Figure().subplots()).get_ylabel()
+    'downtime limit (ms)'
+    """
+    import numpy as np
+
+    number = list(LIMITS).index(what)
+    label, factor = LIMITS[what]
+    here = changes[changes["what"] == what]
+    times = np.concatenate([[0.0], here["time_s"], [end_s]])
+    values = factor * np.concatenate([[start], here["value"], here["value"].tail(1) if len(here) else [start]])
+    if what == "max-bandwidth":
+        values[values == 0.0] = np.nan
+    look: dict[str, Any] = {"color": LINE_COLOURS[number], "linestyle": LINE_STYLES[number]}
+    ax.step(times, values, where="post", label=what, **look)
+    ax.plot(times[1:-1], values[1:-1], marker=MARKERS[number], markersize=3, linestyle="", color=LINE_COLOURS[number])
+    ax.set_ylim(0, 1.08 * ax.dataLim.y1)
+    ax.set_ylabel(label)
+    ax.set_xlabel("time (s)")
+    return ax
+
+
+def commands_over_time(changes: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw a vertical line where the VM was stopped, or the migration cancelled.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        As :func:`limit_over_time` takes it.
+    ax : Axes
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from matplotlib.figure import Figure
+    >>> changes = pd.DataFrame({"time_s": [2.0], "what": ["stop"], "value": [float("nan")]})
+    >>> len(commands_over_time(changes, Figure().subplots()).lines)
+    1
+    """
+    for number, command in enumerate(("stop", "migrate_cancel")):
+        for time in changes.loc[changes["what"] == command, "time_s"]:
+            ax.axvline(time, color="black", linestyle=(":", "-")[number], linewidth=0.9, label=command)
     return ax
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import cache
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numba
@@ -13,6 +14,7 @@ from numba import types
 
 from migkit.kernels import state
 from migkit.kernels.fast_forward import remember
+from migkit.kernels.management import copy_link, management_setup
 from migkit.kernels.migration import migration_thread, write_report
 from migkit.kernels.options import JIT, compiled_for
 from migkit.kernels.policies import Policies
@@ -24,6 +26,7 @@ from migkit.kernels.state import (
     NO_DEVICE_REPORT,
     NO_REPORT,
     RUNNING,
+    Managing,
     Mark,
     Marks,
     Migration,
@@ -35,10 +38,11 @@ from migkit.kernels.state import (
 )
 from migkit.kernels.verdict import begin_first_lap
 
-CASE, LINK, REGION, DEVICE, RATE, STATE, LIVE, WRITER, ITERATION, LAP = (
+CASE, LINK, REGION, DEVICE, RATE, CHANGE, STATE, LIVE, WRITER, ITERATION, LAP = (
     dtype_of(getattr(state, name))
-    for name in ("CASE", "LINK", "REGION", "DEVICE", "RATE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
+    for name in ("CASE", "LINK", "REGION", "DEVICE", "RATE", "CHANGE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
 )
+SHOWN, MANAGER, EVENT = (dtype_of(getattr(state, name)) for name in ("SHOWN", "MANAGER", "EVENT"))
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
 )
@@ -64,10 +68,29 @@ class OverLimit(Exception):
         self.row = row
 
 
+class UnknownCommand(Exception):
+    """A management policy answered with what is no command, or with a value out of range.
+
+    Attributes
+    ----------
+    row : int
+        Which one of the batch.
+    command : int
+        Its answer.
+    """
+
+    def __init__(self, row: int, command: int):
+        super().__init__(f"the management policy of row {row} answers {command}, or a value out of range")
+        self.row, self.command = row, command
+
+
 class Scratch(NamedTuple):
     """Memory that the migrations of a batch use one after the other."""
 
     state: np.record  # STATE
+    link: np.record  # LINK: a copy, since the link of a case may change while its migration runs
+    manager: np.record  # MANAGER
+    shown: np.record  # SHOWN
     live: np.ndarray  # records LIVE
     writers: np.ndarray  # records WRITER
     marks: Marks
@@ -95,7 +118,8 @@ def _scratch(devices: int, regions: int) -> Scratch:
     state, live = _empty(1, STATE), _empty(devices, LIVE)
     marks = Marks(*(Mark(_empty(1, STATE)[0], _empty(devices, LIVE)) for _ in Marks._fields))
     words = tuple(records.view(np.ndarray).view(np.int64) for records in (state, live))
-    return Scratch(state[0], live, _empty(regions, WRITER), marks, _empty(1, LAP)[0], words)
+    link, manager, shown = (_empty(1, each)[0] for each in (LINK, MANAGER, SHOWN))
+    return Scratch(state[0], link, manager, shown, live, _empty(regions, WRITER), marks, _empty(1, LAP)[0], words)
 
 
 def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
@@ -115,7 +139,7 @@ def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
     )
 
 
-def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwidth):
+def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwidth, management):
     """Migrate the rows of a batch one after the other, for about as long as `PAUSE` says.
 
     Parameters
@@ -123,13 +147,14 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
     records, reports, scratch, run : Records, Reports, Scratch, Run
     ram : BitmapRam or ExpectedRam
         Its type chooses the engine when this function is compiled.
-    next_device, syncs, bandwidth : functions
+    next_device, syncs, bandwidth, management : functions
         Of the policies, called where a case says so (:mod:`migkit.kernels.policies`).
 
     Returns
     -------
     row : int
         To go on with, in the middle of its migration if the outcome of that is RUNNING; the number of rows at the end.
+        A row whose management policy errs.
     """
     policies_ = Policies(next_device, syncs, bandwidth)
     effort = 0
@@ -140,9 +165,10 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
         if not goes_on:
             scratch.words[0].fill(0)
             scratch.words[1].fill(0)
+            copy_link(records.links[i], scratch.link)
         s = Migration(
             records.cases[i],
-            records.links[i],
+            scratch.link,
             records.regions[i],
             records.devices[i],
             scratch.state,
@@ -152,6 +178,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             reports.migrations[i],
             policies_,
         )
+        managing = Managing(scratch.manager, scratch.shown, records.changes[i], management, run.timeline.events)
         if not goes_on:
             qemu_savevm_state_setup(s, run.seed, run.replicates[i])
             s.state.effort = s.ram.head.effort
@@ -160,15 +187,18 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             if s.case.jitter > 0.0:
                 # nothing repeats, and chance may undo what four laps show
                 s.state.jumps, s.state.stops_early = 0, 0
+            management_setup(s, managing)
             remember(s, scratch.marks.window)
             begin_first_lap(s, scratch.lap)
         before = s.state.effort
         s.state.pause_at = min(run.limit, before + PAUSE)
-        migration_thread(s, scratch.marks, scratch.lap, run.timeline)
+        migration_thread(s, scratch.marks, scratch.lap, managing, run.timeline)
         if s.state.outcome == RUNNING:
             return i
         effort += s.state.effort - before
-        write_report(s, reports.devices[i])
+        write_report(s, scratch.manager, reports.devices[i])
+        if scratch.manager.refused != 0:
+            return i
     return records.cases.shape[0]
 
 
@@ -178,6 +208,9 @@ SIGNATURES = {
     "next_device": types.UniTuple(types.int64, 2)(*_RECORDS, _OWN),
     "syncs": types.boolean(*_RECORDS, _OWN),
     "bandwidth": types.float64(*_RECORDS, _OWN),
+    "management": types.Tuple((types.int64, types.float64))(
+        numba.from_dtype(SHOWN), types.NestedArray(types.float64, (state.MANAGEMENT_NUMBERS,))
+    ),
 }
 """Signature of the function that answers each question of a policy."""
 
@@ -188,14 +221,34 @@ def compiled_policy(question: str, function: Any) -> Any:
 
     Parameters
     ----------
-    question : {"next_device", "syncs", "bandwidth"}
+    question : {"next_device", "syncs", "bandwidth", "management"}
     function : function
         Plain Python, or already compiled by Numba.
     """
     function = getattr(function, "py_func", function)
     if numba.config.DISABLE_JIT:
         return function
-    return numba.njit(SIGNATURES[question], **JIT | {"cache": False}, _nrt=False)(function)
+    return numba.njit(SIGNATURES[question], **_OF_A_POLICY)(_calling_compiled(function))
+
+
+_OF_A_POLICY = JIT | {"cache": False, "_nrt": False}
+
+
+@cache
+def _calling_compiled(function: FunctionType) -> FunctionType:
+    """A plain function that calls compiled ones where it called plain ones of its module."""
+    called = {
+        name: numba.njit(**_OF_A_POLICY)(_calling_compiled(value))
+        for name, value in function.__globals__.items()
+        if name in function.__code__.co_names and isinstance(value, FunctionType) and value is not function
+    }
+    if not called:
+        return function
+    other = FunctionType(
+        function.__code__, function.__globals__ | called, function.__name__, function.__defaults__, function.__closure__
+    )
+    other.__kwdefaults__ = function.__kwdefaults__
+    return other
 
 
 class _NotAsked:
@@ -210,7 +263,7 @@ def _driver(engine: str) -> Any:
     """The compiled loop over rows."""
     if numba.config.DISABLE_JIT:
         return migrate_rows
-    one = Records(_empty(1, CASE), _empty(1, LINK), *(_empty((1, 1), each) for each in (REGION, DEVICE, RATE)))
+    one = Records(_empty(1, CASE), _empty(1, LINK), *(_empty((1, 1), each) for each in (REGION, DEVICE, RATE, CHANGE)))
     reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
     run = _run_of(1, 0, 0, True, LIMIT, None)
@@ -220,7 +273,7 @@ def _driver(engine: str) -> Any:
 
 def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, limit: int, timeline: Timeline | None) -> Run:
     if timeline is None:
-        timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64))
+        timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64), _empty(0, EVENT))
     replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: the kernel takes a writable one
     return Run(int(seed), replicates, int(stops_early), limit, 0, 0, timeline)
 
@@ -231,7 +284,7 @@ def run(
     seed: int = 0,
     replicate: Any = 0,
     stops_early: bool = True,
-    own: tuple[Any, Any, Any] | None = None,
+    own: tuple[Any, Any, Any, Any] | None = None,
     timeline: Timeline | None = None,
     into: Reports | None = None,
     limit: int = LIMIT,
@@ -251,8 +304,8 @@ def run(
         Number of the replicate, for all rows or one a row.
     stops_early : bool
         End at a state that repeats (expected engine); the verdict is that of running on to the time limit.
-    own : tuple of three functions, optional
-        Answers to the three questions, from :func:`compiled_policy`, for cases that ask for them.
+    own : tuple of four functions, optional
+        Answers to the four questions, from :func:`compiled_policy`, for cases that ask for them.
     timeline : Timeline, optional
         Filled iteration by iteration, as far as it goes; for one row.
     into : Reports, optional
@@ -270,6 +323,8 @@ def run(
     ------
     OverLimit
         If a migration takes more.
+    UnknownCommand
+        If a management policy answers with what is no command.
     CancelledError
         If `stop` said so.
     """
@@ -279,10 +334,12 @@ def run(
     reports.devices[:] = NO_DEVICE_REPORT
     stops_early = stops_early and engine == "expected"
     how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
-    functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * 3)
+    functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * len(SIGNATURES))
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
         migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width, records.regions.shape[1])
         while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
+            if scratch.manager.refused != 0:
+                raise UnknownCommand(row, int(scratch.manager.refused))
             paused = scratch.state.outcome == RUNNING
             if paused and scratch.state.effort >= limit:
                 raise OverLimit(row)
@@ -298,17 +355,18 @@ def record(
     seed: int = 0,
     replicate: int = 0,
     most: int = 200_000,
-    own: tuple[Any, Any, Any] | None = None,
+    own: tuple[Any, Any, Any, Any] | None = None,
     limit: int = LIMIT,
 ) -> tuple[Reports, Timeline]:
-    """Migrate one row and keep its iterations, at most the first ``most`` of them.
+    """Migrate one row and keep its iterations, at most the first ``most`` of them, and what was changed meanwhile.
 
     The migration is computed twice: once to count its iterations, once to write them down.
     """
     reports = run(records, engine, seed, replicate, own=own, limit=limit)
     rows = min(most, int(reports.migrations["iterations"][0]))
     sent = np.full((max(1, rows), records.devices.shape[1]), -1, np.int64)
-    timeline = Timeline(_empty(max(1, rows), ITERATION), sent)
+    changed = int(reports.migrations["changed"][0])
+    timeline = Timeline(_empty(max(1, rows), ITERATION), sent, _empty(changed, EVENT))
     reports = run(records, engine, seed, replicate, own=own, timeline=timeline, limit=limit)
     rows = min(rows, int(reports.migrations["iterations"][0]))
-    return reports, Timeline(timeline.iterations[:rows], sent[:rows])
+    return reports, Timeline(timeline.iterations[:rows], sent[:rows], timeline.events)

@@ -177,7 +177,7 @@ def repeats(s, mark):
     case, state, old = s.case, s.state, mark.state
     pages = state.ram_pages_sent - old.ram_pages_sent
     span = state.t - old.t
-    count = (case.time_limit_ns - 1 - state.t) // span
+    count = (min(case.time_limit_ns, state.managed_t) - 1 - state.t) // span
     if case.auto_converge == 1 and case.throttle_timer_ns > 0:
         count = min(count, (state.timer_due - 1 - state.t) // span)
     # the estimate falls by what RAM and the devices send and must stay above the threshold

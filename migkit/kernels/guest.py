@@ -78,6 +78,8 @@ def set_throttle(s, throttle):
     A pause that ends late takes from the slice behind it, which the timer has begun.
     """
     s.state.throttle = throttle
+    if s.state.stopped_t >= 0:
+        return
     for r in range(s.case.region_count):
         writer = s.writers.now[r]
         left = (100 - throttle) * (WHOLE_VCPU // 100)
@@ -86,6 +88,16 @@ def set_throttle(s, throttle):
             writer.tau0 = guest_ns(writer, s.state.t)
             writer.t0 = s.state.t
             writer.gets = gets
+
+
+@kernel
+def stop_writers(s):
+    """Stop the vCPUs for good: from now on no writer gets any time."""
+    for r in range(s.case.region_count):
+        writer = s.writers.now[r]
+        writer.tau0 = guest_ns(writer, s.state.t)
+        writer.t0 = s.state.t
+        writer.gets = 0
 
 
 @kernel

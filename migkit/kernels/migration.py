@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
+from migkit.kernels.management import manage
 from migkit.kernels.memory import fraction, remaining, sync
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.policies import bandwidth, syncs
@@ -20,7 +21,7 @@ from migkit.kernels.vfio import vfio_save_complete_precopy
 
 
 @spliced_kernel
-def migration_thread(s, marks, lap, timeline):
+def migration_thread(s, marks, lap, managing, timeline):
     """One migration, from setup to completion or a verdict (migration/migration.c:migration_thread).
 
     It returns before that where it has done as much computing as it may at a time, to be called again.
@@ -31,11 +32,15 @@ def migration_thread(s, marks, lap, timeline):
         Set up by :func:`migkit.kernels.savevm.qemu_savevm_state_setup`.
     marks, lap : Marks, record LAP
         What fast_forward and verdict compare with.
+    managing : Managing
+        What changes it from outside, asked when it is due.
     timeline : Timeline
         One row per iteration is written while there are rows.
     """
     while s.state.t < s.case.time_limit_ns:
         if s.state.effort >= s.state.pause_at:
+            return
+        if s.state.t >= s.state.managed_t and manage(s, managing, lap):
             return
         if not migration_rate_exceeded(s.state):
             cpu_throttle_dirty_sync_timer_tick(s)
@@ -43,6 +48,8 @@ def migration_thread(s, marks, lap, timeline):
                 return
             trace_iteration(s, timeline)
             if verdict(s, lap):
+                return
+            if s.state.t >= s.state.managed_t and manage(s, managing, lap):
                 return
         migration_rate_limit(s)
         fast_forward(s, marks)
@@ -122,7 +129,6 @@ def migration_update_counters(s):
     ``threshold = bytes / ms * downtime-limit``: one raw window, no smoothing, if the policy does not say otherwise.
     """
     case, state = s.case, s.state
-    # A management policy is to be asked here: it sets max_bandwidth, downtime_limit_ms and throttle of the state.
     state.window_ms = (state.t - state.window_t) // 1_000_000
     state.window_bytes = state.counted - state.mark
     if case.avail_switchover_bandwidth > 0:
@@ -147,7 +153,9 @@ def migration_completion(s):
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
     state.sync_count += case.counts_all_syncs
-    report.stop_ns = stop_t
+    stopped_t = stop_t if state.stopped_t < 0 else state.stopped_t
+    report.stop_ns = stopped_t
+    report.downtime_paused_ns = stop_t - stopped_t
     report.downtime_stop_ns = state.t - stop_t
     report.downtime_ram_ns = 0
     report.downtime_devices_ns = 0
@@ -171,7 +179,7 @@ def migration_completion(s):
         # the source waits until the destination has loaded everything and says so
         state.t = max(max(state.t, state.drained_at), loaded(s)) + case.destination_load_ns + s.link.rtt_ns
     report.downtime_destination_ns = state.t - began
-    report.downtime_ns = state.t - stop_t
+    report.downtime_ns = state.t - stopped_t
     state.outcome = COMPLETED
 
 
@@ -214,7 +222,7 @@ def trace_iteration(s, timeline):
 
 
 @kernel
-def write_report(s, device_reports):
+def write_report(s, manager, device_reports):
     """Write the final counters."""
     case, state, report = s.case, s.state, s.report
     report.outcome = state.outcome
@@ -232,6 +240,9 @@ def write_report(s, device_reports):
     report.ram_remaining = state.ram_remaining
     report.throttle = state.throttle
     report.steps = state.steps
+    report.changed = manager.changed
+    report.max_bandwidth = state.max_bandwidth
+    report.downtime_limit_ns = int(state.downtime_limit_ms * 1e6)
     for d in range(case.device_count):
         own, row = s.live[d], device_reports[d]
         row.calls = own.called

@@ -298,6 +298,8 @@ def migration_bitmap_sync(s):
     state.period_new += sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
     state.effort += s.ram.head.effort
     state.ram_remaining = remaining(s.ram) * case.page_size
+    if case.management_syncs == 1:
+        state.managed_t = 0  # the event MIGRATION_PASS
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
         if case.auto_converge == 1 and state.bulk == 0:
             migration_trigger_throttle(s)

@@ -38,6 +38,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.sync_count = 1
     state.timer_due = case.setup_ns + case.throttle_timer_ns
     state.zero_level = -1
+    state.stopped_t = -1
     state.ram_remaining = case.ram_pages * case.page_size
     guest_setup(s, seed, replicate)
     reset(s.ram, case, s.regions, seed, replicate)
@@ -45,6 +46,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
         device, own = s.devices[d], s.live[d]
         own.ack_t, own.initial_sent_t, own.first_t = -1, -1, -1
         own.dirty_t = state.t
+        own.dirty_rate = device.dirty_rate
         if device.kind == VFIO:
             state.stop_copy += device.stop_copy_bytes
             own.initial = device.initial_bytes

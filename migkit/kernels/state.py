@@ -10,7 +10,7 @@ these tables. Kernels take records of these dtypes and nothing else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,22 @@ WINDOW, BANDWIDTH_OWN = 0, 1
 """Which bandwidth to believe: the raw window, and the function of the migration's policy."""
 POLICY_NUMBERS = 16
 """Numbers of its own that a policy keeps from one question to the next."""
+UNMANAGED, MANAGED = 0, 1
+"""Who manages the migration: nobody, and the function of its management policy."""
+KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY = range(6)
+"""What a management policy answers: nothing is changed; a new downtime-limit (ms) or max-bandwidth (B/s, 0 for none);
+the VM is stopped, which brings the switchover about; migrate_cancel. The last one is reserved: post-copy is not
+modelled."""
+SET_LINK_BANDWIDTH = 6
+"""Beside them, in what was changed: the bandwidth of the link (B/s), which no management policy sets."""
+STATUS_ACTIVE, STATUS_POSTCOPY = 0, 1
+"""Status of the migration in query-migrate: active; postcopy-active is reserved."""
+MANAGEMENT_NUMBERS = 512
+"""Numbers that a management policy keeps from one poll to the next."""
+MANAGEMENT_SETTINGS = 16
+"""Settings of a management policy: its last numbers, which begin with them."""
+NEVER = 1 << 60
+"""A time that does not come."""
 NO_LIMIT = 1 << 60
 """Bytes that a handler may send when the policy sets no limit."""
 END = -1
@@ -39,7 +55,7 @@ END = -1
 PAGE_HEADER = 8
 """Bytes on the wire before a page: address and flags."""
 
-COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT = range(5)
+COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT, CANCELLED = range(6)
 """How a migration ends."""
 RUNNING = -1
 DRAWN = -1.0
@@ -117,8 +133,28 @@ CASE = (
     Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
     Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
     Field("time_limit_ns", INT, "ns", "when the migration is given up"),
+    # who changes what while it runs
+    Field("change_count", INT, "1", "changes at given times; rows are padded"),
+    Field("management", INT, "code", "UNMANAGED, or MANAGED by the function of its management policy"),
+    Field("management_first_ns", INT, "ns", "the policy's first poll"),
+    Field("management_poll_ns", INT, "ns", "from one poll to the next"),
+    Field("management_syncs", INT, "flag", "1: the policy is asked after every sync too (the event MIGRATION_PASS)"),
+    Field("management_settings", FLOAT, "", "settings of the policy", "", (MANAGEMENT_SETTINGS,)),
 )
 """Per migration: what does not change while it runs."""
+
+CHANGE = (
+    Field("at_ns", INT, "ns", "when, since the migrate command"),
+    Field("max_bandwidth", INT, "B/s", "from then on, 0 for none; -1: stays"),
+    Field("downtime_limit_ms", FLOAT, "ms", "from then on; -1: stays"),
+    Field("ns_per_byte", FLOAT, "ns/B", "the wire from then on; 0: the link stays"),
+    Field("slack_ns", INT, "ns", "the wire needs for a full send buffer"),
+    Field("fresh_ns_per_byte", FLOAT, "ns/B", "RAM pages that the destination writes for the first time"),
+    Field("fresh_slack_ns", INT, "ns", "a full send buffer then needs"),
+    Field("link_bandwidth", INT, "B/s", "of the link, for the list of what was changed"),
+    Field("command", INT, "code", "KEEP, STOP_VM or CANCEL"),
+)
+"""Per change of a migration at a given time, in the order of their times."""
 
 LINK = (
     Field("ns_per_byte", FLOAT, "ns/B", "the wire"),
@@ -176,6 +212,8 @@ STATE = (
     Field("max_bandwidth", INT, "B/s", "limit of a window, 0 for none", "repeats"),
     Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit", "repeats"),
     Field("throttle", INT, "%", "share of time taken from the vCPUs", "repeats"),
+    Field("stopped_t", INT, "ns", "when a management layer stopped the VM, -1: it runs", "repeats"),
+    Field("managed_t", INT, "ns", "when the next change or poll is due, NEVER without one", "repeats"),
     # the rate-limit window
     Field("window_t", INT, "ns", "when it began", "varies"),
     Field("mark", INT, "B", "bytes counted when it began", "varies"),
@@ -261,6 +299,7 @@ LIVE = (
     Field("initial_waits", INT, "flag", "1: some of it is left", "repeats"),
     Field("dirty", INT, "B", "dirty bytes of the hardware at dirty_t", "varies"),
     Field("dirty_t", INT, "ns", "when some were last taken", "varies"),
+    Field("dirty_rate", FLOAT, "B/s", "how fast its state is rewritten; 0 once the VM is stopped", "repeats"),
     Field("initial_cached", INT, "B", "initial data as the last query left it", "varies"),
     Field("dirty_cached", INT, "B", "dirty bytes, the same", "varies"),
     Field("stop_cached", INT, "B", "stop size, the same", "varies"),
@@ -278,12 +317,51 @@ LIVE = (
 )
 """Of a device of a running migration: hardware, caches, history."""
 
+SHOWN = (
+    Field("total_time_ms", INT, "ms", "total-time: since the migrate command"),
+    Field("remaining", INT, "B", "ram.remaining"),
+    Field("transferred", INT, "B", "ram.transferred"),
+    Field("total", INT, "B", "ram.total"),
+    Field("mbps", FLOAT, "Mbit/s", "ram.mbps, of the last window"),
+    Field("dirty_sync_count", INT, "1", "ram.dirty-sync-count"),
+    Field("expected_downtime_ms", FLOAT, "ms", "expected-downtime"),
+    Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit"),
+    Field("max_bandwidth", INT, "B/s", "max-bandwidth, 0 for none"),
+    Field("throttle", INT, "%", "cpu-throttle-percentage"),
+    Field("status", INT, "code", "STATUS_ACTIVE"),
+    Field("vm_stopped", INT, "flag", "1: the VM does not run (query-status)"),
+    Field("has_vfio", INT, "flag", "1: the guest has a VFIO device, which who manages it knows"),
+    Field("polled", INT, "flag", "1: the poll is due; 0: a sync has just been made"),
+)
+"""What a management policy sees: query-migrate and query-migrate-parameters, by name with underscores."""
+
+MANAGER = (
+    Field("poll_t", INT, "ns", "the next poll"),
+    Field("next_change", INT, "index", "the next change at a given time"),
+    Field("seen_syncs", INT, "1", "syncs when the policy was last asked"),
+    Field("stops_early", INT, "flag", "1: verdicts are final once nothing is left that changes"),
+    Field("changed", INT, "1", "changes that were made"),
+    Field("refused", INT, "code", "an answer of a policy of the batch that is none of the known ones, 0 if none was"),
+    Field("expected_downtime_ms", FLOAT, "ms", "the last one known"),
+    Field("own", FLOAT, "", "numbers of the policy", "", (MANAGEMENT_NUMBERS,)),
+)
+"""Who manages a running migration."""
+
+EVENT = (
+    Field("t_ns", INT, "ns", "when"),
+    Field("command", INT, "code", "SET_DOWNTIME_LIMIT .. CANCEL, or SET_LINK_BANDWIDTH"),
+    Field("value", FLOAT, "", "what it was set to, in ms or B/s"),
+    Field("planned", INT, "flag", "1: a change at a given time; 0: of the management policy"),
+)
+"""What was changed while a migration ran."""
+
 REPORT = (
-    Field("outcome", INT, "code", "COMPLETED .. TIME_LIMIT"),
+    Field("outcome", INT, "code", "COMPLETED .. CANCELLED"),
     Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
     Field("total_ns", INT, "ns", "end, or when the verdict was reached"),
     Field("downtime_ns", INT, "ns", "from the decision to stop the VM to the end"),
     Field("stop_ns", INT, "ns", "when the VM was stopped"),
+    Field("downtime_paused_ns", INT, "ns", "from a stop by a management layer to the switchover"),
     Field("downtime_stop_ns", INT, "ns", "VM stop and final sync"),
     Field("downtime_ram_ns", INT, "ns", "the dirty RAM that was left"),
     Field("downtime_devices_ns", INT, "ns", "stop-copy of all other devices"),
@@ -302,6 +380,9 @@ REPORT = (
     Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop"),
     Field("throttle", INT, "%", "at the end"),
     Field("steps", INT, "1", "iterations that were computed one by one"),
+    Field("changed", INT, "1", "changes that were made while it ran"),
+    Field("max_bandwidth", INT, "B/s", "at the end, 0 for none"),
+    Field("downtime_limit_ns", INT, "ns", "at the end"),
 )
 """What a kernel leaves of a migration; times are -1 where something never happened."""
 
@@ -434,6 +515,7 @@ class Records(NamedTuple):
     regions: np.ndarray  # records REGION, rows x width
     devices: np.ndarray  # records DEVICE, rows x width
     rates: np.ndarray  # records RATE, rows x width: of all regions, one region after the other
+    changes: np.ndarray  # records CHANGE, rows x width
 
 
 class Reports(NamedTuple):
@@ -476,6 +558,17 @@ class Timeline(NamedTuple):
 
     iterations: np.ndarray  # records ITERATION
     sent: np.ndarray  # int64, iterations x devices, without section headers; -1: not called
+    events: np.ndarray  # records EVENT
+
+
+class Managing(NamedTuple):
+    """What changes a running migration from outside."""
+
+    manager: np.record  # MANAGER
+    shown: np.record  # SHOWN
+    changes: np.ndarray  # records CHANGE
+    policy: Any  # function of the management policy, called where the case says so
+    events: np.ndarray  # records EVENT, filled as far as they go
 
 
 class Migration(NamedTuple):

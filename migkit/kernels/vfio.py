@@ -12,8 +12,8 @@ COUNTS_STOP_TOO, COUNTS_STOP_ONLY, COUNTS_CLASSES = 0, 1, 2  # values of vfio_co
 
 @kernel
 def vfio_dirty(device, own, t):
-    """Dirty bytes of the hardware at ``t``: growing at the dirty rate, capped."""
-    return min(device.dirty_max, own.dirty + int(device.dirty_rate * (t - own.dirty_t) * 1e-9))
+    """Dirty bytes of the hardware at ``t``: growing at the dirty rate while the VM runs, capped."""
+    return min(device.dirty_max, own.dirty + int(own.dirty_rate * (t - own.dirty_t) * 1e-9))
 
 
 @inlined_kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
 from migkit.qemu.running import profile_of
 from migkit.qemu.traces import runs, table
+from migkit.scenario.changes import Change
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
@@ -436,6 +437,51 @@ def _zero_share(run: pd.Series) -> float:
     return 0.0 if share != share else float(share)
 
 
+_CHANGES: dict[str, Callable[[float], dict[str, Any]]] = {
+    "max-bandwidth": lambda value: {"max_bandwidth": Rate(value)},
+    "downtime-limit": lambda value: {"downtime_limit": Seconds(value * 1e-3)},
+}
+"""Parameters whose change while a migration runs is modelled, as a change of a scenario."""
+
+
+def changes_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> tuple[Change, ...]:
+    """Say what was changed while a measured run went on.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    tuple of Change
+
+    Raises
+    ------
+    ScenarioError
+        If it is something that the model lacks.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> changes_of(runs().loc["A2__bw128_rand_r050__unser__r0"])
+    ()
+    """
+    try:
+        made = table("changes", path)
+    except FileNotFoundError:  # the runs that come with migkit have none
+        return ()
+    found = []
+    for _, row in made[made["run"] == run.name].sort_values("t_ms").iterrows():
+        if row["parameter"] not in _CHANGES:
+            raise ScenarioError(f"changes {row['parameter']} while it runs, which has no model", "run", str(run.name))
+        change = _CHANGES[row["parameter"]](float(row["value"]))
+        found.append(Change(at=Seconds(round(row["t_ms"] * 1e-3, 6)), **change))
+    return tuple(found)
+
+
 def scenario_of(
     run: pd.Series, path: str | os.PathLike[str] | None = None, calibration: Calibration | None = None
 ) -> Scenario:
@@ -502,6 +548,7 @@ def scenario_of(
             auto_converge="auto-converge" in run["caps"],
         ),
         costs=calibration.costs,
+        changes=changes_of(run, path),
         time_limit=Seconds(float(run["limit_s"])),
         **rules_of(run["build"], run.get("qemu_version"), bool(run["ndev"])),
     )

@@ -17,7 +17,7 @@ __all__ = ["CAUSES", "Explanation", "Margin", "explain"]
 
 Cause = Literal[
     "link", "stream ceiling", "migration thread", "max-bandwidth", "sync cost", "downtime limit", "stop-copy",
-    "device behind RAM", "acknowledgement", "time limit",
+    "device behind RAM", "acknowledgement", "time limit", "cancelled",
 ]  # fmt: skip
 CAUSES: tuple[Cause, ...] = Cause.__args__  # type: ignore[attr-defined]
 """Every cause. The first four are what carries RAM; which of them, :attr:`migkit.Scenario.binds` says."""
@@ -79,6 +79,7 @@ def explain(
     numbers: Mapping[str, Any],
     labels: Sequence[str],
     in_time: Callable[[], float] = lambda: math.nan,
+    not_cancelled: Callable[[], tuple[float, Explanation]] | None = None,
 ) -> Explanation:
     """Say why a migration ended as it did.
 
@@ -101,6 +102,9 @@ def explain(
     in_time : callable, optional
         Gives the seconds after which the migration completes with more time than its limit, NaN if it does not; asked
         only where the time limit was reached.
+    not_cancelled : callable, optional
+        Gives the seconds after which a migration that was cancelled completes with the limits that it had in the end,
+        NaN if it does not, and the explanation of that; asked only where it was cancelled.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def explain(
     >>> found.cause, str(found.margin)
     ('link', '1870 MB/s needed, 1250 MB/s available')
     """
-    outcome, case = Outcome(int(numbers["outcome"])), _Case(scenario, numbers, labels)
+    outcome, case = Outcome(int(numbers["outcome"])), _Case(in_force(scenario, numbers), numbers, labels)
     if outcome is Outcome.COMPLETED:
         return case.completed()
     if outcome is Outcome.INITIAL_DATA_STARVED:
@@ -124,7 +128,49 @@ def explain(
         return case.stop_copy()
     if outcome is Outcome.RAM_ABOVE_LINK:
         return case.ram()
+    if outcome is Outcome.CANCELLED:
+        return case.cancelled(_who_cancelled(scenario, numbers), not_cancelled)
     return case.time_limit(in_time())
+
+
+def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
+    """The scenario with the limits that it had in the end, without what changed them.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    numbers : mapping
+        Its result variables by name.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario, simulate
+    >>> changes = [{"at": "10 ms", "downtime_limit": "50 ms"}, {"at": "1 h", "link_bandwidth": "1 MB/s"}]
+    >>> found = simulate(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"), changes=changes))
+    >>> then = in_force(found.scenario, found.numbers)
+    >>> then.migration.downtime_limit, then.link.bandwidth, then.changes
+    (50 ms, 1 GB/s, ())
+    """
+    if not scenario.changes and scenario.management in (None, "fixed"):
+        return scenario
+    values: dict[str, Any] = {
+        "management": None,
+        "changes": (),
+        "migration.max_bandwidth": f"{int(numbers['final_max_bandwidth'])} B/s",
+        "migration.downtime_limit": f"{float(numbers['final_downtime_limit_s'])!r} s",
+    }
+    for change in scenario.changes:
+        if change.link_bandwidth is not None and float(change.at) <= float(numbers["verdict_time_s"]):
+            values["link.bandwidth"] = change.link_bandwidth
+    return scenario.replace_all(values)
+
+
+def _who_cancelled(scenario: Scenario, numbers: Mapping[str, Any]) -> str:
+    """Who cancelled the migration: the management policy by its name, or the change at a given time."""
+    end = float(numbers["verdict_time_s"])
+    if any(change.command == "migrate_cancel" and float(change.at) <= end for change in scenario.changes):
+        return "at the given time"
+    return f"by {legible(str(scenario.management), 80)}"
 
 
 class _Case:
@@ -297,6 +343,25 @@ class _Case:
         if self.binds in ("thread", "stream") and self.limits["link"] > self.carried:
             return f" (the link would carry {_rate(self.limits['link'])})"
         return ""
+
+    def cancelled(self, how: str, not_cancelled: Callable[[], tuple[float, Explanation]] | None) -> Explanation:
+        end, syncs = float(self.numbers["verdict_time_s"]), int(self.numbers["sync_count"])
+        said = (
+            f"Cancelled {how}, after {seconds_text(end)} and {syncs} sync{'' if syncs == 1 else 's'}: "
+            f"{bytes_text(self.pending)} were pending, and {bytes_text(self.threshold)} fit into the downtime limit of "
+            f"{seconds_text(self.limit_s)}"
+        )
+        needed_s, otherwise = (math.nan, None) if not_cancelled is None else not_cancelled()
+        if not math.isnan(needed_s):
+            return Explanation(
+                "cancelled", Margin(max(needed_s, math.nextafter(end, math.inf)), end, "s"),
+                f"{said}; with its last limits from the start it completes in {seconds_text(needed_s)}.",
+            )  # fmt: skip
+        if otherwise is None or otherwise.cause in (None, "time limit"):
+            return Explanation("cancelled", Margin(math.nan, end, "s"), f"{said}.")
+        return Explanation(
+            otherwise.cause, otherwise.margin, f"{said}; with its last limits it never completes: {otherwise.sentence}"
+        )
 
     def time_limit(self, needed_s: float) -> Explanation:
         verdict, syncs = float(self.numbers["verdict_time_s"]), int(self.numbers["sync_count"])

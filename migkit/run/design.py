@@ -151,8 +151,8 @@ class Sweep(Part):
         table = self.model_dump(mode="json")
         # Older descriptions keep their digests: fields that came later are left out where they have their default, and
         # one that was renamed counts under its first name.
-        for name in ("sync_policy", "bandwidth_policy"):
-            if table["scenario"][name] is None:
+        for name, default in (("sync_policy", None), ("bandwidth_policy", None), ("management", None), ("changes", [])):
+            if table["scenario"][name] == default:
                 del table["scenario"][name]
         for region in table["scenario"]["guest"]["regions"]:
             for name, default in _LATER_IN_REGIONS.items():

@@ -93,6 +93,7 @@ class Grid:
             _Part(self, rows.regions, max(1, len(scenario.guest.regions))),
             _Part(self, rows.devices, max(map(len, self._labels))),
             _Part(self, rows.rates, rows.most_rates([scenario])),
+            _Part(self, rows.changes, max(1, len(scenario.changes))),
         ]
 
     @property
@@ -110,7 +111,7 @@ class Grid:
         """The kernel records of points by their place along every dimension (dimensions, points)."""
         return Records(*(part.at(places).view(np.recarray) for part in self._parts))
 
-    def own_policies(self, places: np.ndarray) -> Iterator[tuple[slice | np.ndarray, tuple[Any, Any, Any] | None]]:
+    def own_policies(self, places: np.ndarray) -> Iterator[tuple[slice | np.ndarray, tuple[Any, Any, Any, Any] | None]]:
         """Points that share the functions of policies of the user's own, with these functions."""
         choices, codes = zip(*(self._own_along(field, places) for field in POLICY_FIELDS), strict=True)
         if not any(isinstance(choice, Policy) for field in choices for choice in field):

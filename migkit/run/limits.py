@@ -52,7 +52,7 @@ def effort(limit: Any) -> int:
 
 @contextlib.contextmanager
 def within(limit: int, described: Callable[[int], str] | None = None) -> Iterator[None]:
-    """Report a migration that takes more computing than `limit` in one sentence.
+    """Report a migration that takes more computing than `limit`, or whose policy errs, in one sentence.
 
     Parameters
     ----------
@@ -64,12 +64,18 @@ def within(limit: int, described: Callable[[int], str] | None = None) -> Iterato
     Raises
     ------
     ScenarioError
-        In place of :class:`migkit.kernels.drivers.OverLimit`.
+        In place of :class:`migkit.kernels.drivers.OverLimit` and :class:`~migkit.kernels.drivers.UnknownCommand`.
     """
-    from migkit.kernels.drivers import OverLimit
+    from migkit.kernels.drivers import OverLimit, UnknownCommand
 
     try:
         yield
+    except UnknownCommand as error:
+        which = "" if described is None else f" at {described(error.row)}"
+        raise ScenarioError(
+            f"answers with the command {error.command}, which is none or has a value out of range: a downtime-limit is "
+            "from 0 to 2000000 ms, a max-bandwidth 0 or from 1000 B/s", f"the management policy{which}"
+        ) from None  # fmt: skip
     except OverLimit as error:
         which = "" if described is None else f" at {described(error.row)}"
         raise ScenarioError(

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit import results
-from migkit.kernels.state import ENGINES
+from migkit.kernels.state import (
+    CANCEL,
+    ENGINES,
+    EVENT,
+    SET_DOWNTIME_LIMIT,
+    SET_LINK_BANDWIDTH,
+    SET_MAX_BANDWIDTH,
+    STOP_VM,
+    Timeline,
+    dtype_of,
+)
 from migkit.provenance import provenance
 from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
-from migkit.run.cause import Explanation, Margin, explain
+from migkit.run.cause import Explanation, Margin, explain, in_force
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.policy import own_functions
+from migkit.scenario.policy import Policy, own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario, device_labels
 
@@ -32,9 +42,18 @@ if TYPE_CHECKING:
 __all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_threads", "simulate"]
 
 _LONGEST_TIME_LIMIT, _LIMIT_OF_LONGEST = "168 h", "2 s"
+_LONG_ENOUGH = "30 min"
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
+_CHANGED = {
+    SET_DOWNTIME_LIMIT: "downtime-limit",
+    SET_MAX_BANDWIDTH: "max-bandwidth",
+    SET_LINK_BANDWIDTH: "link bandwidth",
+    STOP_VM: "stop",
+    CANCEL: "migrate_cancel",
+}
+_SCALES = {SET_DOWNTIME_LIMIT: 1e-3, SET_MAX_BANDWIDTH: 1.0, SET_LINK_BANDWIDTH: 1.0}
 SPREAD_REPLICATES = 20
 """Replicates behind what is said of a scenario that leaves something to draws."""
 
@@ -128,7 +147,15 @@ class SimulatedMigration:
     @functools.cached_property
     def explanation(self) -> Explanation:
         """Why the migration ended as it did: :func:`migkit.run.cause.explain`."""
-        return explain(self.scenario, self.numbers, self.labels, self._in_time)
+        return explain(self.scenario, self.numbers, self.labels, self._in_time, self._not_cancelled)
+
+    def _not_cancelled(self) -> tuple[float, Explanation]:
+        """When it completes with the limits that it had in the end and a long time limit, and why it does not."""
+        found = simulate(
+            in_force(self.scenario, self.numbers).replace("time_limit", _LONG_ENOUGH), self.engine, self.seed,
+            self.replicate, self.limit,
+        )  # fmt: skip
+        return found.total_time_s, found.explanation
 
     def _in_time(self) -> float:
         """When it completes with the longest time limit; NaN if it does not, or if that takes too long to compute."""
@@ -219,13 +246,7 @@ class SimulatedMigration:
         """
         import pandas as pd
 
-        from migkit.kernels import drivers
-
-        own, most = own_functions(self.scenario), effort(self.limit)
-        with within(most):
-            _, timeline = drivers.record(
-                records([self.scenario]), self.engine, self.seed, self.replicate, own=own, limit=most
-            )
+        timeline = self._recorded
         iterations = timeline.iterations
         table = {
             "time_s": iterations["t_ns"] * 1e-9,
@@ -243,6 +264,37 @@ class SimulatedMigration:
         for index, label in enumerate(self.labels):
             table[f"{label}_bytes"] = _never_is_nan(timeline.sent[:, index])
         return pd.DataFrame(table)
+
+    @functools.cached_property
+    def _recorded(self) -> Timeline:
+        from migkit.kernels import drivers
+
+        own, most = own_functions(self.scenario), effort(self.limit)
+        with within(most):
+            _, timeline = drivers.record(
+                records([self.scenario]), self.engine, self.seed, self.replicate, own=own, limit=most
+            )
+        return timeline
+
+    @functools.cached_property
+    def changes(self) -> pd.DataFrame:
+        """What was changed while it ran, in order: one row a change.
+
+        ``time_s`` is when the loop saw it. ``what`` is ``downtime-limit`` (``value`` in seconds), ``max-bandwidth``
+        (bytes/s, 0 for none), ``link bandwidth`` (bytes/s), ``stop`` or ``migrate_cancel`` (both NaN); ``by`` is the
+        management policy, or ``changes`` where the scenario gives the time.
+        """
+        import pandas as pd
+
+        events = self._recorded.events if int(self.numbers["changes"]) else np.zeros(0, dtype_of(EVENT))
+        scale = np.array([_SCALES.get(int(command), math.nan) for command in events["command"]])
+        table = {
+            "time_s": events["t_ns"] * 1e-9,
+            "what": [_CHANGED[int(command)] for command in events["command"]],
+            "value": events["value"] * scale,
+            "by": ["changes" if planned else str(self.scenario.management) for planned in events["planned"]],
+        }
+        return pd.DataFrame(table).astype({"value": float})
 
     @functools.cached_property
     def spread(self) -> dict[str, Any]:
@@ -304,6 +356,10 @@ class SimulatedMigration:
                 table[variable.name] = plain(value)
         table["binds"] = self.binds
         table["devices"] = per_device
+        if self.numbers["changes"]:
+            table["changes"] = [
+                {name: plain(value) for name, value in row.items()} for row in self.changes.to_dict("records")
+            ]
         if self.spread:
             table["spread"] = self.spread
         table["provenance"] = provenance(self.engine, self.seed) | {
@@ -326,6 +382,11 @@ class SimulatedMigration:
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
         facts.append(("limited by", self._limits()))
+        if number["changes"] or isinstance(self.scenario.management, Policy):
+            who = [legible(str(self.scenario.management), 60)] if self.scenario.management else []
+            who += ["changes at given times"] if self.scenario.changes else []
+            count = int(number["changes"])
+            facts.append(("management", f"{', '.join(who)}: {count} change{'' if count == 1 else 's'}"))
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))

@@ -286,9 +286,10 @@ class Store:
 
     def _variables(self) -> list[Variable]:
         """The variables that this store has: one begun before a variable was added goes on without it."""
-        if not _is_former(self.path):
-            return list(SWEEP_VARIABLES)
-        return [variable for variable in SWEEP_VARIABLES if variable.name not in ("completed", "total_time_s")]
+        without = {name for name in LATER if not (self.path / name).is_dir()}
+        if _is_former(self.path):
+            without |= {"completed", "total_time_s"}
+        return [variable for variable in SWEEP_VARIABLES if variable.name not in without]
 
     @contextlib.contextmanager
     def session(self, workers: str) -> Iterator[list[Batch]]:
@@ -346,6 +347,10 @@ class Store:
             sessions[number] = notes
         write_group(self.path / _SESSIONS, {_SESSIONS: sessions})
         return number
+
+
+LATER = ("downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s")
+"""Variables that older stores do not have."""
 
 
 def _stored_type(variable: Variable) -> str:

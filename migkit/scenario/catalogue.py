@@ -184,7 +184,7 @@ def fields(word: str = "") -> pd.DataFrame:
 
     Examples
     --------
-    >>> fields("downtime")[["path", "unit", "default", "allowed"]].values.tolist()
+    >>> fields("migration.downtime")[["path", "unit", "default", "allowed"]].values.tolist()
     [['migration.downtime_limit', 's', '300 ms', 'from 0 s to 2000 s']]
     """
     import pandas as pd

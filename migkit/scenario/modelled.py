@@ -47,11 +47,14 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", (), "RAM: dirty bitmap, bitmap sync, lazy clear in chunks (KVM), circular cursor, the 50 ms rule, "
         "zero pages"),
     Row("modelled", (), "VFIO pre-copy: initial data, dirty data, stop-copy; several devices"),
+    Row("modelled", ("migrate-set-parameters", "migrate-cancel"),
+        "max-bandwidth and downtime-limit while the migration runs, cancel and stop: at given times (`changes`) and by "
+        "a management layer (`management`)", ("cancel",)),
     Row("modelled", (), "rules of 7.2, 8.2, 9.0-rc0, 9.0, 10.0 and 11.1 ([docs/profiles.md](docs/profiles.md))"),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
         "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
-        "loss, no competing traffic"),
+        "loss, competing traffic only as a rate that changes (`changes`)"),
     Row("approximated", ("tls-creds", "tls-hostname", "tls-authz"), "a ceiling of the stream: `link.stream_bandwidth`",
         ("tls",)),
     Row("approximated", (), "host: times per iteration, page, sync, VM stop, device state and load, constant or with "
@@ -86,8 +89,8 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has "
         "`guest.page_size`, writes are tracked in `guest.tracking`",
         ("huge-pages", "hugepages", "mem-prealloc")),
-    Row("not modelled", ("migrate-set-parameters", "migrate-cancel", "migrate-recover"),
-        "parameters changed while the migration runs, cancel, failure, recovery", ("cancel", "recover")),
+    Row("not modelled", ("migrate-recover",), "failure and recovery; other parameters changed while the migration runs",
+        ("recover",)),
 )  # fmt: skip
 
 

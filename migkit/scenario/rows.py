@@ -15,7 +15,14 @@ import numpy as np
 from migkit.kernels import state
 from migkit.kernels.state import Records
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.policy import POLICY_FIELDS, policies_remember, policies_settle, policy_code, policy_level
+from migkit.scenario.policy import (
+    POLICY_FIELDS,
+    Policy,
+    policies_remember,
+    policies_settle,
+    policy_code,
+    policy_level,
+)
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View, columns_of, each
@@ -24,7 +31,7 @@ from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, wire
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
 
-__all__ = ["cases", "devices", "links", "most_rates", "rates", "records", "regions"]
+__all__ = ["cases", "changes", "devices", "links", "most_rates", "rates", "records", "regions"]
 
 Expression = Callable[..., Any]
 
@@ -55,9 +62,9 @@ def _policy(name: str) -> Expression:
     return lambda s: each(lambda given, qemu: policy_code(name, given, PROFILES[qemu]), getattr(s, name), s.qemu)
 
 
-def _fresh_ns_per_byte(s: Any) -> Any:
+def _fresh_ns_per_byte(s: Any, bandwidth: Any = None) -> Any:
     """Nanoseconds a byte of pages that the destination writes for the first time."""
-    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), wire(s))
+    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), wire(s, bandwidth))
     beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (PAGE_BYTES + PAGE_HEADER))
     return 1e9 / slowest + beyond
 
@@ -66,6 +73,11 @@ def _fresh_after_pages(s: Any) -> Any:
     ram = s.guest.ram // s.guest.page_size
     of_host = np.where(s.costs.fresh_page > 0, s.costs.fresh_after // s.guest.page_size, ram)
     return np.minimum(ram, np.where(s.link.fresh_bandwidth > 0, s.link.fresh_after // s.guest.page_size, of_host))
+
+
+def _managed(of: Callable[[Policy], Any], otherwise: Any = 0) -> Expression:
+    """What a management policy says, of a scenario that has one."""
+    return lambda s: each(lambda given: of(given) if isinstance(given, Policy) else otherwise, s.management)
 
 
 def _idle_used(s: Any) -> Any:
@@ -155,6 +167,12 @@ CASES: Mapping[str, Expression] = {
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),
     "time_limit_ns": lambda s: _ns(s.time_limit),
+    "change_count": lambda s: len(s.changes),
+    "management": _policy("management"),
+    "management_first_ns": _managed(lambda given: given.first_ns),
+    "management_poll_ns": _managed(lambda given: given.poll_ns),
+    "management_syncs": _managed(lambda given: given.after_syncs),
+    "management_settings": _managed(lambda given: given.settings, (0.0,) * state.MANAGEMENT_SETTINGS),
 }
 """Fields of a case, of the scenario."""
 
@@ -221,6 +239,40 @@ REGIONS: Mapping[str, Expression] = {
 """Fields of a region, of the region and the scenario."""
 
 
+def _given(value: Any, otherwise: float) -> Any:
+    """What a change gives, `otherwise` where it gives nothing."""
+    return each(lambda given: otherwise if given is None else float(given), value)
+
+
+def _of_new_link(value: Callable[[Any, Any], Any]) -> Expression:
+    """A field of the link from a change on, of the scenario and the new bandwidth; 0 where the link stays."""
+
+    def expression(change: Any, s: Any) -> Any:
+        if change.link_bandwidth is None:
+            return 0
+        return value(s, change.link_bandwidth)
+
+    return expression
+
+
+_COMMANDS = {None: state.KEEP, "stop": state.STOP_VM, "migrate_cancel": state.CANCEL}
+
+CHANGES: Mapping[str, Expression] = {
+    "at_ns": lambda change, s: _ns(change.at),
+    "max_bandwidth": lambda change, s: np.rint(_given(change.max_bandwidth, -1.0)),
+    "downtime_limit_ms": lambda change, s: np.where(
+        _given(change.downtime_limit, -1.0) < 0, -1.0, _ns(_given(change.downtime_limit, 0.0)) / 1e6
+    ),
+    "ns_per_byte": _of_new_link(lambda s, new: 1e9 / wire(s, new)),
+    "slack_ns": _of_new_link(lambda s, new: np.floor(s.link.send_buffer * (1e9 / wire(s, new)))),
+    "fresh_ns_per_byte": _of_new_link(_fresh_ns_per_byte),
+    "fresh_slack_ns": _of_new_link(lambda s, new: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s, new))),
+    "link_bandwidth": _of_new_link(lambda s, new: np.rint(new)),
+    "command": lambda change, s: each(lambda given: _COMMANDS[given], change.command),
+}
+"""Fields of a change, of the change and the scenario."""
+
+
 def _of_kind(vfio: Expression | None = None, block: Expression | None = None) -> Expression:
     """What a device of a kind has, 0 for any other kind."""
     expressions = {"vfio": vfio, "block": block}
@@ -250,8 +302,8 @@ DEVICES: Mapping[str, Expression] = {
 # --- records -------------------------------------------------------------------------------------
 
 
-_CASE, _LINK, _REGION, _DEVICE, _RATE = map(
-    state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE)
+_CASE, _LINK, _REGION, _DEVICE, _RATE, _CHANGE = map(
+    state.dtype_of, (state.CASE, state.LINK, state.REGION, state.DEVICE, state.RATE, state.CHANGE)
 )
 
 
@@ -314,6 +366,15 @@ def rates(scenario: Any, rows: int, width: int) -> np.ndarray:
     return found
 
 
+def changes(scenario: Any, rows: int, width: int) -> np.ndarray:
+    """The changes of scenarios of one structure; rows are padded with zeroes to `width`."""
+    found = np.zeros((rows, width), _CHANGE)
+    for place, change in enumerate(scenario.changes):
+        for name, expression in CHANGES.items():
+            found[name][:, place] = expression(change, scenario)
+    return found
+
+
 def most_rates(scenarios: Sequence[Any]) -> int:
     """Width of the rates of scenarios, at least 1."""
     return max(1, *(sum(len(_steps(region)) for region in scenario.guest.regions) for scenario in scenarios))
@@ -333,7 +394,8 @@ def _spread(rows: int, first: Any, count: Any) -> tuple[np.ndarray, np.ndarray]:
 def _structure(scenario: Scenario) -> tuple[Any, ...]:
     """What scenarios must share to be seen as one view."""
     rates = tuple((region.rates, region.curve) for region in scenario.guest.regions)
-    return rates, *(device.kind for device in scenario.devices)
+    given = tuple(tuple(value is None for value in change.__dict__.values()) for change in scenario.changes)
+    return rates, given, *(device.kind for device in scenario.devices)
 
 
 def records(scenarios: Sequence[Scenario]) -> Records:
@@ -370,6 +432,7 @@ def records(scenarios: Sequence[Scenario]) -> Records:
     seen = [(len(rows), _view([scenarios[row] for row in rows])) for rows in alike.values()]
     most_regions = max(1, *(len(view.guest.regions) for _, view in seen))
     width = most_rates([view for _, view in seen])
+    most_changes = max(1, *(len(view.changes) for _, view in seen))
     most_devices = max(int(np.max(CASES["device_count"](view))) for _, view in seen)
     order = np.argsort(np.concatenate([np.array(rows) for rows in alike.values()]))
 
@@ -384,6 +447,7 @@ def records(scenarios: Sequence[Scenario]) -> Records:
         joined([regions(view, rows, most_regions) for rows, view in seen]),
         joined([devices(view, rows, most_devices) for rows, view in seen]),
         joined([rates(view, rows, width) for rows, view in seen]),
+        joined([changes(view, rows, most_changes) for rows, view in seen]),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, PlainValidator, field_validator
 
 from migkit.results import legible
+from migkit.scenario.changes import Change, in_order
 from migkit.scenario.errors import ScenarioError, show
 from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
@@ -29,6 +30,7 @@ __all__ = [
     "POLICIES",
     "PROFILES",
     "Block",
+    "Change",
     "Guest",
     "HostCosts",
     "Link",
@@ -88,6 +90,12 @@ class Scenario(Part):
         When the loop syncs the bitmaps: the rule of a version, whatever the profile; None is the profile's own.
     bandwidth_policy : {"window"} or Policy, optional
         Which bandwidth the threshold is computed from: that of the last window, as None.
+    management : {"fixed"} or Policy, optional
+        What a management layer changes while the migration runs: ``"fixed"``, as None, is nothing; ``"nova"``,
+        ``"ovirt"``, ``"proxmox"`` and others of :mod:`migkit.management`, with settings as in
+        ``'nova(completion_timeout="400 s")'``, or one of one's own.
+    changes : list of Change, default none
+        What is changed at given times, in their order, up to 1024.
     time_limit : seconds, default 30 min
         When to give up, 1 ms to 168 h.
 
@@ -114,6 +122,8 @@ class Scenario(Part):
     policy: Annotated[Text | None, _policy("policy")] = None
     sync_policy: Annotated[Text | None, _policy("sync_policy")] = None
     bandwidth_policy: Annotated[Text | None, _policy("bandwidth_policy")] = None
+    management: Annotated[Text | None, _policy("management")] = None
+    changes: Annotated[tuple[Change, ...], SHORT_LIST] = ()
     time_limit: Annotated[Seconds, quantity("1 ms", "168 h")] = Seconds(1800)
 
     @field_validator("costs", mode="before")
@@ -216,6 +226,7 @@ class Scenario(Part):
             lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
                                   "less", "guest.tracking", str(self.guest.tracking)),
         )  # fmt: skip
+        yield from in_order(self.changes)
         yield from _names_differ(self.devices)
         yield from _within_a_year(self)
 

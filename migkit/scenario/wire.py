@@ -31,8 +31,14 @@ def page_cost_s(scenario: Any, cost: Any) -> Any:
     return cost * ((1.0 - share) + share * (scenario.guest.page_size / PAGE_BYTES))
 
 
-def wire(scenario: Any) -> Any:
+def wire(scenario: Any, bandwidth: Any = None) -> Any:
     """What the stream gets through, bytes/s: the link, or the ceiling of one stream.
+
+    Parameters
+    ----------
+    scenario : Scenario or View
+    bandwidth : bytes/s, optional
+        Of the link, in place of the scenario's.
 
     Examples
     --------
@@ -41,7 +47,7 @@ def wire(scenario: Any) -> Any:
     659000000.0
     """
     ceiling = np.where(scenario.link.stream_bandwidth > 0, scenario.link.stream_bandwidth, np.inf)
-    return np.minimum(scenario.link.bandwidth, ceiling)
+    return np.minimum(scenario.link.bandwidth if bandwidth is None else bandwidth, ceiling)
 
 
 def wire_limits(scenario: Any) -> dict[str, Any]:
