@@ -633,6 +633,34 @@ def study(
 
 
 @app.command()
+def fleet(
+    described: Annotated[Path, typer.Argument(help="Link and migrations in TOML.", show_default=False)],
+    parallel: Annotated[
+        list[int] | None, typer.Option(help="Migrations at once; several numbers are compared.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the figure here.", show_default=False)
+    ] = None,
+) -> None:
+    """Simulate migrations that share one link, such as a host that is drained."""
+    with errors_on_one_line():
+        import migkit
+        from migkit.analysis.fleet import how_many, read_fleet
+
+        given = read_fleet(described)
+        if parallel:
+            given.pop("parallel", None)
+        if parallel and len(parallel) > 1:
+            compared = how_many(given.pop("migrations"), given.pop("link"), parallel, **given)
+            typer.echo(compared.round(3).to_markdown())
+            return
+        found = migkit.fleet(**given | ({"parallel": parallel[0]} if parallel else {}))
+        if output is not None:
+            migkit.plot.save(found.plot(), output)
+        typer.echo(f"{found.sentence}\n\n{found.table.round(3).to_markdown()}")
+
+
+@app.command()
 def lab(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the table, the figures and what was computed.")

@@ -17,12 +17,14 @@ from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.policy import own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario
+from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Rate, Seconds, parse_rate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-__all__ = ["ORDERS", "Fleet", "Share", "fair_level", "fleet", "how_many"]
+__all__ = ["ORDERS", "Fleet", "Share", "fair_level", "fleet", "how_many", "read_fleet"]
 
 ORDERS = ("given", "smallest first", "largest first")
 """Orders in which migrations begin: as given, or by the guest's RAM."""
@@ -93,7 +95,7 @@ class Fleet:
             If there is none of that name.
         """
         if name not in self.scenarios:
-            raise ScenarioError(f"is not a migration of this fleet{did_you_mean(name, self.scenarios)}", "name", name)
+            raise ScenarioError(f"is not a migration of this fleet: {did_you_mean(name, self.scenarios)}", "name", name)
         if name not in self._simulated:
             replicate = list(self.scenarios).index(name)
             self._simulated[name] = simulate(self.scenarios[name], self.engine, self.seed, replicate)
@@ -142,6 +144,13 @@ class Fleet:
             some = ", ".join(never[:5]) + (f" and {len(never) - 5} more" if len(never) > 5 else "")
             text += f"; not {some}"
         return f"{text}."
+
+    def plot(self) -> Figure:
+        """Draw who had what of the link, and when each ran (:func:`migkit.figures.fleet.fleet_figure`)."""
+        import importlib
+
+        figure: Figure = importlib.import_module("migkit.figures.fleet").fleet_figure(self)  # a room above this one
+        return figure
 
     def __repr__(self) -> str:
         return f"Fleet({self.sentence})"
@@ -282,8 +291,7 @@ def _ordered(given: dict[str, Scenario], order: Any) -> list[str]:
     names = list(given)
     if isinstance(order, str):
         if order not in ORDERS:
-            raise ScenarioError(f"is not an order: use {', '.join(ORDERS)}, or all names{did_you_mean(order, ORDERS)}",
-                                "order", order)  # fmt: skip
+            raise ScenarioError(f"is not an order, nor a list of names: {did_you_mean(order, ORDERS)}", "order", order)
         sign = {"given": 0, "smallest first": 1, "largest first": -1}[order]
         return sorted(names, key=lambda name: sign * int(given[name].guest.ram))
     chosen = list(order)
@@ -295,7 +303,7 @@ def _ordered(given: dict[str, Scenario], order: Any) -> list[str]:
 def _weights(given: dict[str, Scenario], weights: Mapping[str, float] | None) -> dict[str, float]:
     for name, value in (weights or {}).items():
         if name not in given:
-            raise ScenarioError(f"is not a migration{did_you_mean(name, given)}", "weights", name)
+            raise ScenarioError(f"is not a migration: {did_you_mean(name, given)}", "weights", name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 1e-6 <= value <= 1e6:
             raise ScenarioError("is no weight: a number above 0 is needed", f"weights.{name}", value)
     return {name: float((weights or {}).get(name, 1.0)) for name in given}
@@ -324,7 +332,8 @@ class _Running:
 
     def to_the_end(self, parallel: int) -> Fleet:
         """Run until all have ended."""
-        waiting, running, now = list(self.names), [], 0
+        waiting, now = list(self.names), 0
+        running: list[str] = []
         finished: dict[str, int] = {}
         while waiting or running:
             while waiting and len(running) < parallel:
@@ -343,9 +352,11 @@ class _Running:
                 Share(name, begin / _SECOND_NS, end / _SECOND_NS, min(level, most))
                 for (begin, level), end in zip(levels, until, strict=True)
             ]
-        seconds = ({name: times[name] / _SECOND_NS for name in self.names} for times in (self.starts, finished))
         scenarios = {name: self.scenarios[name] for name in self.names}
-        return Fleet(self.link, parallel, self.engine, self.seed, scenarios, *seconds, self.shares)
+        starts_s, ends_s = (
+            {name: times[name] / _SECOND_NS for name in self.names} for times in (self.starts, finished)
+        )
+        return Fleet(self.link, parallel, self.engine, self.seed, scenarios, starts_s, ends_s, self.shares)
 
     def _most(self, name: str) -> float:
         """What a migration can send at most, whatever the link."""
@@ -392,6 +403,73 @@ class _Running:
         if ended["outcome"] in (COMPLETED, CANCELLED):
             return int(ended["total_ns"])
         return int(rows.cases["time_limit_ns"][0])
+
+
+def read_fleet(source: Any) -> dict[str, Any]:
+    """Read the arguments of :func:`fleet` from TOML.
+
+    Parameters
+    ----------
+    source : str or path
+        A file or text: ``link``, and if wanted ``parallel``, ``order``, ``engine``, ``seed``, ``limit``; and for each
+        kind of guest a table ``[[migrations]]`` with ``scenario`` (a file, or the table of a scenario), and if wanted
+        ``name``, ``count`` and ``weight``.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be read, or a key is unknown or missing.
+
+    Examples
+    --------
+    >>> text = 'link = "10 Gbit/s"' + chr(10) + '[[migrations]]' + chr(10) + 'name = "web"' + chr(10) + 'count = 3'
+    >>> text += chr(10) + 'scenario = {guest = {ram = "1 GiB"}, link = {bandwidth = "10 Gbit/s"}}'
+    >>> list(read_fleet(text)["migrations"])
+    ['web0', 'web1', 'web2']
+    """
+    table, folder = read_toml(source)
+    allowed = ("link", "parallel", "order", "engine", "seed", "limit", "migrations")
+    _known(table, allowed, "")
+    for needed in ("link", "migrations"):
+        if needed not in table:
+            raise ScenarioError("is missing", needed)
+    kinds = table.pop("migrations")
+    if not isinstance(kinds, list) or not all(isinstance(kind, dict) for kind in kinds):
+        raise ScenarioError("is not a list of tables: write [[migrations]] before each", "migrations")
+    migrations: dict[str, Scenario] = {}
+    weights: dict[str, Any] = {}
+    for number, kind in enumerate(kinds):
+        where = f"migrations.{number}"
+        _known(kind, ("name", "count", "weight", "scenario"), where)
+        if "scenario" not in kind:
+            raise ScenarioError("is missing: a file, or the table of a scenario", f"{where}.scenario")
+        given = kind["scenario"]
+        try:
+            scenario = Scenario.from_toml(folder / given) if isinstance(given, str) else as_scenario(given)
+        except ScenarioError as error:
+            raise error.within(f"{where}.scenario") from None
+        count = check_whole_number(f"{where}.count", kind.get("count", 1), least=1)
+        if len(migrations) + count > MOST:
+            raise ScenarioError(f"gives more than {MOST} migrations", f"{where}.count", count)
+        name = kind.get("name", f"vm{number}-" if count > 1 else f"vm{number}")
+        for each in range(count):
+            label = f"{name}{each}" if count > 1 else str(name)
+            if label in migrations:
+                raise ScenarioError("is the name of two migrations", f"{where}.name", label)
+            migrations[label] = scenario
+            weights[label] = kind.get("weight", 1.0)
+    return table | {"migrations": migrations, "weights": weights}
+
+
+def _known(table: Mapping[str, Any], allowed: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in allowed:
+            field = f"{where}.{key}" if where else key
+            raise ScenarioError(f"is not a field of a fleet: {did_you_mean(key, allowed)}", field)
 
 
 def how_many(
