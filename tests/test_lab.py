@@ -186,7 +186,7 @@ def test_every_rule_has_a_naive_one():
     assert set(RULES) == {*proposals.SYNCS, *proposals.BANDWIDTHS}
 
 
-@pytest.mark.parametrize(("made", "rule"), RULES.items(), ids=str)
+@pytest.mark.parametrize(("made", "rule"), RULES.items(), ids=[str(made) for made in RULES])
 def test_the_bitmap_engine_is_the_naive_loop_under_rules_of_syncs_and_bandwidths(made, rule):
     for k in range(12):
         c = random_case(random.Random(f"lab {k}"))
