@@ -8,10 +8,7 @@ Times count from the migrate command. Post-copy is not modelled: what would star
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 from migkit.kernels.state import (
@@ -24,9 +21,9 @@ from migkit.kernels.state import (
     START_POSTCOPY,
     STOP_VM,
 )
-from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.policy import FACTORIES, Policy, built_in
-from migkit.scenario.units import parse_bytes, parse_time
+from migkit.scenario import settings
+from migkit.scenario.settings import HARD_LIMIT_MS
+from migkit.scenario.units import parse_bytes
 
 __all__ = [
     "CANCEL",
@@ -48,93 +45,6 @@ __all__ = [
 
 SETTING = MANAGEMENT_NUMBERS - MANAGEMENT_SETTINGS
 """The first of the settings among the numbers of a policy."""
-HARD_LIMIT_MS = 2_000_000.0
-"""QEMU's largest downtime-limit, which any switchover fits."""
-
-
-# ---------------------------------------------------------------- settings
-
-
-def _named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Callable[..., list[float]]], Any]:
-    """Make the function of the settings of a policy, which gives numbers, one that gives the policy."""
-
-    def decorate(settings: Callable[..., list[float]]) -> Callable[..., Policy]:
-        name = settings.__name__
-        known = inspect.signature(settings).parameters
-
-        @functools.wraps(settings)
-        def make(**given: Any) -> Policy:
-            for each in given:
-                if each not in known:
-                    raise ScenarioError(f"is not a setting of {name}: {did_you_mean(each, known)}", f"{name}.{each}")
-            for each, parameter in known.items():
-                if parameter.default is parameter.empty and each not in given:
-                    raise ScenarioError(f"is missing: write {name}({each}=...)", f"{name}.{each}")
-            try:
-                numbers = settings(**given)
-            except ScenarioError as error:
-                raise error.within(name) from None
-            shown = ", ".join(f"{each}={_text(given[each])}" for each in known if each in given)
-            text = f"{name}({shown})" if shown else name
-            return built_in(decide, text, numbers, poll=poll, **asked)  # type: ignore[arg-type]
-
-        FACTORIES[name] = make
-        return make
-
-    return decorate
-
-
-def _text(value: Any) -> str:
-    return repr(value) if isinstance(value, str | bool | int | float) else repr(str(value))
-
-
-def _seconds(name: str, given: Any, least: float = 0.0) -> float:
-    """A time of the settings."""
-    try:
-        value = parse_time(given)
-    except ScenarioError as error:
-        raise error.within(name) from None
-    if not least <= value <= 1e9:
-        raise ScenarioError(f"is outside the allowed range: it must be from {least:g} s to 1e9 s", name, given)
-    return value
-
-
-def _milliseconds(name: str, given: Any, least: float = 1.0) -> float:
-    """A downtime limit of the settings."""
-    value = round(_seconds(name, given) * 1e3, 6)
-    if not least <= value <= HARD_LIMIT_MS:
-        raise ScenarioError(f"is outside the allowed range: it must be from {least:g} ms to 2000 s", name, given)
-    return value
-
-
-def _count(name: str, given: Any, least: int, most: int) -> float:
-    """A whole number of the settings."""
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
-        raise ScenarioError(f"is not allowed: it must be a whole number from {least} to {most}", name, given)
-    return float(given)
-
-
-def _flag(name: str, given: Any) -> float:
-    if not isinstance(given, bool):
-        raise ScenarioError("is not allowed: it must be True or False", name, given)
-    return float(given)
-
-
-def _share(name: str, given: Any, most: float = 1.0) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
-        raise ScenarioError(f"is outside the allowed range: it must be from 0 to {most:g}", name, given)
-    return float(given)
-
-
-def _word(name: str, given: Any, *words: str) -> int:
-    if given not in words:
-        raise ScenarioError(f"is not allowed: {did_you_mean(given, words)}", name, given)
-    return words.index(given)
-
-
-def _no_postcopy(name: str, given: Any) -> None:
-    if given:
-        raise ScenarioError("starts post-copy, which is not modelled: leave it out", name, given)
 
 
 # ---------------------------------------------------------------- OpenStack Nova
@@ -167,7 +77,7 @@ def _nova(shown: Any, own: Any) -> tuple[int, float]:
     return SET_DOWNTIME_LIMIT, value
 
 
-@_named(_nova, poll="0.5 s")
+@settings.named(_nova, poll="0.5 s")
 def nova(
     *,
     downtime: Any = "500 ms",
@@ -204,16 +114,16 @@ def nova(
 
     Examples
     --------
-    >>> nova(completion_timeout="400 s")
-    'nova(completion_timeout='400 s')'
+    >>> print(nova(completion_timeout="400 s"))
+    nova(completion_timeout='400 s')
     """
-    _no_postcopy("permit_post_copy", permit_post_copy)
+    settings.no_postcopy("permit_post_copy", permit_post_copy)
     return [
-        _milliseconds("downtime", downtime, 100.0),
-        _count("steps", steps, 3, 1000),
-        _seconds("delay", delay, 3.0),
-        _seconds("completion_timeout", completion_timeout),
-        float(_word("timeout_action", timeout_action, "abort", "force_complete")),
+        settings.milliseconds("downtime", downtime, 100.0),
+        settings.count("steps", steps, 3, 1000),
+        settings.seconds("delay", delay, 3.0),
+        settings.seconds("completion_timeout", completion_timeout),
+        float(settings.word("timeout_action", timeout_action, "abort", "force_complete")),
         parse_bytes(disk) / 2**30,
     ]
 
@@ -251,7 +161,7 @@ def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
     return SET_DOWNTIME_LIMIT, own[at + 1]
 
 
-@_named(_ovirt, poll="10 s", first_poll="0 s")
+@settings.named(_ovirt, poll="10 s", first_poll="0 s")
 def ovirt(*, schedule: str = "minimal downtime") -> Any:
     """oVirt: a schedule of downtime limits by the number of iterations, and an abort at its end.
 
@@ -271,8 +181,8 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
     (101.0, 1.0, 104.0)
     """
     if schedule == "post-copy":
-        _no_postcopy("schedule", schedule)
-    _word("schedule", schedule, *SCHEDULES)
+        settings.no_postcopy("schedule", schedule)
+    settings.word("schedule", schedule, *SCHEDULES)
     first, then = SCHEDULES[schedule]
     return [float(first), *(float(number) for pair in then for number in pair)]
 
@@ -323,15 +233,15 @@ def _raised(shown: Any, own: Any, elapsed: float) -> tuple[int, float]:
 
 def _timeouts(completion: Any, progress: Any, disruption: Any, post_copy: Any) -> list[float]:
     """The first settings of KubeVirt's legacy monitor."""
-    _no_postcopy("allow_post_copy", post_copy)
+    settings.no_postcopy("allow_post_copy", post_copy)
     return [
-        _seconds("completion_timeout", completion),
-        _seconds("progress_timeout", progress),
-        _flag("allow_workload_disruption", disruption),
+        settings.seconds("completion_timeout", completion),
+        settings.seconds("progress_timeout", progress),
+        settings.flag("allow_workload_disruption", disruption),
     ]
 
 
-@_named(_kubevirt, poll="400 ms")
+@settings.named(_kubevirt, poll="400 ms")
 def kubevirt(
     *,
     completion_timeout: Any = "150 s",
@@ -365,7 +275,7 @@ def kubevirt(
     return _timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy)
 
 
-@_named(_kubevirt, poll="400 ms")
+@settings.named(_kubevirt, poll="400 ms")
 def kubevirt_downtime_tuning(
     *,
     initial: Any = "150 ms",
@@ -404,11 +314,11 @@ def kubevirt_downtime_tuning(
     """
     return [
         *_timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy),
-        _milliseconds("initial", initial),
-        _count("steps", steps, 1, 10_000),
-        _count("start_after_iteration", start_after_iteration, 0, 10**9),
-        _seconds("cooldown", cooldown),
-        _milliseconds("max_downtime", max_downtime),
+        settings.milliseconds("initial", initial),
+        settings.count("steps", steps, 1, 10_000),
+        settings.count("start_after_iteration", start_after_iteration, 0, 10**9),
+        settings.seconds("cooldown", cooldown),
+        settings.milliseconds("max_downtime", max_downtime),
     ]
 
 
@@ -513,7 +423,7 @@ def _smallest(own: Any) -> float:
     return float(least)
 
 
-@_named(_kubevirt_stall, poll="400 ms", first_poll="0 s", after_syncs=True)
+@settings.named(_kubevirt_stall, poll="400 ms", first_poll="0 s", after_syncs=True)
 def kubevirt_stall_detection(
     *,
     stall_progress_timeout: Any = "40 s",
@@ -566,19 +476,19 @@ def kubevirt_stall_detection(
     >>> kubevirt_stall_detection(stall_progress_timeout="60 s").settings[0]
     60.0
     """
-    _no_postcopy("allow_post_copy", allow_post_copy)
+    settings.no_postcopy("allow_post_copy", allow_post_copy)
     return [
-        _seconds("stall_progress_timeout", stall_progress_timeout),
-        _share("margin", margin),
-        _share("ewma_alpha", ewma_alpha),
-        _share("precopy_possible_factor", precopy_possible_factor, 100.0),
-        _share("patience_window_decay_factor", patience_window_decay_factor),
-        _flag("search_local_minima", search_local_minima),
-        _seconds("switchover_timeout", switchover_timeout),
-        _share("completion_timeout_factor", completion_timeout_factor, 100.0),
-        _milliseconds("max_downtime", max_downtime),
-        _seconds("completion_timeout", completion_timeout),
-        _flag("allow_workload_disruption", allow_workload_disruption),
+        settings.seconds("stall_progress_timeout", stall_progress_timeout),
+        settings.share("margin", margin),
+        settings.share("ewma_alpha", ewma_alpha),
+        settings.share("precopy_possible_factor", precopy_possible_factor, 100.0),
+        settings.share("patience_window_decay_factor", patience_window_decay_factor),
+        settings.flag("search_local_minima", search_local_minima),
+        settings.seconds("switchover_timeout", switchover_timeout),
+        settings.share("completion_timeout_factor", completion_timeout_factor, 100.0),
+        settings.milliseconds("max_downtime", max_downtime),
+        settings.seconds("completion_timeout", completion_timeout),
+        settings.flag("allow_workload_disruption", allow_workload_disruption),
     ]
 
 
@@ -592,7 +502,7 @@ def _libvirt(shown: Any, own: Any) -> tuple[int, float]:
     return STOP_VM, 0.0
 
 
-@_named(_libvirt, poll="0.5 s")
+@settings.named(_libvirt, poll="0.5 s")
 def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     """libvirt: ``virsh migrate --timeout``, which stops the VM after a time and never cancels.
 
@@ -610,9 +520,9 @@ def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     >>> libvirt(timeout="60 s").settings[0]
     60.0
     """
-    _no_postcopy("action", action == "postcopy")
-    _word("action", action, "suspend")
-    return [_seconds("timeout", timeout)]
+    settings.no_postcopy("action", action == "postcopy")
+    settings.word("action", action, "suspend")
+    return [settings.seconds("timeout", timeout)]
 
 
 def _proxmox(shown: Any, own: Any) -> tuple[int, float]:
@@ -638,7 +548,7 @@ def _proxmox(shown: Any, own: Any) -> tuple[int, float]:
     return SET_DOWNTIME_LIMIT, own[0]
 
 
-@_named(_proxmox, poll="100 ms", first_poll="0 s")
+@settings.named(_proxmox, poll="100 ms", first_poll="0 s")
 def proxmox(*, migrate_downtime: Any = "100 ms") -> Any:
     """Proxmox: a downtime limit that doubles when what is left has grown six times.
 
@@ -657,7 +567,7 @@ def proxmox(*, migrate_downtime: Any = "100 ms") -> Any:
     >>> proxmox(migrate_downtime="200 ms").settings[0]
     200.0
     """
-    return [_milliseconds("migrate_downtime", migrate_downtime)]
+    return [settings.milliseconds("migrate_downtime", migrate_downtime)]
 
 
 def _cloudstack(shown: Any, own: Any) -> tuple[int, float]:
@@ -674,7 +584,7 @@ def _cloudstack(shown: Any, own: Any) -> tuple[int, float]:
     return KEEP, 0.0
 
 
-@_named(_cloudstack, poll="100 ms")
+@settings.named(_cloudstack, poll="100 ms")
 def cloudstack(*, downtime: Any = "0 s", wait: Any = "0 s", pause_after: Any = "0 s") -> Any:
     """CloudStack on KVM: a downtime limit set after a second, an end, and a stop of the VM; all off by default.
 
@@ -696,7 +606,7 @@ def cloudstack(*, downtime: Any = "0 s", wait: Any = "0 s", pause_after: Any = "
     (0.0, 600.0, 0.0)
     """
     return [
-        _milliseconds("downtime", downtime, 0.0),
-        _seconds("wait", wait),
-        _seconds("pause_after", pause_after) * 1000.0,
+        settings.milliseconds("downtime", downtime, 0.0),
+        settings.seconds("wait", wait),
+        settings.seconds("pause_after", pause_after) * 1000.0,
     ]
