@@ -18,7 +18,8 @@ from migkit.scenario.versions import PROFILES
 
 STORED = Path(__file__).parent / "golden" / "results.npz"
 RANDOM_CASES = 200
-SCENARIOS_OF_A_PROFILE = 30
+FIRST_PROFILES = ("7.2", "8.2", "9.0-rc0", "9.0", "10.0", "11.1")
+SCENARIOS_OF_A_PROFILE, SCENARIOS_OF_A_LATER_PROFILE = 30, 12
 POLICIES = ("serialized", "unserialized", None)
 
 
@@ -31,6 +32,10 @@ def device_lists(draw, has):
     """One device list of each kind that a profile can have."""
     card = {"initial_bytes": f"{draw.randint(1, 24)} MiB", "stop_copy_bytes": f"{draw.randint(0, 3000)} KiB"}
     lists = [[], [Ram()]]
+    if has.supports_vfio and not has.supports_vfio_precopy:
+        card["initial_bytes"] = 0
+        lists += [[Vfio(**card)], [Vfio(count=2, **card), Block(size="9 MiB")]]
+        return lists
     if has.supports_vfio:
         dirty = {"dirty_rate": f"{draw.randint(1, 40)} MB/s", "dirty_max": f"{draw.randint(1, 8)} MiB"}
         lists += [
@@ -104,9 +109,11 @@ def random_scenario(draw, qemu, devices):
 def scenarios():
     """Every profile with every kind of device list that it can have."""
     found = []
-    for qemu in PROFILES:
+    # behind the others, whose rows stay where they are
+    for qemu in [*FIRST_PROFILES, *(name for name in PROFILES if name not in FIRST_PROFILES)]:
         draw = random.Random(f"golden {qemu}")
-        for _, devices in zip(range(SCENARIOS_OF_A_PROFILE), itertools.cycle(device_lists(draw, PROFILES[qemu]))):
+        count = SCENARIOS_OF_A_PROFILE if qemu in FIRST_PROFILES else SCENARIOS_OF_A_LATER_PROFILE
+        for _, devices in zip(range(count), itertools.cycle(device_lists(draw, PROFILES[qemu]))):
             found.append(random_scenario(draw, qemu, devices))
     return found
 

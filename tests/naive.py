@@ -498,6 +498,8 @@ class Vfio:
         return self.init_c + self.dirty_c
 
     def estimate(self):
+        if self.counts == 3:
+            return 0
         if self.counts == 2:
             return self.precopy_bytes() + max(0, self.stop_c - self.precopy_bytes())
         return self.precopy_bytes()
@@ -506,7 +508,7 @@ class Vfio:
         """After a refresh."""
         if self.counts == 0:
             return self.stop_c + self.precopy_bytes()
-        if self.counts == 1:
+        if self.counts in (1, 3):
             return self.stop_c
         return self.estimate()
 
@@ -541,6 +543,8 @@ class Vfio:
         return 1 if self.always_done or self.precopy_bytes() == 0 else 0
 
     def iterate(self, most):
+        if self.counts == 3:
+            return 1
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
@@ -867,9 +871,10 @@ class Migration:
                 break
             index, most = chosen
             d = self.devices[index]
-            before = d.bytes
+            before, called = d.bytes, d.calls
             returned = d.iterate(most)
-            device_sent[index] = (device_sent[index] or 0) + d.bytes - before
+            if d.calls > called:
+                device_sent[index] = (device_sent[index] or 0) + d.bytes - before
             if d is self.ram:
                 ram_returned, ram_pages = returned, ram_pages + self.ram.pages_in_call
             previous = index

@@ -98,9 +98,9 @@ CASE = (
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
-    Field("vfio_counts", INT, "code", "what VFIO reports: 0 up to 9.1, 1 up to 11.0, 2 from 11.1 on"),
-    Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.1, 8.2)"),
-    Field("flush_pages", INT, "pages", "normal pages after which bytes count: 1 (up to 8.0) or 32"),
+    Field("vfio_counts", INT, "code", "what VFIO reports: 0 from 8.1 to 9.1, 1 up to 11.0, 2 from 11.1 on; 3 in 8.0"),
+    Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.0 to 8.2)"),
+    Field("flush_pages", INT, "pages", "normal pages after which bytes count: 1 (up to 8.1) or 32"),
     Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
     Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
     Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),

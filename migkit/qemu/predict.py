@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.running import profile_of
 from migkit.qemu.traces import runs, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
@@ -33,7 +32,7 @@ BUILDS = {
     "deb72": ("7.2", "serialized"),
     "v82": ("8.2", "serialized"),
     "deb100": ("10.0", "unserialized"),
-    "v102": ("10.0", "unserialized"),  # 10.1 and later differ in a case that RAM alone does not meet
+    "v102": ("10.2", "unserialized"),
     "deb111": ("11.1", "unserialized"),
 }
 """Profile and policy of the builds in ``data/qemu-traces``."""
@@ -76,7 +75,7 @@ def nearest_profile(version: str) -> str:
     Returns
     -------
     str
-        A key of :data:`migkit.scenario.versions.PROFILES`: the one whose rules are nearest to those of the version.
+        A key of :data:`migkit.scenario.versions.PROFILES`: that of the version.
 
     Raises
     ------
@@ -86,12 +85,12 @@ def nearest_profile(version: str) -> str:
     Examples
     --------
     >>> nearest_profile("7.2.22"), nearest_profile("9.1.0"), nearest_profile("10.2.2"), nearest_profile("11.1.3")
-    ('7.2', '9.0', '10.0', '11.1')
+    ('7.2', '9.1', '10.2', '11.1')
     """
-    major, minor, micro, *_ = [*map(int, version.split(".")), 0, 0]
-    if micro >= 50:
-        major, minor = (major, minor + 1) if minor < 2 else (major + 1, 0)
-    return profile_of((major, minor))[0]
+    try:
+        return profile(version).name
+    except ScenarioError as error:
+        raise ScenarioError(error.problem, "version", version) from None
 
 
 def rules_of(build: str, version: str | None = None, device: bool = False) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     >>> rules_of("deb100")
     {'qemu': '10.0', 'policy': 'unserialized'}
     >>> rules_of("deb91", "9.1.2")
-    {'qemu': '9.0', 'policy': 'unserialized'}
+    {'qemu': '9.1', 'policy': 'unserialized'}
     """
     if build in BUILDS:
         qemu, policy = BUILDS[build]

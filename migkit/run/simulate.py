@@ -303,6 +303,7 @@ class SimulatedMigration:
             else:
                 table[variable.name] = plain(value)
         table["binds"] = self.binds
+        table["assumed"] = list(self.scenario.assumed)
         table["devices"] = per_device
         if self.spread:
             table["spread"] = self.spread
@@ -325,6 +326,7 @@ class SimulatedMigration:
         facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
+        facts += [("assumed", each) for each in self.scenario.assumed]
         facts.append(("limited by", self._limits()))
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:

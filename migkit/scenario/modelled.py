@@ -47,7 +47,8 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", (), "RAM: dirty bitmap, bitmap sync, lazy clear in chunks (KVM), circular cursor, the 50 ms rule, "
         "zero pages"),
     Row("modelled", (), "VFIO pre-copy: initial data, dirty data, stop-copy; several devices"),
-    Row("modelled", (), "rules of 7.2, 8.2, 9.0-rc0, 9.0, 10.0 and 11.1 ([docs/profiles.md](docs/profiles.md))"),
+    Row("modelled", (), "rules of 7.2, 8.0, 8.1, 8.2, 9.0-rc0, 9.0, 9.1, 9.2, 10.0, 10.1, 10.2, 11.0 and 11.1 "
+        "([docs/profiles.md](docs/profiles.md))"),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
         "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "

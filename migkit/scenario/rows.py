@@ -17,7 +17,7 @@ from migkit.kernels.state import Records
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.policy import POLICY_FIELDS, policies_remember, policies_settle, policy_code, policy_level
 from migkit.scenario.scenario import copies, placed
-from migkit.scenario.versions import PROFILES
+from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
 from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, wire
 
@@ -47,12 +47,12 @@ def _cost_ns(seconds: Any) -> Any:
 
 def _of_profile(name: str) -> Expression:
     """A field of the version's profile."""
-    return lambda s: each(lambda qemu: getattr(PROFILES[qemu], name), s.qemu)
+    return lambda s: each(lambda qemu: getattr(profile(qemu), name), s.qemu)
 
 
 def _policy(name: str) -> Expression:
     """The code of a policy; that of the version where none is given."""
-    return lambda s: each(lambda given, qemu: policy_code(name, given, PROFILES[qemu]), getattr(s, name), s.qemu)
+    return lambda s: each(lambda given, qemu: policy_code(name, given, profile(qemu)), getattr(s, name), s.qemu)
 
 
 def _fresh_ns_per_byte(s: Any) -> Any:
