@@ -133,6 +133,11 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "postcopy_ram": 0,
+        "postcopy_ns": 1 << 60,
+        "max_postcopy_bandwidth": 0,
+        "postcopy_rule": int(profile in ("10.1", "10.2", "11.0", "11.1")),
+        "discard_ns": 0.0,
         "throttle_trigger_threshold": 50,
         "cpu_throttle_initial": 20,
         "cpu_throttle_increment": 10,
@@ -315,6 +320,26 @@ def random_later_case(rng: random.Random) -> dict:
         for name in ("device_initial_bytes", "device_dirty_rate", "device_dirty_max"):
             found[name] = [0 * value if vfio else value for value, vfio in zip(found[name], of_vfio, strict=True)]
     return found
+
+
+def random_postcopy_case(rng: random.Random) -> dict:
+    """A case with the capability postcopy-ram; in most of them post-copy starts, early or late."""
+    own = random.Random(f"post-copy {rng.random()}")
+    found = random_case(rng, PROFILES | LATER_PROFILES)
+    ram = [kind == RAM for kind in found["device_kind"]]
+    for name in device(RAM):
+        found[name] = [value for value, keep in zip(found[name], ram, strict=True) if keep]
+    pass_ns = int(found["ram_pages"] * (found["page_size"] + 8) * found["link_ns_per_byte"])
+    bytes_per_s = 1e9 / found["link_ns_per_byte"]
+    return found | {
+        "device_count": 1,
+        "postcopy_ram": 1,
+        "return_path": 1,
+        "postcopy_ns": own.choice([0, 1 << 60, int(pass_ns * own.random()), int(pass_ns * 3 * own.random())]),
+        "max_postcopy_bandwidth": own.choice([0, 0, int(bytes_per_s * log_uniform(own, 0.02, 2))]),
+        "discard_ns": own.choice([0.0, 2500.0, own.random() * 1e5]),
+        "jitter": own.choice([0.0, 0.0, 0.3]),
+    }
 
 
 def random_changing_case(rng: random.Random) -> dict:

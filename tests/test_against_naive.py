@@ -17,6 +17,7 @@ from cases import (
     random_case,
     random_changing_case,
     random_later_case,
+    random_postcopy_case,
     region,
 )
 from naive import COMPLETED, migrate
@@ -106,6 +107,12 @@ def test_later_profiles_at_their_limits_are_the_naive_loop(name):
         c = case(name, devices=devices, switchover_ack=ack, max_bandwidth=4_000_000, regions=[region(0, 60, 300)],
                  downtime_limit_ms=60.0, policy=SERIALIZED, time_limit_ns=4 * S, chunk_pages=64)  # fmt: skip
         compare_timeline(c, 3, migrate(c, seed=3, replicate=0))
+
+
+@pytest.mark.parametrize("k", range(150))
+def test_every_turn_with_post_copy_is_that_of_the_naive_loop(k):
+    c = random_postcopy_case(random.Random(f"post-copy {k}"))
+    compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
 
 
 def zero_case(rng):

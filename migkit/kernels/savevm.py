@@ -34,6 +34,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.window_t, state.last_eval, state.iteration_t = case.setup_ns, case.setup_ns, case.setup_ns
     state.max_bandwidth = case.max_bandwidth
     state.downtime_limit_ms = case.downtime_limit_ms
+    state.postcopy_t = case.postcopy_ns
     state.page_ns_per_byte, state.page_slack_ns = s.link.ns_per_byte, s.link.slack_ns
     state.sync_count = 1
     state.timer_due = case.setup_ns + case.throttle_timer_ns

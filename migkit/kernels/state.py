@@ -83,6 +83,9 @@ CASE = (
     Field("switchover_ack", INT, "flag", "the capability"),
     Field("return_path", INT, "flag", "the capability"),
     Field("auto_converge", INT, "flag", "the capability"),
+    Field("postcopy_ram", INT, "flag", "the capability"),
+    Field("postcopy_ns", INT, "ns", "when migrate-start-postcopy is given, NO_LIMIT for never"),
+    Field("max_postcopy_bandwidth", INT, "B/s", "limit of a window after the switch to post-copy, 0 for none"),
     Field("throttle_trigger_threshold", INT, "%", "dirtied bytes of a period, in percent of those sent"),
     Field("cpu_throttle_initial", INT, "%", "first throttle"),
     Field("cpu_throttle_increment", INT, "%", "added each time"),
@@ -104,6 +107,7 @@ CASE = (
     Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
     Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
     Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),
+    Field("postcopy_rule", INT, "code", "0: post-copy ends below the threshold; 1: with nothing left (10.1)"),
     # what a host costs
     Field("setup_ns", INT, "ns", "from the migrate command to the first iteration"),
     Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
@@ -116,6 +120,7 @@ CASE = (
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
     Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
     Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
+    Field("discard_ns", FLOAT, "ns", "the destination drops a run of stale pages, at the switch to post-copy"),
     Field("time_limit_ns", INT, "ns", "when the migration is given up"),
 )
 """Per migration: what does not change while it runs."""
@@ -176,6 +181,7 @@ STATE = (
     Field("max_bandwidth", INT, "B/s", "limit of a window, 0 for none", "repeats"),
     Field("downtime_limit_ms", FLOAT, "ms", "downtime-limit", "repeats"),
     Field("throttle", INT, "%", "share of time taken from the vCPUs", "repeats"),
+    Field("postcopy_t", INT, "ns", "from when on post-copy is to start, NO_LIMIT for never", "repeats"),
     # the rate-limit window
     Field("window_t", INT, "ns", "when it began", "varies"),
     Field("mark", INT, "B", "bytes counted when it began", "varies"),
@@ -222,6 +228,14 @@ STATE = (
     Field("ram_pages", INT, "pages", "sent by RAM in this iteration", "repeats"),
     Field("ram_returned", INT, "code", "what RAM returned, -1 if it was not called", "repeats"),
     Field("bulk", INT, "flag", "1: a block device is in its bulk phase", "repeats"),
+    # post-copy
+    Field("postcopy", INT, "flag", "1: the guest is on the destination", "repeats"),
+    Field("resume_t", INT, "ns", "when it runs there", "repeats"),
+    Field("postcopy_pages", INT, "pages", "dirty at the switch", "repeats"),
+    Field("postcopy_from", INT, "B", "sent before the first page after the switch", "repeats"),
+    Field("faults", INT, "1", "pages that the guest waited for", "varies"),
+    Field("fault_part", FLOAT, "1", "what whole faults left of the last count", "varies"),
+    Field("faults_t", INT, "ns", "until when they are counted", "varies"),
     # what repeats
     Field("zero_level", INT, "1e-15", "zero share of the pages sent last", "repeats"),
     Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
@@ -252,6 +266,7 @@ WRITER = (
     Field("gets", INT, "1e-4", "of its vCPU, since then"),
     Field("needs", INT, "1e-4", "of its vCPU, at full rate"),
     Field("first", INT, "pages", "into the region, where a sequential writer began"),
+    Field("missing", FLOAT, "pages", "of the region, dirty at the switch to post-copy"),
 )
 """Per region of a running migration: how far its writer has got."""
 
@@ -301,6 +316,9 @@ REPORT = (
     Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop"),
     Field("throttle", INT, "%", "at the end"),
     Field("steps", INT, "1", "iterations that were computed one by one"),
+    Field("postcopy_ns", INT, "ns", "from the guest running on the destination to its last page there"),
+    Field("postcopy_bytes", INT, "B", "of RAM, sent after the switch to post-copy"),
+    Field("postcopy_faults", INT, "1", "pages that the guest waited for on the destination"),
 )
 """What a kernel leaves of a migration; times are -1 where something never happened."""
 

@@ -7,6 +7,7 @@ first pass went.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
 from migkit.qemu.traces import runs, table
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
+from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
 from migkit.scenario.versions import profile
@@ -58,6 +59,9 @@ BLOCK_STATE_BYTES = 90
 """What a disk adds to the byte count besides its data and section headers."""
 NO_WIRE_BYTES_PER_S = 100e9
 """Loopback under max-bandwidth: the wire is never what the thread waits for."""
+LOOPBACK_BUFFER = 10 * 2**20
+"""What the sockets of a loopback connection hold, in which a page that a fault asks for waits behind others, bytes: the
+largest that Linux gives a sender and a receiver by default (4 and 6 MiB; net.ipv4.tcp_wmem, tcp_rmem)."""
 RTT_S = 0.05e-3
 """Round trip on one host: the time of an acknowledgement where RAM has next to nothing to send."""
 HELD_MIB_S = 256
@@ -218,6 +222,28 @@ def is_modelled(run: pd.Series) -> bool:
     return not set(run["caps"]) & set(NOT_MODELLED)
 
 
+def starts_postcopy(run: pd.Series) -> bool:
+    """Whether post-copy is started in a run.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> starts_postcopy(runs().loc["P__pc3_bw128_r150__v82__r0"])
+    True
+    """
+    at = run.get("postcopy_at_s", math.nan)
+    return at == at and "postcopy-ram" in run["caps"]
+
+
 def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Select the runs that may tell something of the host of a run: those of its campaign that are not in its group.
 
@@ -325,10 +351,13 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
         bandwidth = NORMAL_PAGE_WIRE_BYTES / calibration.costs.page
         own = run["link_first_pass_bytes_per_s"]
         fresh = own if own == own else bandwidth  # three runs were not traced
+    buffer = int(calibration.value("send_buffer", 0))
+    if starts_postcopy(run) and not run["link_mib_s"]:
+        buffer = LOOPBACK_BUFFER
     return Link(
         bandwidth=Rate(bandwidth),
         rtt=Seconds(RTT_S),
-        send_buffer=Bytes(int(calibration.value("send_buffer", 0))),
+        send_buffer=Bytes(buffer),
         fresh_bandwidth=Rate(fresh),
     )
 
@@ -468,6 +497,11 @@ def scenario_of(
         which = next(name for name in run["caps"] if name in NOT_MODELLED)
         raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
     calibration = calibration_of(run, path) if calibration is None else calibration
+    costs = calibration.costs
+    if starts_postcopy(run):
+        # what is fitted ends with the word of the destination that it has loaded everything, 40 ms late as often as
+        # not; a switch does not wait for that word
+        costs = costs.changed(destination_load=HostCosts.model_fields["destination_load"].default)
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
@@ -499,8 +533,10 @@ def scenario_of(
             switchover_ack="switchover-ack" in run["caps"],
             return_path="return-path" in run["caps"],
             auto_converge="auto-converge" in run["caps"],
+            postcopy_ram="postcopy-ram" in run["caps"],
+            postcopy_at=Seconds(float(run["postcopy_sent_ms"]) * 1e-3) if starts_postcopy(run) else None,
         ),
-        costs=calibration.costs,
+        costs=costs,
         time_limit=Seconds(float(run["limit_s"])),
         **rules_of(run["build"], run.get("qemu_version"), bool(run["ndev"])),
     )

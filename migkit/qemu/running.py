@@ -52,7 +52,7 @@ _NOTED = {
     "multifd": "multifd is on, which is not modelled: the answer is that of one stream",
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
     "xbzrle": "xbzrle is on, which is not modelled: later passes may send fewer bytes",
-    "postcopy-ram": "postcopy-ram is on: the answer is that of pre-copy alone, for as long as post-copy is not started",
+    "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
     "dirty-limit": "dirty-limit is on, which is not modelled",
     "block": "block is on: disks that are migrated with RAM are not in the answer",
     "x-ignore-shared": "x-ignore-shared is on: shared RAM is counted, though it is not sent",
@@ -303,6 +303,7 @@ def _migration(parameters: Mapping[str, Any], capabilities: Sequence[str], profi
         avail_switchover_bandwidth=avail,
         auto_converge="auto-converge" in capabilities,
         return_path="return-path" in capabilities or "switchover-ack" in capabilities,
+        postcopy_ram="postcopy-ram" in capabilities,
         switchover_ack="switchover-ack" in capabilities and supported.supports_switchover_ack,
         **given,
     )

@@ -24,6 +24,7 @@ from migkit.qemu.predict import (
     is_modelled,
     rules_of,
     scenario_of,
+    starts_postcopy,
 )
 from migkit.qemu.traces import runs, table
 from migkit.scenario.rows import records
@@ -106,10 +107,15 @@ def predictions(
     out["right"] = out["outcome_predicted"] == out["outcome_measured"]
     state = measured["build"].map(STATE_BYTES_OF_BUILDS).fillna(measured["accel"].map(STATE_BYTES))
     state = state + BLOCK_STATE_BYTES * (measured["blk_mib"] > 0)
+    switched = pd.Series([starts_postcopy(run) for _, run in measured.iterrows()], measured.index)
     initial = numbers["device_initial_sent_s"].max(axis=1, where=found.devices["kind"] == VFIO, initial=-1)
     pairs = {
         "total_ms": (numbers["total_time_s"] * 1e3, measured["total_ms"]),
-        "downtime_ms": (numbers["downtime_s"] * 1e3, measured["downtime_ms"]),
+        # QEMU leaves the destination out of what it reports after a switch to post-copy
+        "downtime_ms": (
+            numbers["downtime_s"] * 1e3,
+            measured["downtime_ms"].where(~switched, measured["downtime_wall_ms"]),
+        ),
         "syncs": (numbers["sync_count"], measured["sync_count"]),
         "bytes": (numbers["bytes_sent"] + np.where(completed, state, 0), measured["transferred"]),
         "initial_ms": (np.where(initial >= 0, initial * 1e3, np.nan), _initial_ms(measured, path)),

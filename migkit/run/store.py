@@ -286,9 +286,10 @@ class Store:
 
     def _variables(self) -> list[Variable]:
         """The variables that this store has: one begun before a variable was added goes on without it."""
+        known = [variable for variable in SWEEP_VARIABLES if (self.path / _name_in(self.path, variable)).is_dir()]
         if not _is_former(self.path):
-            return list(SWEEP_VARIABLES)
-        return [variable for variable in SWEEP_VARIABLES if variable.name not in ("completed", "total_time_s")]
+            return known
+        return [variable for variable in known if variable.name != "total_time_s"]
 
     @contextlib.contextmanager
     def session(self, workers: str) -> Iterator[list[Batch]]:

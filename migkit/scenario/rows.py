@@ -45,6 +45,11 @@ def _cost_ns(seconds: Any) -> Any:
     return each(lambda value: round(value * 1e9, 6), seconds)
 
 
+def _start_ns(at: Any) -> int:
+    """When post-copy is to start, nanoseconds; far away for never."""
+    return state.NO_LIMIT if at is None else round(float(at) * 1e9)
+
+
 def _of_profile(name: str) -> Expression:
     """A field of the version's profile."""
     return lambda s: each(lambda qemu: getattr(profile(qemu), name), s.qemu)
@@ -122,8 +127,12 @@ CASES: Mapping[str, Expression] = {
     "downtime_limit_ms": lambda s: _ns(s.migration.downtime_limit) / 1e6,
     "avail_switchover_bandwidth": lambda s: np.rint(s.migration.avail_switchover_bandwidth),
     "switchover_ack": lambda s: s.migration.switchover_ack,
-    "return_path": lambda s: s.migration.return_path,
+    # migration/migration.c:migration_connect: post-copy needs a return path, and opens one
+    "return_path": lambda s: s.migration.return_path | s.migration.postcopy_ram,
     "auto_converge": lambda s: s.migration.auto_converge,
+    "postcopy_ram": lambda s: s.migration.postcopy_ram,
+    "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
+    "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
     "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
@@ -143,6 +152,7 @@ CASES: Mapping[str, Expression] = {
     "counts_all_syncs": _of_profile("counts_all_syncs"),
     "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
     "throttle_timer_ns": _of_profile("throttle_timer_ns"),
+    "postcopy_rule": _of_profile("postcopy_rule"),
     "setup_ns": lambda s: _ns(s.costs.setup),
     "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
@@ -154,6 +164,7 @@ CASES: Mapping[str, Expression] = {
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),
+    "discard_ns": lambda s: _cost_ns(s.costs.discard),
     "time_limit_ns": lambda s: _ns(s.time_limit),
 }
 """Fields of a case, of the scenario."""

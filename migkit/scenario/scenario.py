@@ -213,6 +213,7 @@ class Scenario(Part):
         for i, device in enumerate(self.devices):
             if device.kind != "ram":
                 yield from _version_has_device(self, device, f"devices.{i}")
+                yield _allows_postcopy(self, device, f"devices.{i}")
         yield Rule(
             lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
             lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.switchover_ack",
@@ -368,6 +369,20 @@ def _named(scenario: Scenario) -> str:
 def _lacks(scenario: Any, what: str) -> Any:
     """Whether the version does not have something, by the name of the profile's field."""
     return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
+
+
+def _allows_postcopy(scenario: Any, device: Any, field: str) -> Rule:
+    if device.kind == "vfio":
+        return Rule(
+            lambda: (device.count > 0) & scenario.migration.postcopy_ram,
+            lambda: ScenarioError("is a VFIO device, which refuses to migrate with postcopy-ram "
+                                  "(hw/vfio/migration.c:vfio_save_prepare): turn migration.postcopy_ram off", field),
+        )  # fmt: skip
+    return Rule(
+        lambda: scenario.migration.postcopy_ram,
+        lambda: ScenarioError("is a block device, and a disk cannot follow after a switch to post-copy: turn "
+                              "migration.postcopy_ram off", field),
+    )  # fmt: skip
 
 
 def _version_has_device(scenario: Any, device: Any, field: str) -> Iterator[Rule]:

@@ -64,6 +64,10 @@ class Profile:
         0: ``avail-switchover-bandwidth / 1000`` is an integer division (8.2 to 10.2); 1: it is not (11.0 and later).
     throttle_timer_ns : int, nanoseconds
         Period of auto-converge's sync timer, 0 = none; ``migration/cpu-throttle.c`` (9.2 and later).
+    postcopy_rule : int
+        ``migration/migration.c:migration_iteration_run``. 0: a migration that can complete does so before post-copy
+        starts, and post-copy ends when what is left fits the downtime limit (8.0 to 10.0; 7.2 is taken to do the same).
+        1: post-copy starts first, and ends with nothing left (10.1 and later, commit 7aaa1fc072).
     default_policy : str
         ``"serialized"`` before commit 4e1871c450 (9.0-rc0), ``"unserialized"`` since,
         ``migration/savevm.c:qemu_savevm_state_iterate``.
@@ -94,6 +98,7 @@ class Profile:
     counts_all_syncs: int = 1
     avail_per_ms_exact: int = 0
     throttle_timer_ns: int = 0
+    postcopy_rule: int = 0
     default_policy: str = "unserialized"
     supports_vfio: bool = True
     supports_vfio_precopy: bool = True
@@ -148,6 +153,7 @@ _ALL = (
             vfio_counts=1,
             avail_per_ms_exact=avail_per_ms_exact,
             throttle_timer_ns=THROTTLE_TIMER_NS,
+            postcopy_rule=1,
             supports_block=False,
         )
         for name, avail_per_ms_exact in (("10.1", 0), ("10.2", 0), ("11.0", 1))
@@ -160,6 +166,7 @@ _ALL = (
         counts_all_syncs=0,
         avail_per_ms_exact=1,
         throttle_timer_ns=THROTTLE_TIMER_NS,
+        postcopy_rule=1,
         supports_block=False,
     ),
 )
