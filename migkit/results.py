@@ -33,7 +33,6 @@ __all__ = [
     "Outcome",
     "Variable",
     "attributes",
-    "by_postcopy",
     "never_sent",
     "sentence",
     "stored",

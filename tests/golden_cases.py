@@ -115,6 +115,19 @@ def scenarios():
         count = SCENARIOS_OF_A_PROFILE if qemu in FIRST_PROFILES else SCENARIOS_OF_A_LATER_PROFILE
         for _, devices in zip(range(count), itertools.cycle(device_lists(draw, PROFILES[qemu]))):
             found.append(random_scenario(draw, qemu, devices))
+    return found + postcopy_scenarios()
+
+
+def postcopy_scenarios():
+    """With the capability postcopy-ram: two of each profile in which post-copy starts, one in which it never does."""
+    found = []
+    for qemu in PROFILES:
+        draw = random.Random(f"golden post-copy {qemu}")
+        for at in ("0 s", f"{draw.randint(100, 2000)} ms", None):
+            one = random_scenario(draw, qemu, [])
+            limit = draw.choice(["0 B/s", "0 B/s", f"{draw.randint(5, 100)} MB/s"])
+            more = {"migration.postcopy_ram": True, "migration.max_postcopy_bandwidth": limit}
+            found.append(one.replace(more if at is None else more | {"migration.postcopy_at": at}))
     return found
 
 

@@ -44,7 +44,7 @@ from migkit.run.damage import (
     has_checksums,
 )
 from migkit.run.design import Sweep, differences
-from migkit.run.former_names import renamed_dataset, renamed_toml, with_verdicts
+from migkit.run.former_names import renamed_dataset, renamed_toml, with_verdicts, without_postcopy
 from migkit.run.grid import Layout
 from migkit.run.whole_file import checked_path, is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
@@ -572,6 +572,7 @@ def open_sweep(path: str | Path) -> xr.Dataset:
         dataset = renamed_dataset(dataset)
     if _is_former(path):
         dataset = with_verdicts(dataset)
+    dataset = without_postcopy(dataset)
     known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]
     dataset = dataset[known + [name for name in dataset.data_vars if name not in known]]
     # Text of any length as objects, as in a sweep in memory.
