@@ -83,14 +83,15 @@ def predictions(
         which ``total_ms_predicted`` is missing unless the migration completes; ``verdict`` (the predicted outcome by
         name); ``right`` (whether the outcomes are equal); ``total_error`` and
         ``bytes_error`` (relative), ``downtime_error_ms``, ``syncs_error`` and ``initial_error_ms``, missing unless both
-        complete; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link, beyond what
-        is predicted) and ``late_end_ms`` (end of the downtime in its late mode).
+        complete; ``faults_predicted`` and ``faults_measured`` (postcopy-requests as last polled), missing unless
+        post-copy is started; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link,
+        beyond what is predicted) and ``late_end_ms`` (end of the downtime in its late mode).
 
     Examples
     --------
     >>> table = predictions()
     >>> int(table["right"].sum()), len(table)
-    (649, 652)
+    (667, 670)
     """
     import pandas as pd
 
@@ -129,6 +130,8 @@ def predictions(
     out["syncs_error"] = (out["syncs_predicted"] - out["syncs_measured"]).where(both)
     out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
     out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
+    out["faults_predicted"] = pd.Series(numbers["postcopy_faults"], measured.index).where(switched)
+    out["faults_measured"] = _requests(measured, path).where(switched)
     links = found.links
     fresh = (found.cases["ram_pages"] - links["fresh_after_pages"]) * NORMAL_PAGE_WIRE_BYTES
     foreseen = fresh * (links["fresh_ns_per_byte"] - links["ns_per_byte"]) * 1e-6
@@ -156,6 +159,16 @@ def _computed(
 
     found = records([scenario_of(run, path, calibration) for _, run in measured.iterrows()])
     return found, results.values(drivers.run(found, engine, stops_early=False))
+
+
+def _requests(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
+    """Pages that the destination had asked for when that was last polled."""
+    import pandas as pd
+
+    samples = table("samples", path)
+    if "postcopy_requests" not in samples:
+        return pd.Series(np.nan, measured.index)
+    return samples.groupby("run")["postcopy_requests"].max().reindex(measured.index).astype(float)
 
 
 def _slow_link_ms(measured: pd.DataFrame, pace: pd.Series, path: str | os.PathLike[str] | None) -> pd.Series:
