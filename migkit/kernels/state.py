@@ -35,8 +35,7 @@ UNMANAGED, MANAGED = 0, 1
 """Who manages the migration: nobody, and the function of its management policy."""
 KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY = range(6)
 """What a management policy answers: nothing is changed; a new downtime-limit (ms) or max-bandwidth (B/s, 0 for none);
-the VM is stopped, which brings the switchover about; migrate_cancel. The last one is reserved: post-copy is not
-modelled."""
+the VM is stopped, which brings the switchover about; migrate_cancel; post-copy starts, where the capability is on."""
 SET_LINK_BANDWIDTH = 6
 """Beside them, in what was changed: the bandwidth of the link (B/s), which no management policy sets."""
 STATUS_ACTIVE, STATUS_POSTCOPY = 0, 1

@@ -237,8 +237,8 @@ def policy(
             (``state.window_bytes``, ``state.window_ms``).
         ``management``
             What to change: returns ``(command, value)``, the command one of ``KEEP``, ``SET_DOWNTIME_LIMIT`` (ms),
-            ``SET_MAX_BANDWIDTH`` (bytes/s, 0 for none), ``STOP_VM`` and ``CANCEL`` of ``migkit.management``. Asked at
-            every poll.
+            ``SET_MAX_BANDWIDTH`` (bytes/s, 0 for none), ``STOP_VM``, ``CANCEL`` and ``START_POSTCOPY`` of
+            ``migkit.management``. Asked at every poll.
 
     poll : seconds, default 1 s
         Of a management policy: from one poll to the next, 1 ms to 1 h.
