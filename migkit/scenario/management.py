@@ -3,7 +3,7 @@
 A management layer polls ``query-migrate`` and answers with a command. Each is a function of what QMP shows (``shown``,
 :data:`migkit.kernels.state.SHOWN`) and of numbers of its own (``own``), compiled once whatever its settings, and a
 function of its settings by which a scenario names it: ``Scenario(management='nova(completion_timeout="400 s")')``.
-Times count from the migrate command. Post-copy is not modelled: what would start it is refused.
+Times count from the migrate command. Those that start post-copy need `Migration.postcopy_ram`.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ SETTING = MANAGEMENT_NUMBERS - MANAGEMENT_SETTINGS
 
 def _nova(shown: Any, own: Any) -> tuple[int, float]:
     limit, steps, delay = own[SETTING], own[SETTING + 1], own[SETTING + 2]
-    timeout, force, disk = own[SETTING + 3], own[SETTING + 4], own[SETTING + 5]
+    timeout, force, disk, postcopy = own[SETTING + 3], own[SETTING + 4], own[SETTING + 5], own[SETTING + 6]
     gib = max(2.0, shown.total / 1073741824.0) + disk
     seconds = shown.total_time_ms / 1000.0
     if own[1] == 1.0:  # forced in the poll before
         own[1] = 2.0
-        return STOP_VM, 0.0
+        return (START_POSTCOPY if postcopy == 1.0 else STOP_VM), 0.0
     if timeout > 0.0 and seconds > int(timeout * gib) and own[1] == 0.0:
         if force == 0.0:
             return CANCEL, 0.0
@@ -92,7 +92,7 @@ def nova(
 
     With ``G = max(2, RAM in GiB) + disk`` and ``b = downtime / steps``, step ``i`` from 0 to `steps` sets
     ``b + i (downtime - b) / steps`` after ``i * int(delay * G)``; after ``int(completion_timeout * G)`` the migration
-    is aborted, or forced to complete one poll later by stopping the VM. Polls every 0.5 s
+    is aborted, or forced to complete one poll later by post-copy or, without it, by stopping the VM. Polls every 0.5 s
     (``nova/virt/libvirt/migration.py:downtime_steps``, ``nova/virt/libvirt/driver.py:_live_migration_monitor``).
 
     Parameters
@@ -110,14 +110,13 @@ def nova(
     disk : bytes, default 0 B
         Disks that are copied, which count as 2 GiB or more each in Nova.
     permit_post_copy : bool, default False
-        ``live_migration_permit_post_copy``: refused, since post-copy is not modelled.
+        ``live_migration_permit_post_copy``.
 
     Examples
     --------
     >>> print(nova(completion_timeout="400 s"))
     nova(completion_timeout='400 s')
     """
-    settings.no_postcopy("permit_post_copy", permit_post_copy)
     return [
         settings.milliseconds("downtime", downtime, 100.0),
         settings.count("steps", steps, 3, 1000),
@@ -125,20 +124,22 @@ def nova(
         settings.seconds("completion_timeout", completion_timeout),
         float(settings.word("timeout_action", timeout_action, "abort", "force_complete")),
         parse_bytes(disk) / 2**30,
+        settings.flag("permit_post_copy", permit_post_copy),
     ]
 
 
 # ---------------------------------------------------------------- oVirt
 
-ABORT_MS = -1.0
+ABORT_MS, POSTCOPY_MS = -1.0, -2.0
 SCHEDULES: dict[str, tuple[float, tuple[tuple[int, float], ...]]] = {
     "minimal downtime": (100, ((1, 150), (2, 200), (3, 300), (4, 400), (6, 500), (-1, ABORT_MS))),
     "suspend workload": (100, ((1, 150), (2, 200), (3, 300), (4, 400), (6, 500), (-1, 5000), (-1, ABORT_MS))),
+    "post-copy": (100, ((1, 150), (2, 200), (-1, POSTCOPY_MS), (-1, ABORT_MS))),
     "very large VMs": (300, ((1, 400), (2, 500), (3, 700), (4, 1000), (6, 1500), (-1, 5000), (-1, ABORT_MS))),
     "legacy": (101, ((1, 104), (2, 120), (3, 189), (4, 500), (42, 500), (-1, ABORT_MS))),
 }
 """oVirt's migration policies: the first downtime limit (ms), and what follows after how many iterations, -1 for the
-next one; a limit below 0 aborts."""
+next one; a limit of -1 aborts, one of -2 starts post-copy."""
 
 
 def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
@@ -157,7 +158,7 @@ def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
         return KEEP, 0.0
     own[3] += 1.0
     if own[at + 1] < 0.0:
-        return CANCEL, 0.0
+        return (CANCEL if own[at + 1] == -1.0 else START_POSTCOPY), 0.0
     return SET_DOWNTIME_LIMIT, own[at + 1]
 
 
@@ -172,16 +173,14 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
     Parameters
     ----------
     schedule : str, default "minimal downtime"
-        One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"very large VMs"`` or ``"legacy"``.
-        Their auto-converge and bandwidth are fields of the scenario.
+        One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"post-copy"``, ``"very large VMs"``
+        or ``"legacy"``. Their auto-converge and bandwidth are fields of the scenario.
 
     Examples
     --------
     >>> ovirt(schedule="legacy").settings[:3]
     (101.0, 1.0, 104.0)
     """
-    if schedule == "post-copy":
-        settings.no_postcopy("schedule", schedule)
     settings.word("schedule", schedule, *SCHEDULES)
     first, then = SCHEDULES[schedule]
     return [float(first), *(float(number) for pair in then for number in pair)]
@@ -204,6 +203,8 @@ def _kubevirt(shown: Any, own: Any) -> tuple[int, float]:
     timeout = own[1]
     if timeout > 0.0 and elapsed > timeout and disruption == 1.0 and own[4] == 0.0:
         own[4] = 1.0
+        if own[SETTING + 8] == 1.0 and shown.has_vfio == 0:
+            return START_POSTCOPY, 0.0
         own[1] = 2.0 * timeout
         if shown.has_vfio == 1:
             return SET_DOWNTIME_LIMIT, min(2.0 * timeout * 1000.0, HARD_LIMIT_MS)
@@ -232,12 +233,13 @@ def _raised(shown: Any, own: Any, elapsed: float) -> tuple[int, float]:
 
 
 def _timeouts(completion: Any, progress: Any, disruption: Any, post_copy: Any) -> list[float]:
-    """The first settings of KubeVirt's legacy monitor."""
-    settings.no_postcopy("allow_post_copy", post_copy)
+    """The settings of KubeVirt's legacy monitor, without a ramp."""
     return [
         settings.seconds("completion_timeout", completion),
         settings.seconds("progress_timeout", progress),
-        settings.flag("allow_workload_disruption", disruption),
+        settings.flag("allow_workload_disruption", post_copy if disruption is None else disruption),
+        *(0.0,) * 5,
+        settings.flag("allow_post_copy", post_copy),
     ]
 
 
@@ -246,7 +248,7 @@ def kubevirt(
     *,
     completion_timeout: Any = "150 s",
     progress_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt: a completion timeout per GB and a progress timeout.
@@ -262,10 +264,10 @@ def kubevirt(
         ``completionTimeoutPerGiB``; 0 s: none.
     progress_timeout : seconds, default 150 s
         ``progressTimeout``; 0 s: none.
-    allow_workload_disruption : bool, default False
-        ``allowWorkloadDisruption``.
+    allow_workload_disruption : bool, optional
+        ``allowWorkloadDisruption``; as `allow_post_copy` by default.
     allow_post_copy : bool, default False
-        ``allowPostCopy``: refused, since post-copy is not modelled.
+        ``allowPostCopy``: post-copy in place of the stop, without VFIO.
 
     Examples
     --------
@@ -285,7 +287,7 @@ def kubevirt_downtime_tuning(
     max_downtime: Any = "900 ms",
     completion_timeout: Any = "150 s",
     progress_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt with its downtime ramp (VEP 291): :func:`kubevirt` with a limit that grows.
@@ -312,13 +314,15 @@ def kubevirt_downtime_tuning(
     >>> kubevirt_downtime_tuning(max_downtime="1050 ms").settings[7]
     1050.0
     """
+    timeouts = _timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy)
     return [
-        *_timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy),
+        *timeouts[:3],
         settings.milliseconds("initial", initial),
         settings.count("steps", steps, 1, 10_000),
         settings.count("start_after_iteration", start_after_iteration, 0, 10**9),
         settings.seconds("cooldown", cooldown),
         settings.milliseconds("max_downtime", max_downtime),
+        timeouts[8],
     ]
 
 
@@ -333,7 +337,7 @@ _SMALLEST, _MOST_SMALLEST = 396, 100  # of the sizes since the stall, in order
 def _kubevirt_stall(shown: Any, own: Any) -> tuple[int, float]:
     window, margin, alpha, possible = own[SETTING], own[SETTING + 1], own[SETTING + 2], own[SETTING + 3]
     minima, switchover, factor, limit = own[SETTING + 5], own[SETTING + 6], own[SETTING + 7], own[SETTING + 8]
-    disruption = own[SETTING + 10]
+    disruption, postcopy = own[SETTING + 10], own[SETTING + 11] == 1.0 and shown.has_vfio == 0
     now = shown.total_time_ms / 1000.0
     elapsed = math.floor(now)
     if own[_FIRST] == 0.0:
@@ -358,9 +362,14 @@ def _kubevirt_stall(shown: Any, own: Any) -> tuple[int, float]:
                 if disruption == 0.0 and needed * 1000.0 > possible * limit:
                     return CANCEL, 0.0
                 own[_BEGUN], own[_DEADLINE] = 1.0, elapsed + switchover
+                if disruption == 1.0 and postcopy:
+                    return START_POSTCOPY, 0.0
                 return SET_DOWNTIME_LIMIT, HARD_LIMIT_MS if disruption == 1.0 else limit
     if own[_DEADLINE] > 0.0 and elapsed > own[_DEADLINE]:
         possible_now = own[_RATE] > 0.0 and own[_BEGUN] == 0.0 and own[_LAST] / own[_RATE] <= whole - elapsed
+        if possible_now and postcopy:
+            own[_BEGUN] = 1.0
+            return START_POSTCOPY, 0.0
         if not possible_now or disruption == 0.0:
             return CANCEL, 0.0
         own[_BEGUN], own[_DEADLINE], own[_BUDGET] = 1.0, elapsed + switchover, whole
@@ -436,7 +445,7 @@ def kubevirt_stall_detection(
     completion_timeout_factor: float = 2.0,
     max_downtime: Any = "900 ms",
     completion_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt with its stall detector (VEP 248).
@@ -476,7 +485,6 @@ def kubevirt_stall_detection(
     >>> kubevirt_stall_detection(stall_progress_timeout="60 s").settings[0]
     60.0
     """
-    settings.no_postcopy("allow_post_copy", allow_post_copy)
     return [
         settings.seconds("stall_progress_timeout", stall_progress_timeout),
         settings.share("margin", margin),
@@ -488,7 +496,11 @@ def kubevirt_stall_detection(
         settings.share("completion_timeout_factor", completion_timeout_factor, 100.0),
         settings.milliseconds("max_downtime", max_downtime),
         settings.seconds("completion_timeout", completion_timeout),
-        settings.flag("allow_workload_disruption", allow_workload_disruption),
+        settings.flag(
+            "allow_workload_disruption",
+            allow_post_copy if allow_workload_disruption is None else allow_workload_disruption,
+        ),
+        settings.flag("allow_post_copy", allow_post_copy),
     ]
 
 
@@ -499,12 +511,12 @@ def _libvirt(shown: Any, own: Any) -> tuple[int, float]:
     if own[0] == 1.0 or shown.total_time_ms <= own[SETTING] * 1000.0:
         return KEEP, 0.0
     own[0] = 1.0
-    return STOP_VM, 0.0
+    return (START_POSTCOPY if own[SETTING + 1] == 1.0 else STOP_VM), 0.0
 
 
 @settings.named(_libvirt, poll="0.5 s")
 def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
-    """libvirt: ``virsh migrate --timeout``, which stops the VM after a time and never cancels.
+    """libvirt: ``virsh migrate --timeout``, which after a time stops the VM or starts post-copy, and never cancels.
 
     Polls every 0.5 s (``tools/virsh-domain.c:virshMigrateTimeout``).
 
@@ -512,17 +524,15 @@ def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     ----------
     timeout : seconds
         ``--timeout``.
-    action : {"suspend"}, default "suspend"
-        ``--timeout-suspend``; ``"postcopy"`` is refused, since post-copy is not modelled.
+    action : {"suspend", "postcopy"}, default "suspend"
+        ``--timeout-suspend`` or ``--timeout-postcopy``.
 
     Examples
     --------
     >>> libvirt(timeout="60 s").settings[0]
     60.0
     """
-    settings.no_postcopy("action", action == "postcopy")
-    settings.word("action", action, "suspend")
-    return [settings.seconds("timeout", timeout)]
+    return [settings.seconds("timeout", timeout), float(settings.word("action", action, "suspend", "postcopy"))]
 
 
 def _proxmox(shown: Any, own: Any) -> tuple[int, float]:

@@ -11,10 +11,14 @@ from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.policy import FACTORIES, Policy, built_in
 from migkit.scenario.units import parse_time
 
-__all__ = ["HARD_LIMIT_MS", "count", "flag", "milliseconds", "named", "no_postcopy", "seconds", "share", "word"]
+__all__ = ["HARD_LIMIT_MS", "count", "flag", "milliseconds", "named", "seconds", "share", "word"]
 
 HARD_LIMIT_MS = 2_000_000.0
 """QEMU's largest downtime-limit, which any switchover fits."""
+
+
+_POSTCOPY = ("permit_post_copy", "allow_post_copy", "action", "schedule")
+"""Settings by which a policy may start post-copy."""
 
 
 def named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Callable[..., list[float]]], Any]:
@@ -48,7 +52,9 @@ def named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Call
                 raise error.within(name) from None
             shown = ", ".join(f"{each}={_text(given[each])}" for each in known if each in given)
             text = f"{name}({shown})" if shown else name
-            return built_in(decide, text, numbers, poll=poll, **asked)  # type: ignore[arg-type]
+            made = built_in(decide, text, numbers, poll=poll, **asked)  # type: ignore[arg-type]
+            made.starts_postcopy = any(given.get(each) in (True, "postcopy", "post-copy") for each in _POSTCOPY)
+            return made
 
         FACTORIES[name] = make
         return make
@@ -105,9 +111,3 @@ def word(name: str, given: Any, *words: str) -> int:
     if given not in words:
         raise ScenarioError(f"is not allowed: {did_you_mean(given, words)}", name, given)
     return words.index(given)
-
-
-def no_postcopy(name: str, given: Any) -> None:
-    """Refuse a setting that starts post-copy."""
-    if given:
-        raise ScenarioError("starts post-copy, which is not modelled: leave it out", name, given)
