@@ -161,12 +161,14 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end; never unless completed"),
     _of_sweep("total_ns", "verdict_time_s", "s", "from the migrate command to when the outcome was known; of a "
               "completed migration its total time"),
-    _of_sweep("downtime_ns", "downtime_s", "s", "from when the VM was stopped to the end"),
+    _of_sweep("downtime_ns", "downtime_s", "s", "from when the VM was stopped to the end; with post-copy to the guest "
+              "running on the destination"),
     _of_sweep("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
     _of_sweep("downtime_paused_ns", "downtime_paused_s", "s",
               "part of the downtime: from a stop by a management layer to the switchover"),
     _of_sweep("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
-    _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM"),
+    _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM; with post-copy "
+              "the word which of it is stale"),
     _of_sweep("downtime_devices_ns", "downtime_devices_s", "s", "part of the downtime: stop-copy of devices"),
     _of_sweep("downtime_state_ns", "downtime_state_s", "s", "part of the downtime: non-iterable device state"),
     _of_sweep("downtime_destination_ns", "downtime_destination_s", "s",
