@@ -490,6 +490,7 @@ def validate(
         from migkit.qemu import report
         from migkit.qemu.binary import installed
         from migkit.qemu.matrix import record_matrix
+        from migkit.qemu.traces import runs as measured
         from migkit.qemu.validation import by_configuration, device_times, predictions
         from migkit.scenario.errors import ScenarioError
 
@@ -499,11 +500,11 @@ def validate(
         elif short or repeats != 1 or qemu or qemu_root:
             raise ScenarioError("is needed by --short, --repeats, --qemu and --qemu-root", "--record")
         try:
+            if name is not None and name not in measured(runs).index:
+                raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
             table = predictions(runs, engine=engine.value)
         except FileNotFoundError as error:
             raise ScenarioError(str(error)) from None
-        if name is not None and name not in table.index:
-            raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
         if name is not None:
             typer.echo(report.run_text(table.loc[name], device_times(runs)))
         else:
