@@ -41,6 +41,7 @@ _HOMES = {
     "sensitivity": "analysis.sensitivity",
     "predict_running": "analysis.forecast",
     "remedy": "analysis.remedy",
+    "advise": "analysis.advise",
 }
 _MODULES = {
     "management": "scenario.management",
@@ -68,6 +69,7 @@ __all__ = [
     "Unfinished",
     "Vfio",
     "__version__",
+    "advise",
     "explore",
     "export",
     "fields",

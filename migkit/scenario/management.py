@@ -40,6 +40,7 @@ __all__ = [
     "kubevirt",
     "kubevirt_downtime_tuning",
     "kubevirt_stall_detection",
+    "legacy_steps",
     "libvirt",
     "nova",
     "ovirt",
@@ -231,6 +232,18 @@ SCHEDULES: dict[str, tuple[float, tuple[tuple[int, float], ...]]] = {
 next one; a limit below 0 aborts."""
 
 
+def legacy_steps(downtime_ms: float) -> tuple[int, ...]:
+    """The downtime limits of oVirt's schedule ``"legacy"``, ms.
+
+    Examples
+    --------
+    >>> legacy_steps(500)
+    (101, 104, 120, 189, 500)
+    """
+    first = downtime_ms / 5
+    return tuple(int(first + (downtime_ms - first) ** (step / 4)) for step in range(5))
+
+
 def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
     passed = float(shown.dirty_sync_count)
     if own[0] == 0.0:
@@ -252,7 +265,7 @@ def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
 
 
 @_named(_ovirt, poll="10 s", first_poll="0 s")
-def ovirt(*, schedule: str = "minimal downtime") -> Any:
+def ovirt(*, schedule: str = "minimal downtime", downtime: Any = "500 ms") -> Any:
     """oVirt: a schedule of downtime limits by the number of iterations, and an abort at its end.
 
     Every 10 s VDSM looks whether QEMU has begun another pass. If it has, and more have passed since the first one seen
@@ -264,6 +277,8 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
     schedule : str, default "minimal downtime"
         One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"very large VMs"`` or ``"legacy"``.
         Their auto-converge and bandwidth are fields of the scenario.
+    downtime : seconds, default 500 ms
+        ``migration_downtime`` of ``vdsm.conf``, the last step of the schedule ``"legacy"``; the others have their own.
 
     Examples
     --------
@@ -274,6 +289,12 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
         _no_postcopy("schedule", schedule)
     _word("schedule", schedule, *SCHEDULES)
     first, then = SCHEDULES[schedule]
+    last = _milliseconds("downtime", downtime)
+    if schedule == "legacy":
+        first, *steps = legacy_steps(last)
+        then = (*enumerate(steps, start=1), (42, steps[-1]), (-1, ABORT_MS))
+    elif last != 500.0:
+        raise ScenarioError('is for the schedule "legacy" only', "downtime", _text(downtime))
     return [float(first), *(float(number) for pair in then for number in pair)]
 
 
