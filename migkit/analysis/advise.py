@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ WANTED = 0.95
 """Share of the drawn worlds in which the demands must hold before a setting is called safe."""
 _SHARES_OF_LINK = 0.25, 0.5, 0.75
 _SHARES_OF_DOWNTIME = 1.0, 0.97, 0.9, 0.8, 0.65, 0.5, 0.3
-_BEYOND = 1.5, 2.0, 4.0, 8.0
+_BEYOND, _LATER = (1.5, 2.0, 4.0, 8.0), 4.0
 _SHARES_AVAILABLE = 1.0, 0.8
 _THROTTLES = (20, 10), (50, 20), (80, 10)
 _TRIED_OF_A_KIND, _MOST_TRIED = 3, 24
@@ -108,14 +108,14 @@ class Advice:
         What is demanded.
     table : DataFrame
         One row for each setting that was tried, the Pareto set first: the fields of :data:`SETTINGS` in SI units,
-        ``outcome``, ``meets`` (the demands), ``pareto``, ``recommended``, the costs of :data:`COSTS`
-        (``throttle_percent``: the largest share of time that auto-converge takes from the vCPUs; ``changed``: settings
-        that differ from those given),
+        ``outcome`` (within `completion_s`), ``meets`` (the demands), ``pareto``, ``recommended``, the costs of
+        :data:`COSTS` (``throttle_percent``: the largest share of time that auto-converge takes from the vCPUs;
+        ``changed``: settings that differ from those given),
         and ``share``, ``share_low``, ``share_high`` of the worlds in which it holds, where that was tried.
     recommended : Scenario or None
         The migration with the settings to take; None if none that was tried meets the demands.
     nearest : Scenario
-        What comes nearest to the demands; the recommended one if there is one.
+        What comes nearest to the demands, in up to four times the time; the recommended one if there is one.
     margin : Margin or None
         How sure the recommended one is.
     sentence : str
@@ -288,19 +288,23 @@ def advise(
     numba_threads()
     announce_compilation()
     longest = Seconds(max(float(scenario.time_limit), completion_s))
-    trial = _Trial(scenario.replace("time_limit", longest), downtime_s, completion_s, spreads, worlds, seed,
-                   effort(limit))  # fmt: skip
+    told = scenario.replace("time_limit", longest)
+    # what has not completed in time need not be simulated any longer
+    in_time = scenario.replace("time_limit", Seconds(completion_s))
+    trial = _Trial(in_time, downtime_s, completion_s, spreads, worlds, seed, effort(limit))
     table = trial.table(list(_candidates(trial.scenario, downtime_s)))
     if not table["meets"].any() and scenario.migration.switchover_ack:
         table = trial.table(list(_candidates(trial.scenario, downtime_s, without_ack=True)))
     if not table["meets"].any():
+        later = Seconds(min(float(longest), _LATER * completion_s))
+        trial = replace(trial, scenario=scenario.replace("time_limit", later))
         table = trial.table(list(_candidates(trial.scenario, downtime_s, True, beyond=_BEYOND)))
         nearest = trial.of(_setting_of(table.loc[_nearest(table, trial)]))
         sentence = _nothing(trial, table, nearest, limit)
         return Advice(scenario, downtime_s, completion_s, _ordered(table), None, nearest, None, sentence,
                       _assumptions(trial), limit)  # fmt: skip
     best = _tried(trial, table)
-    recommended = trial.of(_setting_of(table.loc[best]))
+    recommended = told.replace_all(_values(_setting_of(table.loc[best])))
     share_low, share_high = (float(table.loc[best, name]) for name in ("share_low", "share_high"))
     margin = Margin(round(float(table.loc[best, "share"]) * worlds), worlds, share_low, share_high,
                     *trial.factors(recommended))  # fmt: skip

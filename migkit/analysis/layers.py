@@ -18,7 +18,7 @@ from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Rate, Seconds
 from migkit.scenario.versions import PROFILES
 
-__all__ = ["DIALECTS", "Commands", "commands"]
+__all__ = ["DIALECTS", "Commands", "checked_dialect", "commands"]
 
 _MIB, _GB = 1 << 20, 10**9
 _QEMU_DOWNTIME_MS, _QEMU_INITIAL, _QEMU_INCREMENT = 300, 20, 10
@@ -50,6 +50,11 @@ class Commands(NamedTuple):
         if self.dialect == "qemu":
             return self.text
         return "\n".join([*(f"# {sentence}" for sentence in self.cannot), self.text])
+
+    def summary(self) -> str:
+        """What is to be set, and beside it what the layer cannot set, as plain text."""
+        notes = [f"# {self.dialect}", *(f"# {sentence}" for sentence in self.cannot)]
+        return "\n".join([*notes, self.text])
 
 
 class _Wanted(NamedTuple):
@@ -301,6 +306,22 @@ def commands(scenario: Scenario, dialect: str, completion_s: float) -> Commands:
     migration_downtime = 300
     migration_max_bandwidth = 128
     """
+    return _LAYERS[checked_dialect(dialect)](_Wanted(scenario, completion_s))
+
+
+def checked_dialect(dialect: str) -> str:
+    """Return a dialect that is known.
+
+    Raises
+    ------
+    ScenarioError
+        If it is none.
+
+    Examples
+    --------
+    >>> checked_dialect("nova")
+    'nova'
+    """
     if not isinstance(dialect, str) or dialect not in _LAYERS:
         raise ScenarioError(f"is not a dialect: {did_you_mean(str(dialect), DIALECTS)}", "dialect", dialect)
-    return _LAYERS[dialect](_Wanted(scenario, completion_s))
+    return dialect
