@@ -43,6 +43,7 @@ _HOMES = {
     "remedy": "analysis.remedy",
     "fleet": "analysis.fleet",
     "how_many": "analysis.fleet",
+    "advise": "analysis.advise",
 }
 _MODULES = {
     "management": "scenario.management",
@@ -70,6 +71,7 @@ __all__ = [
     "Unfinished",
     "Vfio",
     "__version__",
+    "advise",
     "explore",
     "export",
     "fields",

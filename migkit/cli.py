@@ -662,6 +662,37 @@ def fleet(
 
 
 @app.command()
+def advise(
+    scenario: Annotated[Path, typer.Argument(help="Scenario in TOML.", show_default=False)],
+    downtime: Annotated[
+        str | None, typer.Option(help="Most downtime; by default the scenario's downtime-limit.", show_default=False)
+    ] = None,
+    completion: Annotated[
+        str | None, typer.Option(help="Most total time; by default the scenario's time_limit.", show_default=False)
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Option(help="Settings in the words of qemu, libvirt, kubevirt, nova or ovirt.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Say which settings make a migration converge within a downtime and a completion time."""
+    with errors_on_one_line():
+        from migkit.analysis.advise import advise as ask
+        from migkit.analysis.layers import checked_dialect
+        from migkit.scenario.scenario import Scenario
+
+        dialects = [checked_dialect(each) for each in words or ()]
+        answer = ask(Scenario.from_toml(scenario), downtime, completion)
+        told = {each: answer.commands(each) for each in dialects if answer.recommended is not None}
+        if as_json:
+            texts = {each: {"text": found.text, "notes": list(found.cannot)} for each, found in told.items()}
+            typer.echo(json.dumps(answer.to_dict() | {"words": texts}, indent=2))
+        else:
+            typer.echo("\n\n".join([answer.summary(), *(found.summary() for found in told.values())]))
+
+
+@app.command()
 def lab(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the table, the figures and what was computed.")

@@ -51,7 +51,7 @@ def numbers(text):
 
 def test_notebooks_are_numbered_in_reading_order_and_small():
     assert [path.name[:3] for path in NOTEBOOKS] == [f"{number:02d}-" for number in range(1, len(NOTEBOOKS) + 1)]
-    assert len(NOTEBOOKS) == 9
+    assert len(NOTEBOOKS) == 10
     assert sum(path.stat().st_size for path in NOTEBOOKS) < MOST_BYTES
 
 

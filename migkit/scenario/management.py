@@ -22,6 +22,7 @@ from migkit.kernels.state import (
     STOP_VM,
 )
 from migkit.scenario import settings
+from migkit.scenario.errors import ScenarioError
 from migkit.scenario.settings import HARD_LIMIT_MS
 from migkit.scenario.units import parse_bytes
 
@@ -37,6 +38,7 @@ __all__ = [
     "kubevirt",
     "kubevirt_downtime_tuning",
     "kubevirt_stall_detection",
+    "legacy_steps",
     "libvirt",
     "nova",
     "ovirt",
@@ -142,6 +144,18 @@ SCHEDULES: dict[str, tuple[float, tuple[tuple[int, float], ...]]] = {
 next one; a limit of -1 aborts, one of -2 starts post-copy."""
 
 
+def legacy_steps(downtime_ms: float) -> tuple[int, ...]:
+    """The downtime limits of oVirt's schedule ``"legacy"``, ms.
+
+    Examples
+    --------
+    >>> legacy_steps(500)
+    (101, 104, 120, 189, 500)
+    """
+    first = downtime_ms / 5
+    return tuple(int(first + (downtime_ms - first) ** (step / 4)) for step in range(5))
+
+
 def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
     passed = float(shown.dirty_sync_count)
     if own[0] == 0.0:
@@ -163,7 +177,7 @@ def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
 
 
 @settings.named(_ovirt, poll="10 s", first_poll="0 s")
-def ovirt(*, schedule: str = "minimal downtime") -> Any:
+def ovirt(*, schedule: str = "minimal downtime", downtime: Any = "500 ms") -> Any:
     """oVirt: a schedule of downtime limits by the number of iterations, and an abort at its end.
 
     Every 10 s VDSM looks whether QEMU has begun another pass. If it has, and more have passed since the first one seen
@@ -175,6 +189,8 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
     schedule : str, default "minimal downtime"
         One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"post-copy"``, ``"very large VMs"``
         or ``"legacy"``. Their auto-converge and bandwidth are fields of the scenario.
+    downtime : seconds, default 500 ms
+        ``migration_downtime`` of ``vdsm.conf``, the last step of the schedule ``"legacy"``; the others have their own.
 
     Examples
     --------
@@ -183,6 +199,12 @@ def ovirt(*, schedule: str = "minimal downtime") -> Any:
     """
     settings.word("schedule", schedule, *SCHEDULES)
     first, then = SCHEDULES[schedule]
+    last = settings.milliseconds("downtime", downtime)
+    if schedule == "legacy":
+        first, *steps = legacy_steps(last)
+        then = (*enumerate(steps, start=1), (42, steps[-1]), (-1, ABORT_MS))
+    elif last != 500.0:
+        raise ScenarioError('is for the schedule "legacy" only', "downtime", str(downtime))
     return [float(first), *(float(number) for pair in then for number in pair)]
 
 

@@ -1,0 +1,301 @@
+"""Advice: what is recommended holds, what is not cannot be helped, and every layer's words can be read."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import yaml
+
+import migkit
+from migkit import Guest, Link, Migration, Region, Scenario, Vfio
+from migkit.analysis.advise import COSTS, SETTINGS
+from migkit.analysis.layers import DIALECTS
+
+LINK = Link(bandwidth="10 Gbit/s")
+
+
+def writing(rate, ram="8 GiB", size="1 GiB", **more):
+    return Scenario(guest=Guest(ram=ram, regions=[Region(size=size, write_rate=rate)]), link=LINK, **more)
+
+
+QUIET, BUSY, HOT = writing("20 MB/s"), writing("400 MB/s"), writing("1.6 GB/s")
+CASES = {
+    "quiet": (QUIET, "400 ms", "5 min"),
+    "busy": (BUSY, "300 ms", "1 min"),
+    "hot": (HOT, "300 ms", "5 min"),
+    "strict": (BUSY, "40 ms", "1 min"),
+    "device": (
+        writing("300 MB/s", devices=[Vfio(initial_bytes="16 MiB", stop_copy_bytes="64 MiB")]),
+        "400 ms",
+        "2 min",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    scenario, downtime, completion = CASES[request.param]
+    return migkit.advise(scenario, downtime, completion)
+
+
+def test_what_is_recommended_meets_the_demands(case):
+    run = migkit.simulate(case.recommended)
+    assert run.converged
+    assert run.downtime_s <= case.downtime_s
+    assert run.total_time_s <= case.completion_s
+    row = case.table[case.table["recommended"]].iloc[0]
+    assert (row["total_time_s"], row["downtime_s"]) == (run.total_time_s, run.downtime_s)
+    assert row["bytes_sent"] == run.numbers["bytes_sent"]
+
+
+def test_each_row_is_what_a_simulation_says(case):
+    for _, row in case.table.iloc[:: len(case.table) // 7].iterrows():
+        run = migkit.simulate(case.nearest.replace_all({f"migration.{name}": _given(name, row[name])
+                                                        for name in SETTINGS})
+                              .replace("time_limit", f"{case.completion_s} s"))  # fmt: skip
+        assert row["outcome"] == run.outcome
+        assert row["downtime_s"] == pytest.approx(run.downtime_s, nan_ok=True)
+
+
+def _given(name, value):
+    if "bandwidth" in name:
+        return f"{value!r} B/s"
+    return f"{value!r} s" if name == "downtime_limit" else value
+
+
+def test_no_row_of_the_pareto_set_is_dominated(case):
+    costs = case.table.loc[case.table["meets"], list(COSTS)].to_numpy(float)
+    pareto = case.pareto[list(COSTS)].to_numpy(float)
+    assert len(pareto)
+    assert case.table["pareto"].iloc[: len(pareto)].all()
+    assert case.pareto["meets"].all()
+    for row in pareto:
+        assert not ((costs <= row).all(axis=1) & (costs < row).any(axis=1)).any()
+    # and what is left out is beaten, or equal to one that is in
+    for row in costs:
+        assert (pareto <= row).all(axis=1).any()
+
+
+def test_the_margin_is_the_share_of_simulated_worlds(case):
+    """Drawn again here, one migration after another."""
+    factors = np.random.default_rng(0).uniform(0.8, 1.2, (100, 2))
+    held = 0
+    for writes, link in factors:
+        region = case.recommended.guest.regions[0]
+        run = migkit.simulate(case.recommended.replace_all({
+            "guest.regions.0.write_rate": f"{float(writes * region.write_rate)!r} B/s",
+            "link.bandwidth": f"{float(link * case.recommended.link.bandwidth)!r} B/s",
+        }))  # fmt: skip
+        held += run.converged and run.downtime_s <= case.downtime_s and run.total_time_s <= case.completion_s
+    assert case.margin.held == held
+    assert 0 <= case.margin.low <= held / 100 <= case.margin.high <= 1
+
+
+def test_what_needs_nothing_is_left_as_it_is():
+    found = migkit.advise(QUIET, "400 ms", "5 min")
+    assert found.changed == {}
+    assert found.recommended.migration == QUIET.migration
+    assert found.sentence.startswith("Nothing needs to be set: it completes in ")
+
+
+def test_a_hot_guest_is_throttled_no_more_than_is_needed():
+    found = migkit.advise(HOT, "300 ms", "5 min")
+    assert found.recommended.migration.auto_converge
+    safe = found.table[found.table["share"] >= 0.95]
+    row = found.table[found.table["recommended"]].iloc[0]
+    assert row["throttle_percent"] == safe["throttle_percent"].min() > 0
+    assert not migkit.simulate(HOT).converged
+
+
+def test_what_cannot_be_helped_says_why():
+    found = migkit.advise(writing("20 MB/s", ram="64 GiB"), "400 ms", "30 s")
+    assert found.recommended is None
+    assert found.margin is None
+    assert found.changed == {}
+    assert re.search(
+        r"since it sends 6\d\.\d GiB and the link carries 1\.16 GiB/s; nearest comes max-bandwidth = 0", found.sentence
+    )
+    assert found.sentence.count(". ") == 0
+    with pytest.raises(migkit.ScenarioError, match="nothing to set"):
+        found.commands("qemu")
+    held = migkit.simulate(found.nearest)
+    assert held.converged
+    assert held.total_time_s > 30
+
+
+def test_a_stop_copy_that_does_not_fit_is_named():
+    scenario = writing("20 MB/s", devices=[Vfio(initial_bytes="16 MiB", stop_copy_bytes="2 GiB")])
+    found = migkit.advise(scenario, "300 ms", "5 min")
+    assert found.recommended is None
+    assert re.search(r"shortest downtime is 2\.\d+ s, \d\.\d+ s of it for devices", found.sentence)
+
+
+def test_a_wider_spread_holds_in_fewer_worlds():
+    narrow, wide = (
+        migkit.advise(HOT, "300 ms", "12 s", dirty_rate_spread=spread, link_spread=spread) for spread in (0.05, 0.6)
+    )
+    assert narrow.margin.share > wide.margin.share
+    assert "no more than" in wide.sentence
+
+
+def test_the_factors_of_the_margin_are_edges():
+    found = migkit.advise(BUSY, "300 ms", "1 min")
+    assert 1 < found.margin.write_factor < 4
+
+    def holds(factor):
+        run = migkit.simulate(found.recommended.replace("guest.regions.0.write_rate", f"{factor * 4e8!r} B/s"))
+        return run.converged and run.downtime_s <= 0.3
+
+    assert holds(found.margin.write_factor)
+    assert not holds(found.margin.write_factor * 1.06)
+
+
+@pytest.mark.parametrize("name", ["busy", "hot"])
+def test_the_words_of_each_layer_can_be_read(name):
+    scenario, downtime, completion = CASES[name]
+    found = migkit.advise(scenario, downtime, completion)
+    migration = found.recommended.migration
+    told = {dialect: found.commands(dialect) for dialect in DIALECTS}
+    assert all(each.cannot for each in told.values())
+
+    capabilities, parameters = map(json.loads, str(told["qemu"]).splitlines())
+    states = {each["capability"]: each["state"] for each in capabilities["arguments"]["capabilities"]}
+    assert states["auto-converge"] == migration.auto_converge
+    assert parameters["execute"] == "migrate-set-parameters"
+    assert parameters["arguments"]["max-bandwidth"] == round(float(migration.max_bandwidth))
+    assert parameters["arguments"]["downtime-limit"] == round(1000 * float(migration.downtime_limit))
+
+    words = shlex.split(str(told["libvirt"]), comments=True)
+    assert words[:3] == ["virsh", "migrate", "--live"]
+    assert words[words.index("migrate-setmaxdowntime") + 2] == f"{round(1000 * float(migration.downtime_limit))}"
+    assert ("--auto-converge" in words) == migration.auto_converge
+    assert ("--bandwidth" in words) == (migration.max_bandwidth > 0)
+
+    spec = yaml.safe_load(str(told["kubevirt"]))["spec"]["configuration"]["migrations"]
+    assert spec["allowAutoConverge"] == migration.auto_converge
+    assert spec["completionTimeoutPerGiB"] * 9 <= found.completion_s
+
+    nova = configparser.ConfigParser()
+    nova.read_string(str(told["nova"]))
+    assert nova["libvirt"].getint("live_migration_downtime") == 3 * round(1000 * float(migration.downtime_limit))
+    assert nova["libvirt"].getboolean("live_migration_permit_auto_converge") == migration.auto_converge
+    assert nova["libvirt"].getint("live_migration_completion_timeout") * 8 <= found.completion_s
+
+    ovirt = configparser.ConfigParser()
+    ovirt.read_string(str(told["ovirt"]))
+    assert ovirt["vars"].getint("migration_downtime") == round(1000 * float(migration.downtime_limit))
+    assert ovirt["vars"].getint("migration_max_bandwidth") > 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_layer_says_what_becomes_of_the_migration_as_it_runs_it(dialect):
+    found = migkit.advise(HOT, "300 ms", "5 min")
+    told = found.commands(dialect)
+    run = migkit.simulate(told.as_run)
+    met = run.converged and run.downtime_s <= 0.3 and run.total_time_s <= 300
+    assert told.cannot[-1] == f"So it {'meets' if met else 'does not meet'} the demands: {run.sentence}"
+
+
+def test_nova_keeps_its_first_step_until_it_aborts():
+    found = migkit.advise(HOT, "300 ms", "5 min")
+    run = migkit.simulate(found.commands("nova").as_run)
+    assert run.numbers["final_downtime_limit_s"] == float(found.recommended.migration.downtime_limit)
+
+
+def test_kubevirt_has_no_downtime_limit():
+    found = migkit.advise(BUSY, "40 ms", "1 min")
+    told = found.commands("kubevirt")
+    assert "downtime-limit" in found.changed
+    assert any("MigrationDowntimeTuning" in sentence for sentence in told.cannot)
+    assert told.as_run.migration.downtime_limit == 0.3
+    assert told.cannot[-1].startswith("So it does not meet the demands: ")
+
+
+def test_switchover_ack_goes_only_where_nothing_else_helps():
+    """A serialized walk never reaches the device behind hot RAM: its initial data is never sent, nor acknowledged."""
+    scenario = Scenario(
+        guest=Guest(ram="2 GiB", regions=[Region(size="200 MiB", write_rate="4 GB/s")]),
+        devices=[Vfio(initial_bytes="16 MiB", stop_copy_bytes="1 MiB")],
+        link=LINK,
+        migration=Migration(switchover_ack=True, return_path=True),
+        qemu="8.2",
+    )
+    found = migkit.advise(scenario, "400 ms", "30 s", worlds=10)
+    assert found.changed["switchover-ack"] is False
+    assert "switchover-ack = off" in found.sentence
+    kept = migkit.advise(scenario.replace(policy="unserialized"), "400 ms", "30 s", worlds=10)
+    assert kept.recommended is not None
+    assert "switchover-ack" not in kept.changed
+
+
+def test_draws_are_in_the_margin_and_named():
+    region = Region(size="1 GiB", write_rate="1 GB/s", pattern="sequential")
+    found = migkit.advise(Scenario(guest=Guest(ram="4 GiB", regions=[region]), link=LINK), "300 ms", "1 min")
+    assert any("guest.regions.0.phase" in sentence for sentence in found.assumed)
+    again = migkit.advise(Scenario(guest=Guest(ram="4 GiB", regions=[region]), link=LINK), "300 ms", "1 min")
+    assert found.table.equals(again.table)
+
+
+def test_without_demands_those_of_the_scenario_count():
+    found = migkit.advise(BUSY)
+    assert (found.downtime_s, found.completion_s) == (0.3, 1800.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"downtime": "300"}, "has no unit"),
+        ({"downtime": "0 s"}, "outside the allowed range 1 ms to"),
+        ({"completion": "10 ms"}, "outside the allowed range 1 s to"),
+        ({"completion": "1 GiB"}, "is a size, but a time is needed"),
+        ({"dirty_rate_spread": 1.5}, "must be a number from 0 to 0.9"),
+        ({"link_spread": "20 %"}, "must be a number from 0 to 0.9"),
+        ({"worlds": 3}, "must be a whole number of 10 or more"),
+        ({"worlds": 10**6}, "must be from 10 to 10000"),
+        ({"seed": -1}, "must be a whole number of 0 or more"),
+    ],
+)
+def test_bad_input_in_one_sentence(given, message):
+    with pytest.raises(migkit.ScenarioError, match=re.escape(message)) as caught:
+        migkit.advise(BUSY, **given)
+    assert "\n" not in str(caught.value)
+    assert next(iter(given)) in str(caught.value)
+
+
+def test_an_unknown_dialect_is_refused():
+    with pytest.raises(migkit.ScenarioError, match='did you mean "kubevirt"'):
+        migkit.advise(QUIET, "400 ms", "5 min").commands("kubvirt")
+
+
+def test_it_is_shown_small(case):
+    assert len(case._repr_html_()) < 6000
+    assert case.sentence in case.summary()
+    assert json.loads(json.dumps(case.to_dict()))["sentence"] == case.sentence
+
+
+def test_the_command_line_says_what_the_function_says(tmp_path):
+    from typer.testing import CliRunner
+
+    from migkit.cli import app
+
+    path = tmp_path / "busy.toml"
+    path.write_text(BUSY.to_toml())
+    how = ["--downtime", "300 ms", "--completion", "1 min"]
+    told = CliRunner().invoke(app, ["advise", str(path), *how, "--words", "nova"])
+    found = migkit.advise(BUSY, "300 ms", "1 min")
+    assert told.exit_code == 0
+    assert told.stdout == f"{found.summary()}\n\n{found.commands('nova').summary()}\n"
+    told = CliRunner().invoke(app, ["advise", str(path), *how, "--json", "--words", "qemu"])
+    table = json.loads(told.stdout)
+    assert table.pop("words")["qemu"]["text"] == found.commands("qemu").text
+    assert table == json.loads(json.dumps(found.to_dict()))
+    told = CliRunner().invoke(app, ["advise", str(path), "--downtime", "300"])
+    assert told.exit_code == 2
+    told = CliRunner().invoke(app, ["advise", str(path), "--words", "xen"])
+    assert told.exit_code == 2
+    assert told.stderr.startswith('migkit: dialect = "xen" is not a dialect: use "qemu"')
