@@ -1120,7 +1120,7 @@ class Migration:
         self.max_bandwidth = self.max_postcopy_bandwidth
         self.initial_left = self.initial_data_left()
         for region in ram.regions:
-            region.missing = ram.missing_of(region)
+            region.missing, region.faulted = ram.missing_of(region), 0.0
             region.resumes(self.stop_t, self.resume_t)
 
     def fault_ns(self, streams):
@@ -1137,9 +1137,12 @@ class Migration:
         for region in self.ram.regions:
             if region.pages and region.writes_per_s:
                 worked_s = (region.work(until) - region.work(since)) * 1e-9
-                share = region.missing / region.pages * (missing / self.missing_at_switch)
+                left = region.missing - region.faulted
+                share = min(region.missing * (missing / self.missing_at_switch), left) / region.pages
                 touched = region.writes_per_s * worked_s * share
-                total += touched / (1.0 + touched * (self.fault_ns(streams) / (until - since)))
+                faults = min(touched / (1.0 + touched * (self.fault_ns(streams) / (until - since))), left)
+                region.faulted += faults
+                total += faults
         whole = int(total)
         self.fault_part = total - whole
         self.faults_until = until

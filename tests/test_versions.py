@@ -82,6 +82,7 @@ def test_a_migration_tells_what_was_assumed():
     migration = simulate(scenario(qemu="qemu-kvm-7.2.0-11.el9"))
     assert "computed by the rules of profile 7.2" in migration.summary()
     assert "Oracle Linux 9" in migration.summary()
+    assert len(migration.scenario.replace(policy="unserialized").assumed) == 1
     assert migration.to_dict()["assumed"] == list(migration.scenario.assumed)
     assert "assumed" not in simulate(scenario(qemu="9.1")).summary().split("costs:")[1].split("\n", 1)[1]
 

@@ -72,6 +72,7 @@ def postcopy_start(s):
     for r in range(case.region_count):
         writer = s.writers.now[r]
         writer.missing = dirty_of(s.ram, s.regions, r)
+        writer.faulted = 0.0
         # no throttle on the destination
         writer.tau0 = guest_ns(writer, stop_t)
         writer.t0 = state.resume_t
@@ -96,7 +97,8 @@ def count_faults(s, until, pages, streams):
     """Faults of the guest on the destination since the last count; whole ones, the rest is carried.
 
     A writer that would touch ``a`` pages in ``dt``, of which a share ``f`` is missing, and waits ``w`` for each, faults
-    ``a f / (1 + a f w / dt)`` times. The share of missing pages falls in all regions as it does in RAM.
+    ``a f / (1 + a f w / dt)`` times. The share of missing pages falls in all regions as it does in RAM, or faster where
+    faults have brought more of a region: no page faults twice.
 
     Parameters
     ----------
@@ -118,8 +120,11 @@ def count_faults(s, until, pages, streams):
         region, writer = s.regions[r], s.writers.now[r]
         if region.pages > 0 and region.writes_per_s > 0.0:
             worked = writer_ns(s.writers, r, until) - writer_ns(s.writers, r, since)
-            touched = region.writes_per_s * (worked * 1e-9) * (writer.missing / region.pages * share)
-            total += touched / (1.0 + touched * waits)
+            left = writer.missing - writer.faulted
+            touched = region.writes_per_s * (worked * 1e-9) * (min(writer.missing * share, left) / region.pages)
+            faults = min(touched / (1.0 + touched * waits), left)
+            writer.faulted += faults
+            total += faults
     count = np.int64(total)
     state.fault_part = total - count
     state.faults_t = until

@@ -305,6 +305,7 @@ WRITER = (
     Field("needs", INT, "1e-4", "of its vCPU, at full rate"),
     Field("first", INT, "pages", "into the region, where a sequential writer began"),
     Field("missing", FLOAT, "pages", "of the region, dirty at the switch to post-copy"),
+    Field("faulted", FLOAT, "pages", "of these, asked for by faults"),
 )
 """Per region of a running migration: how far its writer has got."""
 

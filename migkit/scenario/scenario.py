@@ -155,7 +155,7 @@ class Scenario(Part):
         ('QEMU 10.2.2 is computed by the rules of profile 10.2',)
         """
         known = known_version(self.qemu)
-        return known.notes + known.warnings
+        return known.notes + (known.warnings if self.policy is None else ())
 
     @property
     def walk_policy(self) -> str:
