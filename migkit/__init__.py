@@ -41,6 +41,8 @@ _HOMES = {
     "sensitivity": "analysis.sensitivity",
     "predict_running": "analysis.forecast",
     "remedy": "analysis.remedy",
+    "fleet": "analysis.fleet",
+    "how_many": "analysis.fleet",
     "advise": "analysis.advise",
 }
 _MODULES = {
@@ -73,7 +75,9 @@ __all__ = [
     "explore",
     "export",
     "fields",
+    "fleet",
     "frontier",
+    "how_many",
     "management",
     "open_sweep",
     "plot",

@@ -490,6 +490,7 @@ def validate(
         from migkit.qemu import report
         from migkit.qemu.binary import installed
         from migkit.qemu.matrix import record_matrix
+        from migkit.qemu.traces import runs as measured
         from migkit.qemu.validation import by_configuration, device_times, predictions
         from migkit.scenario.errors import ScenarioError
 
@@ -499,11 +500,11 @@ def validate(
         elif short or repeats != 1 or qemu or qemu_root:
             raise ScenarioError("is needed by --short, --repeats, --qemu and --qemu-root", "--record")
         try:
+            if name is not None and name not in measured(runs).index:
+                raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
             table = predictions(runs, engine=engine.value)
         except FileNotFoundError as error:
             raise ScenarioError(str(error)) from None
-        if name is not None and name not in table.index:
-            raise ScenarioError("is not a measured run: migkit.qemu.runs().index has their names", "--run", name)
         if name is not None:
             typer.echo(report.run_text(table.loc[name], device_times(runs)))
         else:
@@ -633,6 +634,34 @@ def study(
 
 
 @app.command()
+def fleet(
+    described: Annotated[Path, typer.Argument(help="Link and migrations in TOML.", show_default=False)],
+    parallel: Annotated[
+        list[int] | None, typer.Option(help="Migrations at once; several numbers are compared.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the figure here.", show_default=False)
+    ] = None,
+) -> None:
+    """Simulate migrations that share one link, such as a host that is drained."""
+    with errors_on_one_line():
+        import migkit
+        from migkit.analysis.fleet import how_many, read_fleet
+
+        given = read_fleet(described)
+        if parallel:
+            given.pop("parallel", None)
+        if parallel and len(parallel) > 1:
+            compared = how_many(given.pop("migrations"), given.pop("link"), parallel, **given)
+            typer.echo(compared.round(3).to_markdown())
+            return
+        found = migkit.fleet(**given | ({"parallel": parallel[0]} if parallel else {}))
+        if output is not None:
+            migkit.plot.save(found.plot(), output)
+        typer.echo(f"{found.sentence}\n\n{found.table.round(3).to_markdown()}")
+
+
+@app.command()
 def advise(
     scenario: Annotated[Path, typer.Argument(help="Scenario in TOML.", show_default=False)],
     downtime: Annotated[
@@ -665,7 +694,9 @@ def advise(
 
 @app.command()
 def lab(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the figure.")] = Path("lab"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the table, the figures and what was computed.")
+    ] = Path("lab"),
     points: Annotated[int, typer.Option(help="Scenarios, a power of two.")] = 1024,
     policy: Annotated[
         list[str] | None, typer.Option(help="A policy of your own, FILE.py:NAME.", show_default=False)
@@ -678,7 +709,7 @@ def lab(
         from migkit.study.atlas import write_lab
 
         own = [laboratory.own_policy(each) for each in policy or ()]
-        table = laboratory.run(points, own, output / "lab.zarr", progress=True)
+        table = laboratory.run(points, own, output / "results", progress=True)
         text = laboratory.text(table, points)
         with whole_file(output / "lab.md") as file:
             file.write(text.encode())

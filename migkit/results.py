@@ -161,12 +161,14 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("total_ns", "total_time_s", "s", "from the migrate command to the end; never unless completed"),
     _of_sweep("total_ns", "verdict_time_s", "s", "from the migrate command to when the outcome was known; of a "
               "completed migration its total time"),
-    _of_sweep("downtime_ns", "downtime_s", "s", "from when the VM was stopped to the end"),
+    _of_sweep("downtime_ns", "downtime_s", "s", "from when the VM was stopped to the end; with post-copy to the guest "
+              "running on the destination"),
     _of_sweep("stop_ns", "stop_time_s", "s", "when the VM was stopped"),
     _of_sweep("downtime_paused_ns", "downtime_paused_s", "s",
               "part of the downtime: from a stop by a management layer to the switchover"),
     _of_sweep("downtime_stop_ns", "downtime_stop_s", "s", "part of the downtime: VM stop and final sync"),
-    _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM"),
+    _of_sweep("downtime_ram_ns", "downtime_ram_s", "s", "part of the downtime: the remaining dirty RAM; with post-copy "
+              "the word which of it is stale"),
     _of_sweep("downtime_devices_ns", "downtime_devices_s", "s", "part of the downtime: stop-copy of devices"),
     _of_sweep("downtime_state_ns", "downtime_state_s", "s", "part of the downtime: non-iterable device state"),
     _of_sweep("downtime_destination_ns", "downtime_destination_s", "s",
@@ -187,6 +189,10 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
     _of_sweep("changed", "changes", "1", "changes of parameters, link or VM while it ran"),
     _of_sweep("max_bandwidth", "final_max_bandwidth", "B/s", "max-bandwidth at the end, 0 for none"),
     _of_sweep("downtime_limit_ns", "final_downtime_limit_s", "s", "downtime-limit at the end"),
+    _of_sweep("postcopy_ns", "postcopy_time_s", "s", "from the guest running on the destination until all of its RAM "
+              "is there; never without a switch to post-copy"),
+    _of_sweep("postcopy_bytes", "postcopy_bytes", "B", "RAM sent after the switch to post-copy"),
+    _of_sweep("postcopy_faults", "postcopy_faults", "1", "pages that the guest waited for on the destination"),
     _of_sweep("device_bytes", "device_bytes", "B", "bytes of the device put into the stream"),
     _of_sweep("device_calls", "device_calls", "1", "calls of the device's iterate handler"),
     _of_sweep("device_first_call_ns", "device_first_call_s", "s", "first call of the handler"),
@@ -384,7 +390,7 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
 
     if outcome is Outcome.COMPLETED:
         total, downtime = (seconds_text(float(numbers[key])) for key in ("total_time_s", "downtime_s"))
-        return f"Completed in {total} with a downtime of {downtime}."
+        return f"Completed in {total} with a downtime of {downtime}{by_postcopy(numbers)}."
     if outcome is Outcome.INITIAL_DATA_STARVED:
         return _starved(numbers, culprit, name)
     threshold, pending = size("threshold_bytes"), size("pending_bytes")
@@ -409,6 +415,25 @@ def sentence(numbers: Mapping[str, Any], devices: Sequence[str] = ()) -> str:
     return (
         f"The time limit was reached after {seconds_text(float(numbers['verdict_time_s']))} and "
         f"{int(numbers['sync_count'])} syncs: {pending} were pending, and {threshold} fit into the downtime limit."
+    )
+
+
+def by_postcopy(numbers: Mapping[str, Any]) -> str:
+    """What post-copy did in a migration that completed, to go on a sentence with; empty if it never started.
+
+    Examples
+    --------
+    >>> by_postcopy({"postcopy_time_s": 0.325, "postcopy_bytes": 372475743, "postcopy_faults": 16})
+    ': post-copy sent 355 MiB, and the guest ran for 325 ms and 16 faults on the destination before it was whole'
+    """
+    lasted = float(numbers.get("postcopy_time_s", math.nan))
+    if math.isnan(lasted):
+        return ""
+    faults = int(numbers["postcopy_faults"])
+    many = "1 fault" if faults == 1 else f"{faults} faults"
+    return (
+        f": post-copy sent {bytes_text(float(numbers['postcopy_bytes']))}, and the guest ran for "
+        f"{seconds_text(lasted)} and {many} on the destination before it was whole"
     )
 
 

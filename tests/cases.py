@@ -34,6 +34,21 @@ PROFILES = {
 }
 
 
+LATER_PROFILES = {
+    name: dict(zip(PROFILE_NAMES, values, strict=True))
+    for name, values in {
+        "8.0": (1, 0, 0, 3, 1, 1, 1, 0, 0),
+        "8.1": (1, 0, 0, 0, 1, 1, 1, 0, 0),
+        "9.1": (2, 0, 1, 0, 0, 32, 1, 0, 0),
+        "9.2": (2, 0, 1, 1, 0, 32, 1, 0, 5 * S),
+        "10.1": (2, 1, 1, 1, 0, 32, 1, 0, 5 * S),
+        "10.2": (2, 1, 1, 1, 0, 32, 1, 0, 5 * S),
+        "11.0": (2, 1, 1, 1, 0, 32, 1, 1, 5 * S),
+    }.items()
+}
+"""Profiles that came when the cases drawn from `PROFILES` named a model already."""
+
+
 def region(
     start, pages, writes_per_s, *, sequential=0, zero_share=0.0, vcpu_share=10_000, phase=0.0, rates=(), periodic=False
 ):
@@ -139,6 +154,11 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "postcopy_ram": 0,
+        "postcopy_ns": 1 << 60,
+        "max_postcopy_bandwidth": 0,
+        "postcopy_rule": int(profile in ("10.1", "10.2", "11.0", "11.1")),
+        "discard_ns": 0.0,
         "throttle_trigger_threshold": 50,
         "cpu_throttle_initial": 20,
         "cpu_throttle_increment": 10,
@@ -156,7 +176,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "device_state_ns": 3 * MS,
         "destination_load_ns": 0,
         "time_limit_ns": 20 * S,
-        **PROFILES[profile],
+        **(PROFILES | LATER_PROFILES)[profile],
         **changes_of(()),
     }
     for name in region(0, 0, 0):
@@ -238,9 +258,9 @@ def random_fresh(rng, of):
     }
 
 
-def random_case(rng: random.Random) -> dict:
+def random_case(rng: random.Random, profiles: dict = PROFILES) -> dict:
     """A valid case of any kind that the naive loop computes in a fraction of a second."""
-    profile = rng.choice(list(PROFILES))
+    profile = rng.choice(list(profiles))
     ram_pages = rng.choice([rng.randint(200, 4000), 64 * rng.randint(4, 40), rng.randint(200, 1000)])
     page_size = rng.choice([4096, 4096, 4096, 16384])
     # 51 ms are from a few to a few hundred pages
@@ -252,13 +272,13 @@ def random_case(rng: random.Random) -> dict:
     devices = [device(RAM)]
     if profile != "7.2":
         devices += [random_vfio(rng, bytes_per_s) for _ in range(rng.choice([0, 1, 1, 2, 3]))]
-    if profile not in ("10.0", "11.1") and rng.random() < 0.2:
+    if profile not in ("9.1", "9.2", "10.0", "10.1", "10.2", "11.0", "11.1") and rng.random() < 0.2:
         disk = int(bytes_per_s * log_uniform(rng, 0.01, 3))
         read_ns = maybe(rng, 0.5, lambda: 1e9 / bytes_per_s * rng.random(), 0.0)
         devices.insert(0, device(BLOCK, initial_bytes=disk, read_ns_per_byte=read_ns))
 
     max_bandwidth = maybe(rng, 0.6, lambda: int(bytes_per_s * log_uniform(rng, 0.1, 3)))
-    throttle_timer_ns = PROFILES[profile]["throttle_timer_ns"]
+    throttle_timer_ns = profiles[profile]["throttle_timer_ns"]
     if throttle_timer_ns:
         throttle_timer_ns = rng.choice([throttle_timer_ns, rng.randint(300, 3000) * MS])
     turn_ns = rng.choice([200_000, 500_000, rng.randint(200_000, 5 * MS)])
@@ -309,6 +329,39 @@ def random_case(rng: random.Random) -> dict:
         time_limit_ns=duration_ns,
     )
     return found | maybe(rng, 0.5, lambda: random_fresh(rng, found), {})
+
+
+def random_later_case(rng: random.Random) -> dict:
+    """A case of one of the profiles that came later, with what its version has."""
+    found = random_case(rng, LATER_PROFILES)
+    if found["flush_pages"] == 1:  # 8.0 and 8.1
+        found["avail_switchover_bandwidth"] = 0
+    if found["vfio_counts"] == 3:  # 8.0: VFIO has no pre-copy, and nobody acknowledges
+        found["switchover_ack"] = 0
+        of_vfio = [kind == VFIO for kind in found["device_kind"]]
+        for name in ("device_initial_bytes", "device_dirty_rate", "device_dirty_max"):
+            found[name] = [0 * value if vfio else value for value, vfio in zip(found[name], of_vfio, strict=True)]
+    return found
+
+
+def random_postcopy_case(rng: random.Random) -> dict:
+    """A case with the capability postcopy-ram; in most of them post-copy starts, early or late."""
+    own = random.Random(f"post-copy {rng.random()}")
+    found = random_case(rng, PROFILES | LATER_PROFILES)
+    ram = [kind == RAM for kind in found["device_kind"]]
+    for name in device(RAM):
+        found[name] = [value for value, keep in zip(found[name], ram, strict=True) if keep]
+    pass_ns = int(found["ram_pages"] * (found["page_size"] + 8) * found["link_ns_per_byte"])
+    bytes_per_s = 1e9 / found["link_ns_per_byte"]
+    return found | {
+        "device_count": 1,
+        "postcopy_ram": 1,
+        "return_path": 1,
+        "postcopy_ns": own.choice([0, 1 << 60, int(pass_ns * own.random()), int(pass_ns * 3 * own.random())]),
+        "max_postcopy_bandwidth": own.choice([0, 0, int(bytes_per_s * log_uniform(own, 0.02, 2))]),
+        "discard_ns": own.choice([0.0, 2500.0, own.random() * 1e5]),
+        "jitter": own.choice([0.0, 0.0, 0.3]),
+    }
 
 
 def random_changing_case(rng: random.Random) -> dict:

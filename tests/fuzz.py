@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import functools
 import os
 import random
 import re
@@ -28,8 +29,10 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+import click
 import tomli_w
-from typer.testing import CliRunner
+import typer
+from click.testing import CliRunner
 
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
@@ -494,12 +497,10 @@ def _command_line(draw: random.Random) -> Case:
     command = draw.choice([command, command, command, _misspelt(draw, command)])
 
     def act() -> str:
-        from migkit.cli import app
-
         for name, content in (("good.toml", text), ("bad.toml", text[: len(text) // 2])):
             with open(name, "wb") as file:
                 file.write(content.encode(errors="surrogatepass"))
-        ended = CliRunner().invoke(app, [command, *arguments])
+        ended = CliRunner().invoke(_cli(), [command, *arguments])
         if ended.exception is not None and not isinstance(ended.exception, SystemExit):
             raise ended.exception
         said = [line for line in ended.stderr.splitlines() if line.startswith("migkit: ")]
@@ -512,6 +513,14 @@ def _command_line(draw: random.Random) -> Case:
         return ""
 
     return Case("command line", _cut([command, *arguments]), act)
+
+
+@functools.cache
+def _cli() -> click.Command:
+    """The command line, made once: that takes longer than a case."""
+    from migkit.cli import app
+
+    return typer.main.get_command(app)
 
 
 KINDS = [_toml, _toml, _mapping, _mapping, _path, _quantity, _spacing, _axes, _axes, _design, _command_line]
@@ -581,6 +590,7 @@ class _Ended:
     """What a command gets in place of a result."""
 
     timeline: Any = None
+    converged = True
 
     def to_dict(self) -> dict[str, Any]:
         return {}

@@ -18,7 +18,8 @@ from migkit.scenario.versions import PROFILES
 
 STORED = Path(__file__).parent / "golden" / "results.npz"
 RANDOM_CASES = 200
-SCENARIOS_OF_A_PROFILE = 30
+FIRST_PROFILES = ("7.2", "8.2", "9.0-rc0", "9.0", "10.0", "11.1")
+SCENARIOS_OF_A_PROFILE, SCENARIOS_OF_A_LATER_PROFILE = 30, 12
 POLICIES = ("serialized", "unserialized", None)
 
 
@@ -31,6 +32,10 @@ def device_lists(draw, has):
     """One device list of each kind that a profile can have."""
     card = {"initial_bytes": f"{draw.randint(1, 24)} MiB", "stop_copy_bytes": f"{draw.randint(0, 3000)} KiB"}
     lists = [[], [Ram()]]
+    if has.supports_vfio and not has.supports_vfio_precopy:
+        card["initial_bytes"] = 0
+        lists += [[Vfio(**card)], [Vfio(count=2, **card), Block(size="9 MiB")]]
+        return lists
     if has.supports_vfio:
         dirty = {"dirty_rate": f"{draw.randint(1, 40)} MB/s", "dirty_max": f"{draw.randint(1, 8)} MiB"}
         lists += [
@@ -104,10 +109,25 @@ def random_scenario(draw, qemu, devices):
 def scenarios():
     """Every profile with every kind of device list that it can have."""
     found = []
-    for qemu in PROFILES:
+    # behind the others, whose rows stay where they are
+    for qemu in [*FIRST_PROFILES, *(name for name in PROFILES if name not in FIRST_PROFILES)]:
         draw = random.Random(f"golden {qemu}")
-        for _, devices in zip(range(SCENARIOS_OF_A_PROFILE), itertools.cycle(device_lists(draw, PROFILES[qemu]))):
+        count = SCENARIOS_OF_A_PROFILE if qemu in FIRST_PROFILES else SCENARIOS_OF_A_LATER_PROFILE
+        for _, devices in zip(range(count), itertools.cycle(device_lists(draw, PROFILES[qemu]))):
             found.append(random_scenario(draw, qemu, devices))
+    return found + postcopy_scenarios()
+
+
+def postcopy_scenarios():
+    """With the capability postcopy-ram: two of each profile in which post-copy starts, one in which it never does."""
+    found = []
+    for qemu in PROFILES:
+        draw = random.Random(f"golden post-copy {qemu}")
+        for at in ("0 s", f"{draw.randint(100, 2000)} ms", None):
+            one = random_scenario(draw, qemu, [])
+            limit = draw.choice(["0 B/s", "0 B/s", f"{draw.randint(5, 100)} MB/s"])
+            more = {"migration.postcopy_ram": True, "migration.max_postcopy_bandwidth": limit}
+            found.append(one.replace(more if at is None else more | {"migration.postcopy_at": at}))
     return found
 
 

@@ -21,7 +21,7 @@ import math
 RAM, VFIO, BLOCK = 0, 1, 2
 SERIALIZED, UNSERIALIZED = 0, 1
 COMPLETED, TIME_LIMIT, CANCELLED = 0, 4, 5
-KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL = 0, 1, 2, 3, 4
+KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY = 0, 1, 2, 3, 4, 5
 
 MILLISECOND = 1_000_000
 WINDOW_NS = 100 * MILLISECOND
@@ -149,6 +149,10 @@ class Region:
 
     def work(self, t):
         return self.work_until(self.guest_time(t))
+
+    def resumes(self, stopped, t):
+        """On the destination: no time passes in between, and there is no throttle."""
+        self.tau_then, self.tau_since, self.gets = self.guest_time(stopped), t, self.vcpu_share
 
     def throttled(self, t, percent):
         if self.stopped:
@@ -418,12 +422,14 @@ class Ram:
         self.calls += 1
         return self.ram_save_iterate(most)
 
-    def complete(self):
+    def complete(self, most=NO_LIMIT):
+        """Send up to ``most`` pages, all by default, whatever the rate limit says."""
         normal = zero = 0
         sent_bytes = 0
         self.pace = self.m.varied(2**20, self.calls)
         link = self.link_for_next_page()
-        while (page := self.find_dirty_page()) is not None:
+        last = self.pages_sent + most
+        while self.pages_sent < last and (page := self.find_dirty_page()) is not None:
             if self.link_for_next_page() != link:
                 sent_bytes += self.put_pages(normal, zero, link)
                 normal = zero = 0
@@ -437,6 +443,15 @@ class Ram:
         self.m.put += sent_bytes
         self.bytes += sent_bytes
         return sent_bytes
+
+    # -- post-copy
+
+    def stale_runs(self):
+        """Runs of pages that are dirty, side by side."""
+        return sum(dirty and (page == 0 or not self.bmap[page - 1]) for page, dirty in enumerate(self.bmap))
+
+    def missing_of(self, region):
+        return sum(self.bmap[region.start : region.start + region.pages])
 
     def put_pages(self, normal, zero, link):
         sent_bytes = self.wire_bytes(normal, zero)
@@ -516,6 +531,8 @@ class Vfio:
         return self.init_c + self.dirty_c
 
     def estimate(self):
+        if self.counts == 3:
+            return 0
         if self.counts == 2:
             return self.precopy_bytes() + max(0, self.stop_c - self.precopy_bytes())
         return self.precopy_bytes()
@@ -524,7 +541,7 @@ class Vfio:
         """After a refresh."""
         if self.counts == 0:
             return self.stop_c + self.precopy_bytes()
-        if self.counts == 1:
+        if self.counts in (1, 3):
             return self.stop_c
         return self.estimate()
 
@@ -559,6 +576,8 @@ class Vfio:
         return 1 if self.always_done or self.precopy_bytes() == 0 else 0
 
     def iterate(self, most):
+        if self.counts == 3:
+            return 1
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
@@ -650,6 +669,9 @@ class Migration:
         self.last_eval, self.period_new, self.xfer_prev = self.t, 0, 0
         self.hi = self.throttle = 0
         self.next_tick, self.count_prev = self.t + self.throttle_timer_ns, 0
+        # section 12
+        self.postcopy = False
+        self.faults, self.fault_part, self.put_before_postcopy = 0, 0.0, 0
         # devices in list order
         self.devices = []
         for index in range(case["device_count"]):
@@ -775,7 +797,7 @@ class Migration:
             self.period_new = 0
 
     def cpu_throttle_dirty_sync_timer_tick(self):
-        if not self.auto_converge or self.throttle_timer_ns == 0 or self.t < self.next_tick:
+        if not self.auto_converge or self.throttle_timer_ns == 0 or self.t < self.next_tick or self.postcopy:
             return
         while self.next_tick <= self.t:
             self.next_tick += self.throttle_timer_ns
@@ -798,10 +820,20 @@ class Migration:
                 return False
             if not self.exceeded():
                 self.cpu_throttle_dirty_sync_timer_tick()
-                if self.migration_iteration_run():
-                    self.migration_completion()
+                decided = self.migration_iteration_run()
+                if decided == "complete":
+                    if self.postcopy:
+                        self.migration_completion_postcopy()
+                    else:
+                        self.migration_completion()
                     return True
+                if decided == "start post-copy":
+                    self.postcopy_start()
+                    continue
                 self.t += self.turn_ns
+                if self.postcopy:
+                    missing = 0.5 * (self.missing_before + self.ram.dirty_pages)
+                    self.faults += min(self.missing_before, self.count_faults(self.t, missing, streams=True))
                 self.manage()
                 if self.cancelled:
                     return False
@@ -812,7 +844,10 @@ class Migration:
             self.migration_update_counters()
         if self.exceeded():
             late = int(self.wakeup_ns * self.varied(2**20 + 2, len(self.timeline)))
-            self.t = max(self.t, self.win_t + WINDOW_NS + late)
+            wakes = max(self.t, self.win_t + WINDOW_NS + late)
+            if self.postcopy:
+                self.send_what_is_asked_for(wakes)
+            self.t = max(self.t, wakes)
 
     def migration_update_counters(self):
         milliseconds = (self.t - self.win_t) // MILLISECOND
@@ -834,7 +869,7 @@ class Migration:
     def manage(self):
         while self.changes and self.changes[0]["change_at_ns"] <= self.t and not self.cancelled:
             self.change(self.changes.pop(0))
-        if self.managed_by is None or self.cancelled:
+        if self.managed_by is None or self.cancelled or self.postcopy:
             return
         due = self.t >= self.next_poll
         if due or (self.managed_by.after_syncs and self.ram.sync_number != self.syncs_seen):
@@ -846,16 +881,16 @@ class Migration:
             self.next_poll += self.managed_by.poll_ns
 
     def change(self, change):
-        if change["change_max_bandwidth"] >= 0:
+        if change["change_max_bandwidth"] >= 0 and not self.postcopy:
             self.carry_out(SET_MAX_BANDWIDTH, change["change_max_bandwidth"])
-        if change["change_downtime_limit_ms"] >= 0:
+        if change["change_downtime_limit_ms"] >= 0 and not self.postcopy:
             self.carry_out(SET_DOWNTIME_LIMIT, change["change_downtime_limit_ms"])
         if change["change_ns_per_byte"] > 0:
             self.link_ns_per_byte, self.send_slack_ns = change["change_ns_per_byte"], change["change_slack_ns"]
             self.fresh_ns_per_byte = change["change_fresh_ns_per_byte"]
             self.fresh_slack_ns = change["change_fresh_slack_ns"]
             self.changed.append((self.t, "link"))
-        if change["change_command"] != KEEP:
+        if change["change_command"] != KEEP and not self.postcopy:
             self.carry_out(change["change_command"], 0)
 
     def carry_out(self, command, value):
@@ -872,6 +907,8 @@ class Migration:
                 each.stop(self.t)
         elif command == CANCEL:
             self.cancelled = True
+        elif command == START_POSTCOPY:
+            self.postcopy_ns = min(self.postcopy_ns, self.t)
 
     def query_migrate(self, due):
         window_bytes, window_ms = self.last_window
@@ -903,6 +940,8 @@ class Migration:
     def must_ask_exactly(self, estimate):
         if self.syncs is not None:
             return self.syncs(self, estimate)
+        if self.postcopy_ram and self.exact_rule in (1, 3):
+            return True
         if self.exact_rule == 0:
             return self.ram.pending() < self.thr
         if self.exact_rule == 1:
@@ -929,17 +968,32 @@ class Migration:
         return pending == 0 or pending < self.thr
 
     def migration_iteration_run(self):
-        """Decide, then iterate once. True if the migration is to be completed."""
+        """Decide, then iterate once, unless the migration is to be completed or post-copy is to start."""
         started = self.t
+        if self.postcopy:
+            self.missing_before = self.ram.dirty_pages
+            self.pending = self.ram.pending()
+            if self.pending == 0 or (self.postcopy_rule == 0 and self.pending < self.thr):
+                return "complete"
+            self.iterate_once(started, self.pending, None, False)
+            return "iterate"
         estimate = sum(d.estimate() for d in self.devices)
         exact, synced = None, False
         if self.must_ask_exactly(estimate):
             exact, synced = self.state_pending_exact()
         self.pending = estimate if exact is None else exact
+        begins = self.postcopy_ram and self.t >= self.postcopy_ns and self.can_switchover()
+        if begins and self.postcopy_rule == 1:
+            return "start post-copy"
         if self.small_enough(self.pending) and self.can_switchover():
-            return True
-
+            return "complete"
+        if begins:
+            return "start post-copy"
         self.account_starvation(started)
+        self.iterate_once(started, estimate, exact, synced)
+        return "iterate"
+
+    def iterate_once(self, started, estimate, exact, synced):
         turn = {
             "t_ns": started,
             "estimate": estimate,
@@ -952,7 +1006,6 @@ class Migration:
         turn.update(self.qemu_savevm_state_iterate())
         turn["remaining"] = self.ram.dirty_pages
         self.timeline.append(turn)
-        return False
 
     def next_of_the_list(self, _, previous, returned):
         if self.policy == SERIALIZED and returned != 1:
@@ -972,9 +1025,10 @@ class Migration:
                 break
             index, most = chosen
             d = self.devices[index]
-            before = d.bytes
+            before, called = d.bytes, d.calls
             returned = d.iterate(most)
-            device_sent[index] = (device_sent[index] or 0) + d.bytes - before
+            if d.calls > called:
+                device_sent[index] = (device_sent[index] or 0) + d.bytes - before
             if d is self.ram:
                 ram_returned, ram_pages = returned, ram_pages + self.ram.pages_in_call
             previous = index
@@ -1035,6 +1089,79 @@ class Migration:
             self.t = max([end, *loaded]) + self.destination_load_ns + self.rtt_ns
         self.downtime_destination = self.t - before
 
+    # -- section 12
+
+    def postcopy_start(self):
+        ram = self.ram
+        self.stop_t = self.t
+        self.t += self.vm_stop_ns
+        self.t += self.sync_cost()
+        self.downtime_stop = self.t - self.stop_t
+        ram.migration_bitmap_sync(self.stop_t)
+        ram.remaining_after_sync = ram.pending()
+        self.sync_count += self.counts_all_syncs
+        ram.cursor = 0
+        runs = ram.stale_runs()
+        stale = 16 * runs + 14 * math.ceil(runs / 12)
+        before = self.t
+        self.put_bytes(stale, 0)
+        self.put += stale
+        self.counted += stale
+        self.switchover_bytes = stale
+        self.downtime_ram, self.downtime_devices = self.t - before, 0
+        self.t += self.device_state_ns
+        arrives = max(self.t, self.drained_at) + self.rtt_ns // 2
+        self.resume_t = arrives + int(runs * self.discard_ns) + self.destination_load_ns
+        self.downtime_destination = self.resume_t - self.t
+        self.postcopy = True
+        self.put_before_postcopy = self.put
+        self.missing_at_switch = ram.dirty_pages
+        self.faults_until = self.resume_t
+        self.max_bandwidth = self.max_postcopy_bandwidth
+        self.initial_left = self.initial_data_left()
+        for region in ram.regions:
+            region.missing = ram.missing_of(region)
+            region.resumes(self.stop_t, self.resume_t)
+
+    def fault_ns(self, streams):
+        wire = (self.page_size + 8) * self.link_ns_per_byte
+        each = max(wire, self.page_cost_ns)
+        return self.rtt_ns + each + (self.send_slack_ns * (each / wire) if streams else 0.0)
+
+    def count_faults(self, until, missing, streams):
+        """Whole faults since the last count; the fraction is carried."""
+        since = self.faults_until
+        if until <= since or self.missing_at_switch == 0:
+            return 0
+        total = self.fault_part
+        for region in self.ram.regions:
+            if region.pages and region.writes_per_s:
+                worked_s = (region.work(until) - region.work(since)) * 1e-9
+                share = region.missing / region.pages * (missing / self.missing_at_switch)
+                touched = region.writes_per_s * worked_s * share
+                total += touched / (1.0 + touched * (self.fault_ns(streams) / (until - since)))
+        whole = int(total)
+        self.fault_part = total - whole
+        self.faults_until = until
+        return whole
+
+    def send_what_is_asked_for(self, until):
+        missing = self.ram.dirty_pages
+        asked = min(missing, self.count_faults(until, float(missing), streams=False))
+        if asked:
+            self.faults += asked
+            self.counted += self.ram.complete(asked)
+
+    def migration_completion_postcopy(self):
+        missing = self.ram.dirty_pages
+        if missing:
+            self.ram.complete()
+            self.faults += min(missing, self.count_faults(self.t, 0.5 * missing, streams=True))
+        half = self.rtt_ns // 2
+        whole = max(max(self.t, self.drained_at) + half, self.resume_t)
+        self.t = whole + self.rtt_ns - half
+        self.postcopy_time = whole - self.resume_t
+
 
 class Manager:
     """A management policy: what it answers, and when it is asked."""
@@ -1047,26 +1174,27 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
     """One migration."""
     m = Migration(case, seed, replicate, next_device, syncs, bandwidth, managed_by)
     completed = m.migration_thread()
+    stopped = completed or m.postcopy
     ram = m.ram
     stopped_t = m.stop_t if m.paused_t is None else m.paused_t
     result = {
         "outcome": COMPLETED if completed else CANCELLED if m.cancelled else TIME_LIMIT,
         "culprit": -1,
         "total_ns": m.t,
-        "downtime_ns": m.t - stopped_t if completed else -1,
-        "stop_ns": stopped_t if completed else -1,
-        "downtime_paused_ns": m.stop_t - stopped_t if completed else -1,
-        "downtime_stop_ns": m.downtime_stop if completed else -1,
-        "downtime_ram_ns": m.downtime_ram if completed else -1,
-        "downtime_devices_ns": m.downtime_devices if completed else -1,
-        "downtime_state_ns": m.device_state_ns if completed else -1,
-        "downtime_destination_ns": m.downtime_destination if completed else -1,
+        "downtime_ns": (m.resume_t if m.postcopy else m.t) - stopped_t if stopped else -1,
+        "stop_ns": stopped_t if stopped else -1,
+        "downtime_paused_ns": m.stop_t - stopped_t if stopped else -1,
+        "downtime_stop_ns": m.downtime_stop if stopped else -1,
+        "downtime_ram_ns": m.downtime_ram if stopped else -1,
+        "downtime_devices_ns": m.downtime_devices if stopped else -1,
+        "downtime_state_ns": m.device_state_ns if stopped else -1,
+        "downtime_destination_ns": m.downtime_destination if stopped else -1,
         "sync_count": m.sync_count,
         "turns": len(m.timeline),
         "bytes_sent": m.put,
         "ram_pages_sent": ram.pages_sent,
         "ram_zero_pages": ram.zero_pages_sent,
-        "switchover_bytes": m.switchover_bytes if completed else 0,
+        "switchover_bytes": m.switchover_bytes if stopped else 0,
         "ram_calls": ram.calls,
         "ram_calls_done": ram.calls_done,
         "threshold": m.thr,
@@ -1077,6 +1205,9 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "changed": len(m.changed),
         "max_bandwidth": m.max_bandwidth,
         "downtime_limit_ns": int(m.downtime_limit_ms * 1e6),
+        "postcopy_ns": m.postcopy_time if m.postcopy and completed else -1,
+        "postcopy_bytes": m.put - m.put_before_postcopy if m.postcopy else 0,
+        "postcopy_faults": m.faults,
         "device_bytes": [d.bytes for d in m.devices],
         "device_calls": [d.calls for d in m.devices],
         "device_first_call_ns": [d.first_call_ns for d in m.devices],

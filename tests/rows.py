@@ -20,7 +20,9 @@ PARAMETERS = (
     "device_stop_copy_bytes", "device_chunk_bytes",
     "device_read_ns_per_byte", "device_load_ns", "link_ns_per_byte", "send_slack_ns", "fresh_ns_per_byte",
     "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
-    "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge", "throttle_trigger_threshold",
+    "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge",
+    "postcopy_ram", "postcopy_ns", "max_postcopy_bandwidth", "postcopy_rule", "discard_ns",
+    "throttle_trigger_threshold",
     "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
     "ram_exact_always", "vfio_counts", "vfio_always_done", "flush_pages", "counts_all_syncs", "avail_per_ms_exact",
     "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "throttle_late_ns", "jitter", "page_cost_ns",
@@ -33,7 +35,8 @@ OUTPUTS = (
     "outcome", "culprit", "total_ns", "downtime_ns", "stop_ns", "downtime_stop_ns", "downtime_ram_ns",
     "downtime_devices_ns", "downtime_state_ns", "downtime_destination_ns", "sync_count", "turns", "bytes_sent",
     "ram_pages_sent", "ram_zero_pages", "switchover_bytes", "ram_calls", "ram_calls_done", "threshold", "pending",
-    "ram_remaining", "throttle", "steps", "device_bytes", "device_calls", "device_first_call_ns",
+    "ram_remaining", "throttle", "steps",
+    "postcopy_ns", "postcopy_bytes", "postcopy_faults", "device_bytes", "device_calls", "device_first_call_ns",
     "device_initial_sent_ns", "device_ack_ns", "device_starved_ns", "device_initial_left",
 )  # fmt: skip
 LATER_OUTPUTS = ("downtime_paused_ns", "changed", "max_bandwidth", "downtime_limit_ns")

@@ -5,7 +5,21 @@ from functools import cache
 
 import numpy as np
 import pytest
-from cases import MS, RAM, SERIALIZED, VFIO, S, case, device, random_case, random_changing_case, region
+from cases import (
+    LATER_PROFILES,
+    MS,
+    RAM,
+    SERIALIZED,
+    VFIO,
+    S,
+    case,
+    device,
+    random_case,
+    random_changing_case,
+    random_later_case,
+    random_postcopy_case,
+    region,
+)
 from naive import COMPLETED, migrate
 from rows import Outputs, kernels, to_parameters
 
@@ -77,6 +91,37 @@ def test_every_turn_of_the_bitmap_engine_is_that_of_the_naive_loop(k):
 def test_changing_rates_tracked_units_and_used_memory_are_those_of_the_naive_loop(k):
     c = random_changing_case(random.Random(f"changing {k}"))
     compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
+
+
+@pytest.mark.parametrize("k", range(84))
+def test_every_turn_of_later_profiles_is_that_of_the_naive_loop(k):
+    c = random_later_case(random.Random(f"later {k}"))
+    compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
+
+
+@pytest.mark.parametrize("name", LATER_PROFILES)
+def test_later_profiles_at_their_limits_are_the_naive_loop(name):
+    """What completes on the equality, a device without pre-copy, and a limit that is used up."""
+    stop = device(VFIO, stop_copy_bytes=300_000)
+    for ack, devices in ((0, [device(RAM), stop]), (0, None)):
+        c = case(name, devices=devices, switchover_ack=ack, max_bandwidth=4_000_000, regions=[region(0, 60, 300)],
+                 downtime_limit_ms=60.0, policy=SERIALIZED, time_limit_ns=4 * S, chunk_pages=64)  # fmt: skip
+        compare_timeline(c, 3, migrate(c, seed=3, replicate=0))
+
+
+POSTCOPY_CHEAP = {3, 4, 9, 10, 14, 24, 26, 27, 29, 34, 37, 42, 43, 44, 45}
+
+
+POSTCOPY = [pytest.param(k, marks=pytest.mark.nojit) if k in POSTCOPY_CHEAP else k for k in range(150)]
+
+
+@pytest.mark.parametrize("k", POSTCOPY)
+def test_every_turn_with_post_copy_is_that_of_the_naive_loop(k):
+    c = random_postcopy_case(random.Random(f"post-copy {k}"))
+    naive = migrate(c, seed=k, replicate=k % 3)
+    compare_timeline(c, k, naive)
+    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
+    assert not differences(c, outputs, naive)
 
 
 def zero_case(rng):

@@ -4,8 +4,18 @@ import random
 
 import numpy as np
 import pytest
-from cases import MS, RAM, VFIO, S, case, change, changes_of, device, random_case, region
-from naive import CANCEL, CANCELLED, KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, Manager, migrate
+from cases import MS, RAM, VFIO, S, case, change, changes_of, device, random_case, random_postcopy_case, region
+from naive import (
+    CANCEL,
+    CANCELLED,
+    KEEP,
+    SET_DOWNTIME_LIMIT,
+    SET_MAX_BANDWIDTH,
+    START_POSTCOPY,
+    STOP_VM,
+    Manager,
+    migrate,
+)
 from rows import Outputs, to_outputs, to_parameters, to_records
 from test_against_naive import compare_timeline, differences, small_cases
 
@@ -66,6 +76,16 @@ def test_small_cases_with_and_without_the_jit(name):
     naive = migrate(c, 5, 2)
     assert naive["changed"] == 6 or naive["outcome"] == 0
     assert not differences(c, outputs_of([c], "bitmap", seed=5, replicate=2), naive)
+
+
+@pytest.mark.parametrize("k", range(60))
+def test_post_copy_that_a_change_starts_is_that_of_the_naive_loop(k):
+    rng = random.Random(f"post-copy {k}")
+    c = random_postcopy_case(rng)
+    at = int(c["setup_ns"] + (c["time_limit_ns"] - c["setup_ns"]) * rng.random() ** 3)
+    several = [*random_changes(rng, c), change(at, command=START_POSTCOPY), *random_changes(rng, c)]
+    c = c | {"postcopy_ns": rng.choice([c["postcopy_ns"], 1 << 60])} | changes_of(several)
+    compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
 
 
 def outputs_of(cases, engine, stops_early=True, own=None, jumps=True, fields=None, seed=3, replicate=1):
@@ -213,6 +233,7 @@ def test_a_command_that_is_none_is_told():
 
 
 def test_numbers_of_the_naive_loop_are_those_of_the_kernels():
-    assert (KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, CANCELLED) == (
-        state.KEEP, state.SET_DOWNTIME_LIMIT, state.SET_MAX_BANDWIDTH, state.STOP_VM, state.CANCEL, state.CANCELLED,
+    assert (KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY, CANCELLED) == (
+        state.KEEP, state.SET_DOWNTIME_LIMIT, state.SET_MAX_BANDWIDTH, state.STOP_VM, state.CANCEL,
+        state.START_POSTCOPY, state.CANCELLED,
     )  # fmt: skip

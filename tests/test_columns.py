@@ -162,8 +162,10 @@ def test_profiles():
     found = records([PLAIN.replace("qemu", name) for name in PROFILES]).cases
     for name in ("complete_rule", "vfio_counts", "flush_pages", "counts_all_syncs", "throttle_timer_ns"):
         assert found[name].tolist() == [getattr(each, name) for each in PROFILES.values()]
-    assert found.sync_policy.tolist() == [each.exact_rule for each in PROFILES.values()] == [0, 1, 1, 2, 2, 3]
-    assert found.policy.tolist() == [0, 0, 1, 1, 1, 1]
+    assert found.sync_policy.tolist() == [each.exact_rule for each in PROFILES.values()] == [
+        0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3,
+    ]  # fmt: skip
+    assert found.policy.tolist() == [0] * 4 + [1] * 9
 
 
 def test_policies_that_are_given_replace_those_of_the_version():

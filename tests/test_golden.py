@@ -34,6 +34,8 @@ def test_they_cover_what_there_is():
     assert {scenario.qemu for scenario in found} == set(PROFILES)
     assert {device.kind for scenario in found for device in scenario.devices} == {"ram", "vfio", "block"}
     assert {scenario.walk_policy for scenario in found} == {"serialized", "unserialized"}
+    assert {scenario.qemu for scenario in found if scenario.migration.postcopy_ram} == set(PROFILES)
+    assert (golden()["expected postcopy_faults"] > 0).any()
     outcomes = golden()["expected outcome"]
     assert set(outcomes.tolist()) == {0, 1, 2, 3, 4}
     assert (golden()["expected throttle"] > 0).any()

@@ -173,7 +173,7 @@ def test_a_throttled_guest_is_not_taken_for_a_slow_one():
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
-    [({"draws": 3}, "draws = 3"), ({"ram": "3 TiB"}, "is not the"), ({"qemu": "6.0"}, "is not a QEMU profile"),
+    [({"draws": 3}, "draws = 3"), ({"ram": "3 TiB"}, "is not the"), ({"qemu": "6.0"}, "whose rules are not known"),
      ({"link": "10 GiB"}, "a rate is needed"), ({"accel": "xen"}, "accel")],
 )  # fmt: skip
 def test_arguments_that_do_not_fit_are_refused(given, sentence):

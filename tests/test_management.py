@@ -329,6 +329,59 @@ def test_a_slower_link_is_a_slower_link():
     assert limited.total_time_s == pytest.approx(1 + (whole.total_time_s - 1) * 1.25e9 / (128 * 2**20), rel=0.04)
 
 
+# ---------------------------------------------------------------- post-copy
+
+POSTCOPY = HOPELESS.replace("migration.postcopy_ram", True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "after_s"),
+    [
+        ('nova(timeout_action="force_complete", permit_post_copy=True, completion_timeout="5 s")', 21.0),
+        ('libvirt(timeout="6 s", action="postcopy")', 6.5),
+        ('kubevirt(allow_post_copy=True, completion_timeout="2 s")', 11.2),
+        ('ovirt(schedule="post-copy")', 40.0),
+        ("kubevirt_stall_detection(allow_post_copy=True)", 45.0),
+    ],
+)
+def test_policies_start_post_copy(policy, after_s):
+    found = simulate(POSTCOPY.replace("management", policy))
+    assert found.converged
+    assert found.changes["what"].iloc[-1] == "migrate-start-postcopy"
+    assert found.changes["time_s"].iloc[-1] == pytest.approx(after_s, abs=1.0)
+    assert found.numbers["stop_time_s"] >= found.changes["time_s"].iloc[-1]
+    assert found.numbers["postcopy_bytes"] > 2**28
+    assert found.downtime_s < 0.3
+
+
+def test_post_copy_by_a_change_is_that_at_its_time():
+    changed = simulate(POSTCOPY.replace("changes", [{"at": "5 s", "command": "migrate-start-postcopy"}]))
+    fixed = simulate(POSTCOPY.replace("migration.postcopy_at", "5 s"))
+    assert changed.total_time_s == fixed.total_time_s
+    assert changed.numbers["postcopy_faults"] == fixed.numbers["postcopy_faults"]
+    with pytest.raises(ScenarioError, match=r"changes\.0\.command = .* needs migration\.postcopy_ram = True"):
+        HOPELESS.replace("changes", [{"at": "5 s", "command": "migrate-start-postcopy"}])
+
+
+def test_a_guest_on_the_destination_is_not_cancelled():
+    slow = POSTCOPY.replace({"migration.max_postcopy_bandwidth": "20 MB/s", "migration.postcopy_at": "5 s",
+                             "management": 'cloudstack(wait="8 s")'})  # fmt: skip
+    found = simulate(slow)
+    assert found.converged
+    assert found.total_time_s > 15
+    assert found.changes.empty
+
+
+def test_a_policy_of_ones_own_that_starts_it_without_the_capability_is_told():
+    def starts_at_once(shown, own):
+        return management.START_POSTCOPY, 0.0
+
+    made = migkit.policy(starts_at_once, question="management")
+    assert simulate(POSTCOPY.replace("management", made)).converged
+    with pytest.raises(ScenarioError, match=r"post-copy needs migration\.postcopy_ram"):
+        simulate(HOPELESS.replace("management", made))
+
+
 # ---------------------------------------------------------------- one's own
 
 
@@ -357,9 +410,6 @@ def test_what_is_refused():
         shown.remaining = 0
         return KEEP, 0.0
 
-    def starts(shown, own):
-        return management.START_POSTCOPY, 0.0
-
     def nova(shown, own):
         return KEEP, 0.0
 
@@ -379,8 +429,6 @@ def test_what_is_refused():
         simulate(HOPELESS.replace("management", made))
     with pytest.raises(ScenarioError, match=r"the management policy at .* answers with the command 9"):
         sweep(HOPELESS, {"management": ["nova", made]})
-    with pytest.raises(ScenarioError):
-        migkit.policy(starts, question="management")
 
 
 @pytest.mark.parametrize(
@@ -392,9 +440,10 @@ def test_what_is_refused():
         ("nova(5)", "is not written as a call"),
         ("nova(steps=", "is not written as a call"),
         ("libvirt", "is missing: write libvirt"),
-        ('libvirt(timeout="5 s", action="postcopy")', "post-copy, which is not modelled"),
-        ("kubevirt(allow_post_copy=True)", "post-copy, which is not modelled"),
-        ('ovirt(schedule="post-copy")', "post-copy, which is not modelled"),
+        ('libvirt(timeout="5 s", action="postcopy")', "needs migration.postcopy_ram = True"),
+        ("kubevirt(allow_post_copy=True)", "needs migration.postcopy_ram = True"),
+        ('ovirt(schedule="post-copy")', "needs migration.postcopy_ram = True"),
+        ("nova(permit_post_copy=True)", "needs migration.postcopy_ram = True"),
         ('nova(downtime="1 ms")', "is outside the allowed range"),
         ('nova(delay="soon")', "management.nova.delay"),
     ],

@@ -21,6 +21,7 @@ from migkit.qemu.record import name_of, write
 from migkit.qemu.report import coverage_text, of_recorded, run_text
 from migkit.qemu.validation import by_version, coverage, device_times, predictions, slowed
 from migkit.run.simulate import simulate
+from migkit.scenario.versions import PROFILES
 
 OLD, NEW = Binary(("qemu",), "7.2.22", "Debian"), Binary(("qemu",), "10.0.2", "Debian")
 
@@ -203,7 +204,7 @@ def test_what_was_measured_and_what_not(recorded):
     assert found.loc[("10.0", "10.0.2", "deb100"), ["runs", "uniform", "sequential", "device"]].tolist() == [5, 3, 1, 0]
     assert found.loc[("9.0", "", ""), "runs"] == 0
     lines = coverage_text(recorded).splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["7.2", "8.2", "9.0-rc0", "9.0", "10.0", "11.1"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(PROFILES)
     assert len({len(line) for line in lines}) == 1
 
 
@@ -220,8 +221,8 @@ def test_a_paced_guest_needs_a_share_of_its_vcpu(tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "profile"),
-    [("7.1.0", "7.2"), ("8.0.4", "8.2"), ("8.2.90", "9.0"), ("9.1.3", "9.0"), ("9.2.0", "10.0"), ("10.1.2", "10.0"),
-     ("11.0.1", "10.0"), ("11.1.0", "11.1")],
+    [("7.1.0", "7.2"), ("8.0.4", "8.0"), ("8.2.90", "9.0-rc0"), ("8.2.91", "9.0"), ("9.1.3", "9.1"), ("9.2.0", "9.2"),
+     ("10.1.2", "10.1"), ("11.0.1", "11.0"), ("11.0.92", "11.1"), ("11.1.0", "11.1")],
 )  # fmt: skip
 def test_builds_that_are_not_in_the_measured_runs_have_the_profile_of_their_version(version, profile):
     assert nearest_profile(version) == profile

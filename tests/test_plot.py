@@ -295,6 +295,41 @@ def test_the_table_has_the_numbers_with_their_units(another):
     assert r"\begin{tabular}" in plot.latex(migkit.simulate(SMALL))
 
 
+def test_what_was_drawn_once_is_said(tmp_path):
+    """A sequential writer begins anywhere: a line over an axis has a draw in it unless there are replicates."""
+    region = Region(size="64 MiB", write_rate="100 MB/s", pattern="sequential")
+    scenario = Scenario(guest=Guest(ram="256 MiB", regions=[region]), link=Link(bandwidth="10 Gbit/s"))
+    axes = {"policy": ["serialized", "unserialized"], "link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}
+    once = plot.compare(migkit.sweep(scenario, axes))
+    often = plot.compare(migkit.sweep(scenario, axes | {"replicate": range(3)}))
+    assert "one draw of guest.regions.0.phase" in plot.caption(once)
+    assert "one draw" not in plot.caption(often)
+
+
+def test_edges_are_derived_for_uniform_writers_only():
+    found = {}
+    for pattern in ("uniform", "sequential"):
+        region = Region(size="200 MiB", write_rate="100 MB/s", pattern=pattern)
+        scenario = Scenario(guest=Guest(ram="1 GiB", regions=[region]), link=Link(bandwidth="10 Gbit/s"))
+        dataset = migkit.sweep(scenario, {
+            "policy": ["serialized", "unserialized"],
+            "guest.regions.0.write_rate": ["10 MB/s", "100 GB/s"], "link.bandwidth": ["1 Gbit/s", "10 Gbit/s"],
+        })  # fmt: skip
+        ax = plot.map(dataset)
+        found[pattern] = [text.get_text() for legend in ax.figure.legends for text in legend.get_texts()]
+    assert "derived" in found["uniform"]
+    assert "derived" not in found["sequential"]
+
+
+def test_another_format_is_refused(tmp_path):
+    ax = plot.compare(migkit.sweep(Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="10 Gbit/s")),
+                                   {"link.bandwidth": ["1 Gbit/s", "10 Gbit/s"]}))  # fmt: skip
+    with pytest.raises(ScenarioError, match=r"mine\.docx.*is not written"):
+        plot.save(ax, tmp_path / "mine.docx")
+    assert not list(tmp_path.iterdir())
+    assert [path.name for path in plot.save(ax, tmp_path / "limit-0.5")][:1] == ["limit-0.5.pdf"]
+
+
 def test_a_timeline_shows_what_was_changed(tmp_path):
     scenario = migkit.Scenario(
         guest=migkit.Guest(ram="1 GiB", regions=[migkit.Region(size="512 MiB", write_rate="3 GB/s")]),

@@ -190,7 +190,7 @@ def run(parameters, engine, made, **options):
     records.cases["policies_repeat"] = made.level
     records.cases["policies_remember"] = made.remembers
     records.cases["may_stop_early"] = made.settles
-    own = tuple(made.compiled() if question == made.question else None for question in FIELDS)
+    own = (*(made.compiled() if question == made.question else None for question in FIELDS), None)
     return to_outputs(drivers.run(records, engine, own=own, **options))
 
 

@@ -45,7 +45,8 @@ def outputs(rows: int, devices: int = 2) -> Reports:
 
 def numbers(outcome: Outcome, **more: object) -> dict[str, object]:
     table = {name: array[0] for name, array in values(outputs(1)).items()}
-    return table | {"outcome": int(outcome), "culprit": 1, "device": ["ram", "vfio0"]} | more
+    known = {"outcome": int(outcome), "culprit": 1, "device": ["ram", "vfio0"], "postcopy_time_s": np.nan}
+    return table | known | more
 
 
 def test_registry_names_every_output_once_and_in_order():
@@ -151,6 +152,16 @@ def test_counts_and_bytes_stay_integers_and_the_outcome_is_one_byte():
 def test_completed_tells_total_time_and_downtime():
     text = sentence(numbers(Outcome.COMPLETED, total_time_s=13.61, downtime_s=0.2431))
     assert text == "Completed in 13.6 s with a downtime of 243 ms."
+    text = sentence(
+        numbers(
+            Outcome.COMPLETED, total_time_s=13.61, downtime_s=0.0243, postcopy_time_s=1.5, postcopy_bytes=3 << 30,
+            postcopy_faults=1,
+        )
+    )  # fmt: skip
+    assert text == (
+        "Completed in 13.6 s with a downtime of 24.3 ms: post-copy sent 3 GiB, and the guest ran for 1.5 s and 1 fault "
+        "on the destination before it was whole."
+    )
 
 
 def test_starved_device_that_was_never_called():

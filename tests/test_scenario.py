@@ -58,7 +58,16 @@ REFUSED = [
     (lambda: scenario(devices=[{"kind": "vfio"}]), "devices.0.initial_bytes is missing"),
     (lambda: guest(accel="kmv"), 'accel = "kmv" is not allowed: use "kvm" or "tcg".'),
     (lambda: Region(size="1 MiB", pattern="sequentially"), 'did you mean "sequential"?'),
-    (lambda: scenario(qemu="9.1"), 'use "7.2", "8.2", "9.0-rc0", "9.0", "10.0" or "11.1"'),
+    (lambda: scenario(qemu="nine"), 'use "7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0", "9.1", "9.2", "10.0"'),
+    (lambda: scenario(qemu="6.2.0"), "is a version of QEMU whose rules are not known"),
+    (lambda: scenario(qemu="11.2"), 'name the profile that comes nearest, such as "11.1"'),
+    (lambda: scenario(qemu="pc-q35-8.2"), "is a machine type, which says nothing about the QEMU that runs it"),
+    (lambda: scenario(qemu={"major": 9}), "is no version of QEMU"),
+    (lambda: scenario(qemu="7.2", devices=[Vfio(initial_bytes=0)]), "is a VFIO device, which profile"),
+    (lambda: scenario(qemu="8.0", devices=[Vfio(initial_bytes="1 MiB")]), "has no pre-copy: use 8.1 or later"),
+    (lambda: scenario(qemu="8.0", migration=Migration(switchover_ack=True, return_path=True)), "use 8.1 or later"),
+    (lambda: scenario(qemu="8.1", migration=Migration(avail_switchover_bandwidth="1 GB/s")), "use 8.2 or later"),
+    (lambda: scenario(qemu="9.1", devices=[Block(size="1 GiB")]), "use 9.0 or earlier"),
     (lambda: scenario(qemu=9.0), "qemu = 9.0 is not text"),
     (lambda: scenario(policy="serialised"), 'did you mean "serialized"?'),
     (lambda: scenario(name=3), "name = 3 is not text"),
@@ -251,19 +260,25 @@ def test_defaults_are_those_of_qemu():
     defaults = scenario().migration
     assert (defaults.max_bandwidth, defaults.downtime_limit) == (128 * 2**20, 0.3)
     assert (defaults.switchover_ack, defaults.return_path, defaults.auto_converge) == (False, False, False)
-    assert [scenario(qemu=name).walk_policy for name in PROFILES] == ["serialized"] * 2 + ["unserialized"] * 4
+    assert [scenario(qemu=name).walk_policy for name in PROFILES] == ["serialized"] * 4 + ["unserialized"] * 9
 
 
 def test_profiles_differ_where_qemu_does():
-    assert [each.exact_rule for each in PROFILES.values()] == [0, 1, 1, 2, 2, 3]
-    assert [each.vfio_counts for each in PROFILES.values()] == [0, 0, 0, 0, 1, 2]
-    assert [each.flush_pages for each in PROFILES.values()] == [1, 32, 32, 32, 32, 32]
-    assert [each.throttle_timer_ns for each in PROFILES.values()] == [0, 0, 0, 0, 5 * 10**9, 5 * 10**9]
-    assert [each.name for each in PROFILES.values() if not each.ram_exact_always] == ["8.2"]
-    assert [each.name for each in PROFILES.values() if each.vfio_always_done] == ["8.2"]
-    assert [each.name for each in PROFILES.values() if each.complete_rule] == ["11.1"]
-    assert [each.name for each in PROFILES.values() if each.avail_per_ms_exact] == ["11.1"]
-    assert [each.name for each in PROFILES.values() if not each.counts_all_syncs] == ["11.1"]
+    def those(has):
+        return [each.name for each in PROFILES.values() if has(each)]
+
+    assert [each.exact_rule for each in PROFILES.values()] == [0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 3]
+    assert [each.vfio_counts for each in PROFILES.values()] == [0, 3, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]
+    assert those(lambda each: each.flush_pages == 1) == ["7.2", "8.0", "8.1"]
+    assert those(lambda each: each.throttle_timer_ns) == ["9.2", "10.0", "10.1", "10.2", "11.0", "11.1"]
+    assert those(lambda each: not each.ram_exact_always) == ["8.0", "8.1", "8.2"]
+    assert those(lambda each: each.vfio_always_done) == ["8.0", "8.1", "8.2"]
+    assert those(lambda each: each.complete_rule) == ["10.1", "10.2", "11.0", "11.1"]
+    assert those(lambda each: each.avail_per_ms_exact) == ["11.0", "11.1"]
+    assert those(lambda each: not each.counts_all_syncs) == ["11.1"]
+    assert those(lambda each: each.supports_block) == ["7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0"]
+    assert those(lambda each: not each.supports_switchover_ack) == ["7.2", "8.0"]
+    assert those(lambda each: not each.supports_avail_switchover_bandwidth) == ["7.2", "8.0", "8.1"]
     assert profile("9.0") is scenario().profile
 
 

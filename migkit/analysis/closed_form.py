@@ -153,8 +153,12 @@ class Inputs(NamedTuple):
         if len(scenario.guest.regions) != 1 or kinds not in ([], ["vfio"], ["ram"], ["ram", "vfio"]):
             raise ScenarioError("has no derived boundaries: they are for one region of the guest, and at most one "
                                 "entry of VFIO devices behind RAM", "scenario")  # fmt: skip
-        if scenario.guest.regions[0].rates or scenario.guest.regions[0].curve:
+        region = scenario.guest.regions[0]
+        if region.rates or region.curve:
             raise ScenarioError("has no derived boundaries: its rate changes", "scenario.guest.regions.0")
+        if region.pattern == "sequential":
+            raise ScenarioError("has no derived boundaries: its writer is sequential, and they are for uniform writes",
+                                "scenario.guest.regions.0")  # fmt: skip
         if scenario.guest.tracking > scenario.guest.page_size:
             raise ScenarioError("has no derived boundaries: writes are tracked in units above a page",
                                 "scenario.guest.tracking", str(scenario.guest.tracking))  # fmt: skip

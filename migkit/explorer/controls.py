@@ -97,7 +97,8 @@ def controls_of(scenario: Scenario) -> dict[str, Control]:
         "initial data": (f"devices.{place}.initial_bytes", "MiB", initial),
     }
     controls = {name: _scale(scenario, path, unit, numbers) for name, (path, unit, numbers) in scales.items()}
-    controls["profile"] = Control("qemu", {name: name for name in PROFILES}, scenario.qemu, is_numeric=False)
+    profiles = {name: name for name in [*PROFILES, scenario.qemu]}
+    controls["profile"] = Control("qemu", profiles, scenario.qemu, is_numeric=False)
     policies = {PROFILE_DEFAULT: None} | {name: name for name in POLICIES}
     controls["policy"] = Control("policy", policies, scenario.policy or PROFILE_DEFAULT, is_numeric=False)
     return controls

@@ -6,10 +6,12 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from migkit.analysis.closed_form import swept_scenario
 from migkit.figures import quantities
 from migkit.figures.fitting import fitting
 from migkit.figures.save import data_hash, save_figure
 from migkit.figures.style import style
+from migkit.run.design import REPLICATE
 from migkit.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
@@ -33,10 +35,18 @@ def remember(ax: Axes, dataset: xr.Dataset, said: str) -> None:
         if array.ndim == 0 and "long_name" in array.attrs
     ]
     engine = f"{dataset.attrs['engine']} engine" if "engine" in dataset.attrs else ""
-    text = "; ".join(part for part in (said, ", ".join(held), engine) if part) + "."
+    text = "; ".join(part for part in (said, ", ".join(held), engine, _drawn(dataset)) if part) + "."
     before = SOURCES.get(figure, {})
     panels = [*before.get("panels", []), text]
     SOURCES[figure] = {**notes, "caption": " ".join(panels), "panels": panels, "data_sha256": data_hash(dataset)}
+
+
+def _drawn(dataset: xr.Dataset) -> str:
+    """Say what each migration of a sweep without replicates has drawn: it moves a point from its neighbours."""
+    if "outcome" not in dataset or REPLICATE in dataset.dims or "description" not in dataset.attrs:
+        return ""
+    fields = swept_scenario(dataset).drawn_fields()
+    return f"one draw of {', '.join(fields)}" if fields else ""
 
 
 def _shortly(array: xr.DataArray) -> str:
@@ -54,7 +64,7 @@ def caption(figure: Figure | Axes) -> str:
     Raises
     ------
     ScenarioError
-        If another program has drawn it.
+        If another program has drawn it, or the suffix is that of another format.
 
     Examples
     --------
@@ -67,6 +77,13 @@ def caption(figure: Figure | Axes) -> str:
     if root not in SOURCES:
         raise ScenarioError("was not drawn by migkit.plot: nothing is known of it", "figure")
     return str(SOURCES[root]["caption"])
+
+
+_OTHER_FORMATS = {
+    ".bmp", ".doc", ".docx", ".emf", ".eps", ".gif", ".html", ".jpeg", ".jpg", ".pgf", ".ps", ".raw", ".svgz", ".tex",
+    ".tif", ".tiff", ".webp", ".wmf",
+}  # fmt: skip
+"""Suffixes that ask for what is not written; any other one, as in ``limit-0.5``, is part of the name."""
 
 
 def save(figure: Figure | Axes, path: str | Path) -> list[Path]:
@@ -87,7 +104,7 @@ def save(figure: Figure | Axes, path: str | Path) -> list[Path]:
     Raises
     ------
     ScenarioError
-        If another program has drawn it.
+        If another program has drawn it, or the suffix is that of another format.
 
     Examples
     --------
@@ -101,6 +118,9 @@ def save(figure: Figure | Axes, path: str | Path) -> list[Path]:
     caption(figure)
     root: Any = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
     stem = Path(path)
+    if stem.suffix in _OTHER_FORMATS:
+        raise ScenarioError("is not written: give a name without a suffix, or with .pdf, .svg or .png; all three are "
+                            "written", "path", str(path))  # fmt: skip
     stem = stem.with_suffix("") if stem.suffix in (".pdf", ".svg", ".png") else stem
     import matplotlib as mpl
 

@@ -205,7 +205,7 @@ def limit_over_time(changes: pd.DataFrame, what: str, start: float, end_s: float
 
 
 def commands_over_time(changes: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw a vertical line where the VM was stopped, or the migration cancelled.
+    """Draw a vertical line where the VM was stopped, post-copy started, or the migration cancelled.
 
     Parameters
     ----------
@@ -225,9 +225,9 @@ def commands_over_time(changes: pd.DataFrame, ax: Axes) -> Axes:
     >>> len(commands_over_time(changes, Figure().subplots()).lines)
     1
     """
-    for number, command in enumerate(("stop", "migrate_cancel")):
+    for number, command in enumerate(("stop", "migrate_cancel", "migrate-start-postcopy")):
         for time in changes.loc[changes["what"] == command, "time_s"]:
-            ax.axvline(time, color="black", linestyle=(":", "-")[number], linewidth=0.9, label=command)
+            ax.axvline(time, color="black", linestyle=(":", "-", "-.")[number], linewidth=0.9, label=command)
     return ax
 
 

@@ -183,6 +183,8 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             qemu_savevm_state_setup(s, run.seed, run.replicates[i])
             s.state.effort = s.ram.head.effort
             s.state.stops_early = run.stops_early * s.case.may_stop_early * (1 - s.case.rates_change)
+            if s.case.postcopy_ns < s.case.time_limit_ns:
+                s.state.stops_early = 0  # post-copy will end it
             s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
             if s.case.jitter > 0.0:
                 # nothing repeats, and chance may undo what four laps show

@@ -180,6 +180,8 @@ def repeats(s, mark):
     count = (min(case.time_limit_ns, state.managed_t) - 1 - state.t) // span
     if case.auto_converge == 1 and case.throttle_timer_ns > 0:
         count = min(count, (state.timer_due - 1 - state.t) // span)
+    if case.postcopy_ram == 1:
+        count = min(count, (state.postcopy_t - 1 - state.t) // span)
     # the estimate falls by what RAM and the devices send and must stay above the threshold
     state.ram_bytes = remaining(s.ram) * case.page_size
     estimate = qemu_savevm_state_pending_estimate(s)

@@ -24,6 +24,7 @@ from migkit.kernels.state import (
     SET_DOWNTIME_LIMIT,
     SET_LINK_BANDWIDTH,
     SET_MAX_BANDWIDTH,
+    START_POSTCOPY,
     STATUS_ACTIVE,
     STOP_VM,
     VFIO,
@@ -76,12 +77,14 @@ def manage(s, managing, lap):
         Whether the migration was cancelled.
     """
     case, state, manager = s.case, s.state, managing.manager
+    if state.postcopy == 1:
+        manager.poll_t = NEVER  # the guest is on the destination: there is nothing left to decide
     while manager.next_change < case.change_count and managing.changes[manager.next_change].at_ns <= state.t:
         change = managing.changes[manager.next_change]
         manager.next_change += 1
         if make_change(s, managing, change, lap):
             return True
-    if case.management == MANAGED:
+    if case.management == MANAGED and state.postcopy == 0:
         polled = state.t >= manager.poll_t
         if polled or (case.management_syncs == 1 and state.syncs != manager.seen_syncs):
             query_migrate(s, managing, polled)
@@ -91,7 +94,7 @@ def manage(s, managing, lap):
             manager.seen_syncs = state.syncs
         if polled:
             manager.poll_t += ((state.t - manager.poll_t) // case.management_poll_ns + 1) * case.management_poll_ns
-    elif manager.next_change == case.change_count:
+    elif manager.next_change == case.change_count and case.management != MANAGED:
         state.stops_early = manager.stops_early
     state.managed_t = manager.poll_t
     if manager.next_change < case.change_count:
@@ -101,16 +104,26 @@ def manage(s, managing, lap):
 
 @kernel
 def make_change(s, managing, change, lap):
-    """Make one change at a given time; whether it cancels the migration."""
-    if change.max_bandwidth >= 0:
+    """Make one change at a given time, after the switch to post-copy only that of the link.
+
+    Returns
+    -------
+    ended : bool
+        Whether the migration was cancelled.
+    """
+    postcopy = s.state.postcopy == 1
+    if change.max_bandwidth >= 0 and not postcopy:
         carry_out(s, managing, lap, SET_MAX_BANDWIDTH, float(change.max_bandwidth), 1)
-    if change.downtime_limit_ms >= 0.0:
+    if change.downtime_limit_ms >= 0.0 and not postcopy:
         carry_out(s, managing, lap, SET_DOWNTIME_LIMIT, change.downtime_limit_ms, 1)
     if change.ns_per_byte > 0.0:
         link = s.link
         link.ns_per_byte, link.slack_ns = change.ns_per_byte, change.slack_ns
+        s.state.link_ns_per_byte = change.ns_per_byte
         link.fresh_ns_per_byte, link.fresh_slack_ns = change.fresh_ns_per_byte, change.fresh_slack_ns
         carry_out(s, managing, lap, SET_LINK_BANDWIDTH, float(change.link_bandwidth), 1)
+    if postcopy:
+        return False
     return change.command != KEEP and carry_out(s, managing, lap, change.command, 0.0, 1)
 
 
@@ -161,6 +174,8 @@ def carry_out(s, managing, lap, command, value, planned):
         if state.stopped_t >= 0:
             return False
         stop_vm(s)
+    elif command == START_POSTCOPY and s.case.postcopy_ram == 1:
+        state.postcopy_t = min(state.postcopy_t, state.t)
     elif command != CANCEL and (command != SET_LINK_BANDWIDTH or planned == 0):
         manager.refused = command
         return False

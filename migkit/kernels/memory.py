@@ -33,6 +33,12 @@ stretch = _by_engine(ram_bitmap.bitmap_stretch, ram_expected.expected_stretch)
 """``stretch(ram, case, regions, t)``: dirty pages from the cursor on that cost the same, and their zero share."""
 alike = _by_engine(ram_bitmap.bitmap_alike, ram_expected.expected_alike)
 """``alike(ram, case, regions)``: the same with nothing in between; 0 pages if something comes first."""
+rewind = _by_engine(ram_bitmap.bitmap_rewind, ram_expected.expected_rewind)
+"""``rewind(ram)``: the cursor at the first page, right after a sync."""
+dirty_runs = _by_engine(ram_bitmap.bitmap_dirty_runs, ram_expected.expected_dirty_runs)
+"""``dirty_runs(ram, case)``: runs of dirty pages, right after a sync; a whole number."""
+dirty_of = _by_engine(ram_bitmap.bitmap_dirty_of, ram_expected.expected_dirty_of)
+"""``dirty_of(ram, regions, r)``: dirty pages of a region, right after a sync; a float."""
 take = _by_engine(ram_bitmap.bitmap_take, ram_expected.expected_take)
 """``take(ram, case, count)``: send pages."""
 sync = _by_engine(ram_bitmap.bitmap_sync, ram_expected.expected_sync)

@@ -8,6 +8,7 @@ from migkit.kernels.management import manage
 from migkit.kernels.memory import fraction, remaining, sync
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
 from migkit.kernels.policies import bandwidth, syncs
+from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
 from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, page_bytes, ram_save_complete
 from migkit.kernels.savevm import (
@@ -18,6 +19,9 @@ from migkit.kernels.savevm import (
 from migkit.kernels.state import COMPLETED, RAM, VFIO
 from migkit.kernels.verdict import account_starvation, time_is_up, verdict
 from migkit.kernels.vfio import vfio_save_complete_precopy
+
+ITERATED, ENDED, SWITCHED = 0, 1, 2
+"""What a pass of the loop did."""
 
 
 @spliced_kernel
@@ -44,10 +48,13 @@ def migration_thread(s, marks, lap, managing, timeline):
             return
         if not migration_rate_exceeded(s.state):
             cpu_throttle_dirty_sync_timer_tick(s)
-            if migration_iteration_run(s):
+            ran = migration_iteration_run(s)
+            if ran == ENDED:
                 return
+            if ran == SWITCHED:
+                continue
             trace_iteration(s, timeline)
-            if verdict(s, lap):
+            if s.state.postcopy == 0 and verdict(s, lap):
                 return
             if s.state.t >= s.state.managed_t and manage(s, managing, lap):
                 return
@@ -62,9 +69,12 @@ def migration_iteration_run(s):
 
     Returns
     -------
-    completed : bool
+    ran : int
+        ITERATED, ENDED, or SWITCHED: to post-copy, and the loop goes on at once.
     """
     case, state = s.case, s.state
+    if state.postcopy == 1:
+        return ENDED if postcopy_iteration_run(s) else ITERATED
     began, syncs_before = state.t, state.syncs
     state.ram_bytes = remaining(s.ram) * case.page_size
     state.estimate = qemu_savevm_state_pending_estimate(s)
@@ -75,10 +85,14 @@ def migration_iteration_run(s):
     state.synced = state.syncs - syncs_before
     state.sync_fraction = fraction(s.ram)
     state.pending = state.exact if state.exact >= 0 else state.estimate
-    if can_complete(case, state):
+    begins = postcopy_begins(case, state) and state.acknowledged == 1
+    if can_complete(case, state) and not (begins and case.postcopy_rule == 1):
         account_starvation(s, state.t)
         migration_completion(s)
-        return True
+        return ENDED
+    if begins:
+        postcopy_start(s)
+        return SWITCHED
     account_starvation(s, began)
     state.iteration_t = began
     qemu_savevm_state_iterate(s)
@@ -86,7 +100,7 @@ def migration_iteration_run(s):
     state.steps += 1
     state.effort += 2 + case.device_count
     state.t += case.iteration_ns
-    return False
+    return ITERATED
 
 
 @spliced_kernel
@@ -119,7 +133,10 @@ def migration_rate_limit(s):
         late = s.case.wakeup_ns
         if s.case.jitter > 0.0:
             late = int(late * varied(s.case, state, WAKEUPS, state.iteration))
-        state.t = max(state.t, state.window_t + WINDOW_NS + late)
+        wakes = max(state.t, state.window_t + WINDOW_NS + late)
+        if state.postcopy == 1:
+            postcopy_pull(s, wakes)
+        state.t = max(state.t, wakes)
 
 
 @inlined_kernel
@@ -243,6 +260,8 @@ def write_report(s, manager, device_reports):
     report.changed = manager.changed
     report.max_bandwidth = state.max_bandwidth
     report.downtime_limit_ns = int(state.downtime_limit_ms * 1e6)
+    report.postcopy_bytes = state.bytes_sent - state.postcopy_from if state.postcopy == 1 else 0
+    report.postcopy_faults = state.faults
     for d in range(case.device_count):
         own, row = s.live[d], device_reports[d]
         row.calls = own.called

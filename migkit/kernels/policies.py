@@ -110,10 +110,14 @@ def syncs(s):
     if policy == SYNC_9_0:
         return sync_9_0(s.state, s.devices, s.live, s.state.sync_own)
     if policy == SYNC_8_2:
+        if s.case.postcopy_ram == 1:
+            return True  # RAM may follow after the switch: nothing is left that only pre-copy can send
         return sync_8_2(s.state, s.devices, s.live, s.state.sync_own)
     if policy == SYNC_7_2:
         return sync_7_2(s.state, s.devices, s.live, s.state.sync_own)
     if policy == SYNC_11_1:
+        if s.case.postcopy_ram == 1:
+            return True
         return sync_11_1(s.state, s.devices, s.live, s.state.sync_own)
     return s.policies.syncs(s.state, s.devices, s.live, s.state.sync_own) != 0
 

@@ -267,19 +267,26 @@ def finish_section(state, size, pages):
 @kernel
 def ram_save_complete(s, stop_t):
     """Send all dirty pages, without a rate limit (migration/ram.c:ram_save_complete); the bytes."""
+    return ram_save_pages(s, stop_t, remaining(s.ram))
+
+
+@kernel
+def ram_save_pages(s, t, count):
+    """Send ``count`` dirty pages from the cursor on, without a rate limit; the bytes."""
     case, state = s.case, s.state
+    last = remaining(s.ram) - count
     normal, zero, size = np.int64(0), np.int64(0), np.int64(0)
     state.pace = varied(case, state, SLICES, state.ram_calls)
     set_page_rate(case, s.link, state)
     most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
-    while remaining(s.ram) > 0:
+    while remaining(s.ram) > last:
         if normal + zero == most:
             size += put_pages(case, state, normal, zero)
             normal, zero = np.int64(0), np.int64(0)
             set_page_rate(case, s.link, state)
             most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
-        pages, share = stretch(s.ram, case, s.regions, stop_t)
-        pages = min(pages, most - normal - zero)
+        pages, share = stretch(s.ram, case, s.regions, t)
+        pages = min(min(pages, most - normal - zero), remaining(s.ram) - last)
         zeros = zeros_of(pages, share)
         take(s.ram, case, pages)
         normal += pages - zeros
@@ -329,7 +336,7 @@ def migration_trigger_throttle(s):
 def cpu_throttle_dirty_sync_timer_tick(s):
     """The sync every 5 s while auto-converge is on (system/cpu-throttle.c, 9.2 and later), when it is due."""
     case, state = s.case, s.state
-    if case.auto_converge == 0 or case.throttle_timer_ns == 0 or state.t < state.timer_due:
+    if case.auto_converge == 0 or case.throttle_timer_ns == 0 or state.t < state.timer_due or state.postcopy == 1:
         return
     while state.timer_due <= state.t:
         state.timer_due += case.throttle_timer_ns

@@ -524,3 +524,31 @@ def bitmap_sync(ram, case, regions, writers, t, number):
     ram.head.stretch = 0
     ram.head.remaining += new
     return new
+
+
+@kernel
+def bitmap_rewind(ram):
+    """Set the cursor to the first page (migration/ram.c:ram_postcopy_send_discard_bitmap)."""
+    ram.head.cursor = 0
+    ram.head.stretch = 0
+
+
+@kernel
+def bitmap_dirty_runs(ram, case):
+    """Runs of dirty pages (migration/ram.c:postcopy_send_discard_bm_ram)."""
+    runs, before = np.int64(0), _U0
+    for k in range((case.ram_pages + 63) // 64):
+        bits = ram.dirty[k]
+        runs += popcount(bits & ~((bits << _U1) | before))
+        before = bits >> np.uint64(63)
+    return runs
+
+
+@kernel
+def bitmap_dirty_of(ram, regions, r):
+    """Dirty pages of a region."""
+    first, last = regions[r].start, regions[r].start + regions[r].pages
+    pages = np.int64(0)
+    for k in range(first // 64, (last + 63) // 64):
+        pages += popcount(ram.dirty[k] & word_mask(k, first, last))
+    return float(pages)

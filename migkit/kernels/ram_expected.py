@@ -476,3 +476,35 @@ def expected_sync(ram, case, regions, writers, t, number):
     ram.head.fraction = max(0.0, total - remaining)
     ram.head.sync_t = t
     return new
+
+
+@kernel
+def expected_rewind(ram):
+    """Set the cursor to the first page; a sync has cut the segment that it was in."""
+    ram.head.cursor = 0
+    ram.head.used = 0.0
+
+
+@kernel
+def expected_dirty_runs(ram, case):
+    """Runs of dirty pages in the mean: a run begins at a dirty page behind one that is not."""
+    total, end, before = 0.0, 0.0, 0.0
+    for n in range(ram.head.count):
+        segment = ram.segments[n]
+        if segment.start > end:
+            before = 0.0  # what was left out is clean
+        first = min(1.0, segment.length)
+        total += segment.dirty * (first * (1.0 - before) + (segment.length - first) * (1.0 - segment.dirty))
+        end = segment.start + segment.length
+        before = segment.dirty
+    return int(total + 0.5)
+
+
+@kernel
+def expected_dirty_of(ram, regions, r):
+    """Dirty pages of a region in the mean."""
+    pages = 0.0
+    for n in range(ram.head.count):
+        if ram.segments[n].region == r:
+            pages += ram.segments[n].length * ram.segments[n].dirty
+    return pages

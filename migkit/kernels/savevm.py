@@ -12,6 +12,7 @@ from migkit.kernels.qemu_file import migration_rate_exceeded
 from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, ram_save_iterate
 from migkit.kernels.state import BLOCK, RAM, RUNNING, VFIO
 from migkit.kernels.vfio import (
+    NO_PRECOPY,
     vfio_query_precopy_size,
     vfio_save_iterate,
     vfio_state_pending_estimate,
@@ -33,6 +34,8 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.window_t, state.last_eval, state.iteration_t = case.setup_ns, case.setup_ns, case.setup_ns
     state.max_bandwidth = case.max_bandwidth
     state.downtime_limit_ms = case.downtime_limit_ms
+    state.link_ns_per_byte = s.link.ns_per_byte
+    state.postcopy_t = case.postcopy_ns
     state.page_ns_per_byte, state.page_slack_ns = s.link.ns_per_byte, s.link.slack_ns
     state.sync_count = 1
     state.timer_due = case.setup_ns + case.throttle_timer_ns
@@ -103,12 +106,14 @@ def save_live_iterate(s, d, most_bytes):
     """Call the handler of one device; what it returned."""
     state, own = s.state, s.live[d]
     state.calls += 1
+    kind = s.devices[d].kind
+    if kind == VFIO and s.case.vfio_counts == NO_PRECOPY:
+        return 1  # no handler
     if own.iteration != state.iteration:
         own.iteration = state.iteration
         own.sent = 0
     if own.first_t < 0:
         own.first_t = state.t
-    kind = s.devices[d].kind
     if kind == RAM:
         put = state.bytes_sent
         returned = ram_save_iterate(s, most_bytes)

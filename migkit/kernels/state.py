@@ -35,8 +35,7 @@ UNMANAGED, MANAGED = 0, 1
 """Who manages the migration: nobody, and the function of its management policy."""
 KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY = range(6)
 """What a management policy answers: nothing is changed; a new downtime-limit (ms) or max-bandwidth (B/s, 0 for none);
-the VM is stopped, which brings the switchover about; migrate_cancel. The last one is reserved: post-copy is not
-modelled."""
+the VM is stopped, which brings the switchover about; migrate_cancel; post-copy starts, where the capability is on."""
 SET_LINK_BANDWIDTH = 6
 """Beside them, in what was changed: the bandwidth of the link (B/s), which no management policy sets."""
 STATUS_ACTIVE, STATUS_POSTCOPY = 0, 1
@@ -99,6 +98,9 @@ CASE = (
     Field("switchover_ack", INT, "flag", "the capability"),
     Field("return_path", INT, "flag", "the capability"),
     Field("auto_converge", INT, "flag", "the capability"),
+    Field("postcopy_ram", INT, "flag", "the capability"),
+    Field("postcopy_ns", INT, "ns", "when migrate-start-postcopy is given, NO_LIMIT for never"),
+    Field("max_postcopy_bandwidth", INT, "B/s", "limit of a window after the switch to post-copy, 0 for none"),
     Field("throttle_trigger_threshold", INT, "%", "dirtied bytes of a period, in percent of those sent"),
     Field("cpu_throttle_initial", INT, "%", "first throttle"),
     Field("cpu_throttle_increment", INT, "%", "added each time"),
@@ -114,12 +116,13 @@ CASE = (
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
-    Field("vfio_counts", INT, "code", "what VFIO reports: 0 up to 9.1, 1 up to 11.0, 2 from 11.1 on"),
-    Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.1, 8.2)"),
-    Field("flush_pages", INT, "pages", "normal pages after which bytes count: 1 (up to 8.0) or 32"),
+    Field("vfio_counts", INT, "code", "what VFIO reports: 0 from 8.1 to 9.1, 1 up to 11.0, 2 from 11.1 on; 3 in 8.0"),
+    Field("vfio_always_done", INT, "flag", "1: VFIO's iterate returns 1 whatever is left (8.0 to 8.2)"),
+    Field("flush_pages", INT, "pages", "normal pages after which bytes count: 1 (up to 8.1) or 32"),
     Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
     Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
     Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),
+    Field("postcopy_rule", INT, "code", "0: post-copy ends below the threshold; 1: with nothing left (10.1)"),
     # what a host costs
     Field("setup_ns", INT, "ns", "from the migrate command to the first iteration"),
     Field("iteration_ns", INT, "ns", "an iteration, apart from what the devices do; 1 or more"),
@@ -132,6 +135,7 @@ CASE = (
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
     Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
     Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
+    Field("discard_ns", FLOAT, "ns", "the destination drops a run of stale pages, at the switch to post-copy"),
     Field("time_limit_ns", INT, "ns", "when the migration is given up"),
     # who changes what while it runs
     Field("change_count", INT, "1", "changes at given times; rows are padded"),
@@ -214,6 +218,7 @@ STATE = (
     Field("throttle", INT, "%", "share of time taken from the vCPUs", "repeats"),
     Field("stopped_t", INT, "ns", "when a management layer stopped the VM, -1: it runs", "repeats"),
     Field("managed_t", INT, "ns", "when the next change or poll is due, NEVER without one", "repeats"),
+    Field("postcopy_t", INT, "ns", "from when on post-copy is to start, NO_LIMIT for never", "repeats"),
     # the rate-limit window
     Field("window_t", INT, "ns", "when it began", "varies"),
     Field("mark", INT, "B", "bytes counted when it began", "varies"),
@@ -226,6 +231,7 @@ STATE = (
     Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "windows"),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
+    Field("link_ns_per_byte", FLOAT, "ns/B", "the link", "repeats"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
     Field("page_slack_ns", INT, "ns", "a full send buffer, for RAM pages now", "repeats"),
     # syncs and throttle
@@ -260,6 +266,14 @@ STATE = (
     Field("ram_pages", INT, "pages", "sent by RAM in this iteration", "repeats"),
     Field("ram_returned", INT, "code", "what RAM returned, -1 if it was not called", "repeats"),
     Field("bulk", INT, "flag", "1: a block device is in its bulk phase", "repeats"),
+    # post-copy
+    Field("postcopy", INT, "flag", "1: the guest is on the destination", "repeats"),
+    Field("resume_t", INT, "ns", "when it runs there", "repeats"),
+    Field("postcopy_pages", INT, "pages", "dirty at the switch", "repeats"),
+    Field("postcopy_from", INT, "B", "sent before the first page after the switch", "repeats"),
+    Field("faults", INT, "1", "pages that the guest waited for", "varies"),
+    Field("fault_part", FLOAT, "1", "what whole faults left of the last count", "varies"),
+    Field("faults_t", INT, "ns", "until when they are counted", "varies"),
     # what repeats
     Field("zero_level", INT, "1e-15", "zero share of the pages sent last", "repeats"),
     Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
@@ -290,6 +304,7 @@ WRITER = (
     Field("gets", INT, "1e-4", "of its vCPU, since then"),
     Field("needs", INT, "1e-4", "of its vCPU, at full rate"),
     Field("first", INT, "pages", "into the region, where a sequential writer began"),
+    Field("missing", FLOAT, "pages", "of the region, dirty at the switch to post-copy"),
 )
 """Per region of a running migration: how far its writer has got."""
 
@@ -358,11 +373,11 @@ REPORT = (
     Field("outcome", INT, "code", "COMPLETED .. CANCELLED"),
     Field("culprit", INT, "index", "the device that prevents convergence, -1 if none"),
     Field("total_ns", INT, "ns", "end, or when the verdict was reached"),
-    Field("downtime_ns", INT, "ns", "from the decision to stop the VM to the end"),
+    Field("downtime_ns", INT, "ns", "from the decision to stop the VM until a guest runs again"),
     Field("stop_ns", INT, "ns", "when the VM was stopped"),
     Field("downtime_paused_ns", INT, "ns", "from a stop by a management layer to the switchover"),
     Field("downtime_stop_ns", INT, "ns", "VM stop and final sync"),
-    Field("downtime_ram_ns", INT, "ns", "the dirty RAM that was left"),
+    Field("downtime_ram_ns", INT, "ns", "the dirty RAM that was left; in post-copy its discards"),
     Field("downtime_devices_ns", INT, "ns", "stop-copy of all other devices"),
     Field("downtime_state_ns", INT, "ns", "non-iterable state"),
     Field("downtime_destination_ns", INT, "ns", "last bytes on the wire, load, round trip"),
@@ -382,6 +397,9 @@ REPORT = (
     Field("changed", INT, "1", "changes that were made while it ran"),
     Field("max_bandwidth", INT, "B/s", "at the end, 0 for none"),
     Field("downtime_limit_ns", INT, "ns", "at the end"),
+    Field("postcopy_ns", INT, "ns", "from the guest running on the destination to its last page there"),
+    Field("postcopy_bytes", INT, "B", "of RAM, sent after the switch to post-copy"),
+    Field("postcopy_faults", INT, "1", "pages that the guest waited for on the destination"),
 )
 """What a kernel leaves of a migration; times are -1 where something never happened."""
 

@@ -65,7 +65,7 @@ def time_is_up(s, lap):
     """The time limit is reached: say why the migration has not completed."""
     account_starvation(s, s.state.t)
     lap.stuck = 0
-    s.state.outcome = classify(s, lap)
+    s.state.outcome = TIME_LIMIT if s.state.postcopy == 1 else classify(s, lap)
 
 
 @spliced_kernel

@@ -7,7 +7,7 @@ from migkit.kernels.qemu_file import COPY_BUFFER, count_copied, qemu_put_buffer
 from migkit.kernels.ram import SECTION_BYTES, release_flags
 
 VFIO_SECTION_BYTES = 34  # data record, end mark, section header and footer
-COUNTS_STOP_TOO, COUNTS_STOP_ONLY, COUNTS_CLASSES = 0, 1, 2  # values of vfio_counts
+COUNTS_STOP_TOO, COUNTS_STOP_ONLY, COUNTS_CLASSES, NO_PRECOPY = 0, 1, 2, 3  # values of vfio_counts
 
 
 @kernel

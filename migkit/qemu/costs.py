@@ -28,11 +28,10 @@ FAST_FIRST_PASS_BYTES = 256 * MIB
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
-NOT_MODELLED = {
-    "multifd": "the pages travel on channels of their own",
-    "postcopy-ram": "the destination asks for pages, and some versions sync in each iteration",
-}
+NOT_MODELLED = {"multifd": "the pages travel on channels of their own"}
 """Capabilities without a model, with what they change; runs with them give no costs and are not predicted."""
+WITHOUT_COSTS = (*NOT_MODELLED, "postcopy-ram")
+"""Capabilities of runs that give no costs: where post-copy starts, the end of a run is another one."""
 
 
 def measured_costs(path: str | os.PathLike[str] | None = None, campaign: str = FIRST_CAMPAIGN) -> pd.DataFrame:
@@ -79,7 +78,7 @@ def observations(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
         One row an observation: ``cost``, ``case``, ``unit``, ``run`` and ``value``; of the run, ``campaign``,
         ``accel``, ``load`` (``quiet``, ``max``), ``link`` (``paced``, ``loopback``), ``devices`` (whether it has any)
         and ``ram_mib``. Runs on a busy host are left out, if there are others, and those with a capability of
-        :data:`NOT_MODELLED`.
+        :data:`WITHOUT_COSTS`.
 
     Examples
     --------
@@ -153,7 +152,7 @@ class _Data:
     def __init__(self, path: str | None) -> None:
         self.path = path
         frame = runs(path)
-        frame = frame[~frame["caps"].map(set(NOT_MODELLED).intersection).astype(bool)]
+        frame = frame[~frame["caps"].map(set(WITHOUT_COSTS).intersection).astype(bool)]
         quiet = frame["other_cpu"] <= BUSY_CPUS
         if quiet.any():  # a host that was never quiet has the costs of a busy one
             frame = frame[quiet]

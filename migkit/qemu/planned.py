@@ -20,9 +20,11 @@ _PARAMETERS = (
     "cpu-throttle-increment",
     "cpu-throttle-initial",
     "max-cpu-throttle",
+    "max-postcopy-bandwidth",
     "throttle-trigger-threshold",
 )
-_CAPABILITIES = ("auto-converge", "return-path", "switchover-ack")
+_CAPABILITIES = ("auto-converge", "postcopy-ram", "return-path", "switchover-ack")
+_RATES = ("avail-switchover-bandwidth", "max-postcopy-bandwidth")
 
 
 def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -> Scenario:
@@ -60,7 +62,7 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
     for name in plan.parameters:
         if name not in _PARAMETERS:
             raise ScenarioError("has no model", "parameters", name)
-    if plan.changes or plan.postcopy_at is not None:
+    if plan.changes:
         raise ScenarioError("has no model: parameters are those of the start", "changes")
     if not plan.link and not plan.max_bandwidth:
         raise ScenarioError("or max-bandwidth must be above 0: how fast loopback is, only a run tells", "link", "0 B/s")
@@ -85,7 +87,8 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
             max_bandwidth=plan.max_bandwidth,
             downtime_limit=plan.downtime_limit,
             **{name.replace("-", "_"): name in plan.capabilities for name in _CAPABILITIES},
-            **{name: Rate(value) if name.startswith("avail") else value for name, value in own.items()},
+            postcopy_at=plan.postcopy_at,
+            **{name: Rate(value) if name.replace("_", "-") in _RATES else value for name, value in own.items()},
         ),
         costs=HostCosts() if costs is None else costs,
         time_limit=plan.time_limit,

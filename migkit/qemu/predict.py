@@ -7,6 +7,7 @@ first pass went.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -16,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.running import profile_of
 from migkit.qemu.traces import runs, table
 from migkit.scenario.changes import Change
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.parts import Block, Guest, Link, Migration, Region, Vfio
+from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds
 from migkit.scenario.versions import profile
@@ -34,7 +34,7 @@ BUILDS = {
     "deb72": ("7.2", "serialized"),
     "v82": ("8.2", "serialized"),
     "deb100": ("10.0", "unserialized"),
-    "v102": ("10.0", "unserialized"),  # 10.1 and later differ in a case that RAM alone does not meet
+    "v102": ("10.2", "unserialized"),
     "deb111": ("11.1", "unserialized"),
 }
 """Profile and policy of the builds in ``data/qemu-traces``."""
@@ -60,6 +60,9 @@ BLOCK_STATE_BYTES = 90
 """What a disk adds to the byte count besides its data and section headers."""
 NO_WIRE_BYTES_PER_S = 100e9
 """Loopback under max-bandwidth: the wire is never what the thread waits for."""
+LOOPBACK_BUFFER = 10 * 2**20
+"""What the sockets of a loopback connection hold, in which a page that a fault asks for waits behind others, bytes: the
+largest that Linux gives a sender and a receiver by default (4 and 6 MiB; net.ipv4.tcp_wmem, tcp_rmem)."""
 RTT_S = 0.05e-3
 """Round trip on one host: the time of an acknowledgement where RAM has next to nothing to send."""
 HELD_MIB_S = 256
@@ -77,7 +80,7 @@ def nearest_profile(version: str) -> str:
     Returns
     -------
     str
-        A key of :data:`migkit.scenario.versions.PROFILES`: the one whose rules are nearest to those of the version.
+        A key of :data:`migkit.scenario.versions.PROFILES`: that of the version.
 
     Raises
     ------
@@ -87,12 +90,12 @@ def nearest_profile(version: str) -> str:
     Examples
     --------
     >>> nearest_profile("7.2.22"), nearest_profile("9.1.0"), nearest_profile("10.2.2"), nearest_profile("11.1.3")
-    ('7.2', '9.0', '10.0', '11.1')
+    ('7.2', '9.1', '10.2', '11.1')
     """
-    major, minor, micro, *_ = [*map(int, version.split(".")), 0, 0]
-    if micro >= 50:
-        major, minor = (major, minor + 1) if minor < 2 else (major + 1, 0)
-    return profile_of((major, minor))[0]
+    try:
+        return profile(version).name
+    except ScenarioError as error:
+        raise ScenarioError(error.problem, "version", version) from None
 
 
 def rules_of(build: str, version: str | None = None, device: bool = False) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def rules_of(build: str, version: str | None = None, device: bool = False) -> di
     >>> rules_of("deb100")
     {'qemu': '10.0', 'policy': 'unserialized'}
     >>> rules_of("deb91", "9.1.2")
-    {'qemu': '9.0', 'policy': 'unserialized'}
+    {'qemu': '9.1', 'policy': 'unserialized'}
     """
     if build in BUILDS:
         qemu, policy = BUILDS[build]
@@ -218,6 +221,28 @@ def is_modelled(run: pd.Series) -> bool:
     False
     """
     return not set(run["caps"]) & set(NOT_MODELLED)
+
+
+def starts_postcopy(run: pd.Series) -> bool:
+    """Whether post-copy is started in a run.
+
+    Parameters
+    ----------
+    run : Series
+        A row of :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> starts_postcopy(runs().loc["P__pc3_bw128_r150__v82__r0"])
+    True
+    """
+    at = run.get("postcopy_at_s", math.nan)
+    return at == at and "postcopy-ram" in run["caps"]
 
 
 def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -327,10 +352,13 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
         bandwidth = NORMAL_PAGE_WIRE_BYTES / calibration.costs.page
         own = run["link_first_pass_bytes_per_s"]
         fresh = own if own == own else bandwidth  # three runs were not traced
+    buffer = int(calibration.value("send_buffer", 0))
+    if starts_postcopy(run) and not run["link_mib_s"]:
+        buffer = LOOPBACK_BUFFER
     return Link(
         bandwidth=Rate(bandwidth),
         rtt=Seconds(RTT_S),
-        send_buffer=Bytes(int(calibration.value("send_buffer", 0))),
+        send_buffer=Bytes(buffer),
         fresh_bandwidth=Rate(fresh),
     )
 
@@ -475,6 +503,8 @@ def changes_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> tu
         return ()
     found = []
     for _, row in made[made["run"] == run.name].sort_values("t_ms").iterrows():
+        if row["parameter"] == "migrate-start-postcopy":  # its time is in the row of the run
+            continue
         if row["parameter"] not in _CHANGES:
             raise ScenarioError(f"changes {row['parameter']} while it runs, which has no model", "run", str(run.name))
         change = _CHANGES[row["parameter"]](float(row["value"]))
@@ -515,6 +545,11 @@ def scenario_of(
         which = next(name for name in run["caps"] if name in NOT_MODELLED)
         raise ScenarioError(f"needs {which}, which has no model: {NOT_MODELLED[which]}", "run", str(run.name))
     calibration = calibration_of(run, path) if calibration is None else calibration
+    costs = calibration.costs
+    if starts_postcopy(run):
+        # what is fitted ends with the word of the destination that it has loaded everything, 40 ms late as often as
+        # not; a switch does not wait for that word
+        costs = costs.changed(destination_load=HostCosts.model_fields["destination_load"].default)
     devices: list[Block | Vfio] = []
     if run["blk_mib"]:
         devices.append(Block(size=Bytes(int(run["blk_mib"]) * MIB), read_rate=Rate(BLOCK_READ_BYTES_PER_S)))
@@ -546,8 +581,10 @@ def scenario_of(
             switchover_ack="switchover-ack" in run["caps"],
             return_path="return-path" in run["caps"],
             auto_converge="auto-converge" in run["caps"],
+            postcopy_ram="postcopy-ram" in run["caps"],
+            postcopy_at=Seconds(float(run["postcopy_sent_ms"]) * 1e-3) if starts_postcopy(run) else None,
         ),
-        costs=calibration.costs,
+        costs=costs,
         changes=changes_of(run, path),
         time_limit=Seconds(float(run["limit_s"])),
         **rules_of(run["build"], run.get("qemu_version"), bool(run["ndev"])),

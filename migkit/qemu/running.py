@@ -42,8 +42,6 @@ MOST_PAGES, SAMPLE_RANGE = 32_768, (128, 16_384)
 """Pages that a measurement reads, and what QEMU takes as sample-pages (per GiB)."""
 LEAST_BLOCK = 128 * MIB
 """Blocks of RAM smaller than this are left out of page sampling (migration/dirtyrate.c:MIN_RAMBLOCK_SIZE)."""
-_PROFILES = (((7, 0), "7.2"), ((8, 0), "8.2"), ((9, 0), "9.0"), ((9, 2), "10.0"), ((11, 1), "11.1"))
-_KNOWN = {(7, 2), (8, 2), (9, 0), (10, 0), (11, 1)}
 _NO_PRECOPY = {
     "background-snapshot": "it writes a snapshot and moves nothing",
     "x-colo": "it never ends by itself",
@@ -54,7 +52,7 @@ _NOTED = {
     "multifd": "multifd is on, which is not modelled: the answer is that of one stream",
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
     "xbzrle": "xbzrle is on, which is not modelled: later passes may send fewer bytes",
-    "postcopy-ram": "postcopy-ram is on: the answer is that of pre-copy alone, for as long as post-copy is not started",
+    "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
     "dirty-limit": "dirty-limit is on, which is not modelled",
     "block": "block is on: disks that are migrated with RAM are not in the answer",
     "x-ignore-shared": "x-ignore-shared is on: shared RAM is counted, though it is not sent",
@@ -144,15 +142,18 @@ def profile_of(version: tuple[int, int]) -> tuple[str, str]:
 
     Examples
     --------
-    >>> profile_of((9, 1))[0], profile_of((10, 2))[0]
-    ('9.0', '10.0')
+    >>> profile_of((9, 1))[0], profile_of((7, 1))[0]
+    ('9.1', '7.2')
     """
+    from migkit.scenario.versions import MEASURED, known_version
+
     shown = ".".join(map(str, version))
-    if not (7, 0) <= version <= (11, 1):
-        raise ScenarioError("is a version of QEMU whose rules are not known: name the profile that comes nearest, "
-                            'such as "11.1"', "version", shown)  # fmt: skip
-    name = [profile for first, profile in _PROFILES if version >= first][-1]
-    return name, "" if version in _KNOWN else f"QEMU {shown} has the profile {name}, and no measured run here"
+    try:
+        name = known_version(f"{shown}.0").profile.name
+    except ScenarioError as error:
+        raise ScenarioError(error.problem, "version", shown) from None
+    measured = name == shown and name in MEASURED
+    return name, "" if measured else f"QEMU {shown} has the profile {name}, and no measured run here"
 
 
 def ask_running(
@@ -224,10 +225,11 @@ async def _asked(
     import pandas as pd
 
     notes: list[str] = []
-    version = await _version(qmp)
+    version, package = await _version(qmp)
     if profile is None:
         profile, note = profile_of(version[:2])
         notes += [note] if note else []
+        notes += _warnings(version, package)
     await _check_state(qmp)
     memory = await qmp.ask("query-memory-size-summary")
     ram = int(memory["base-memory"]) + int(memory.get("plugged-memory") or 0)
@@ -250,13 +252,24 @@ async def _asked(
                         untouched, use, tuple(notes))  # fmt: skip
 
 
-async def _version(qmp: _Conversation) -> tuple[int, int, int]:
+async def _version(qmp: _Conversation) -> tuple[tuple[int, int, int], str]:
+    """Version and package."""
     said = await qmp.ask("query-version")
     try:
         numbers = said["qemu"]
-        return int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"])
+        version = int(numbers["major"]), int(numbers["minor"]), int(numbers["micro"])
+        return version, str(said.get("package") or "")
     except (KeyError, TypeError, ValueError):
         raise ScenarioError("does not say its version as QEMU does", "--qmp", qmp.path) from None
+
+
+def _warnings(version: tuple[int, int, int], package: str) -> tuple[str, ...]:
+    """What a distribution's build of the version may have besides."""
+    from migkit.scenario.pasted_version import read_version
+    from migkit.scenario.versions import known_version
+
+    numbers = dict(zip(("major", "minor", "micro"), version, strict=True))
+    return known_version(read_version({"qemu": numbers, "package": package}).text).warnings if package else ()
 
 
 async def _check_state(qmp: _Conversation) -> None:
@@ -290,6 +303,7 @@ def _migration(parameters: Mapping[str, Any], capabilities: Sequence[str], profi
         avail_switchover_bandwidth=avail,
         auto_converge="auto-converge" in capabilities,
         return_path="return-path" in capabilities or "switchover-ack" in capabilities,
+        postcopy_ram="postcopy-ram" in capabilities,
         switchover_ack="switchover-ack" in capabilities and supported.supports_switchover_ack,
         **given,
     )

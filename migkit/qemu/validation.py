@@ -24,6 +24,7 @@ from migkit.qemu.predict import (
     is_modelled,
     rules_of,
     scenario_of,
+    starts_postcopy,
 )
 from migkit.qemu.traces import runs, table
 from migkit.scenario.rows import records
@@ -82,14 +83,15 @@ def predictions(
         which ``total_ms_predicted`` is missing unless the migration completes; ``verdict`` (the predicted outcome by
         name); ``right`` (whether the outcomes are equal); ``total_error`` and
         ``bytes_error`` (relative), ``downtime_error_ms``, ``syncs_error`` and ``initial_error_ms``, missing unless both
-        complete; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link, beyond what
-        is predicted) and ``late_end_ms`` (end of the downtime in its late mode).
+        complete; ``faults_predicted`` and ``faults_measured`` (postcopy-requests as last polled), missing unless
+        post-copy is started; and two measurements that explain a miss, ``slow_link_ms`` (time lost on the paced link,
+        beyond what is predicted) and ``late_end_ms`` (end of the downtime in its late mode).
 
     Examples
     --------
     >>> table = predictions()
     >>> int(table["right"].sum()), len(table)
-    (649, 652)
+    (667, 670)
     """
     import pandas as pd
 
@@ -106,10 +108,15 @@ def predictions(
     out["right"] = out["outcome_predicted"] == out["outcome_measured"]
     state = measured["build"].map(STATE_BYTES_OF_BUILDS).fillna(measured["accel"].map(STATE_BYTES))
     state = state + BLOCK_STATE_BYTES * (measured["blk_mib"] > 0)
+    switched = pd.Series([starts_postcopy(run) for _, run in measured.iterrows()], measured.index)
     initial = numbers["device_initial_sent_s"].max(axis=1, where=found.devices["kind"] == VFIO, initial=-1)
     pairs = {
         "total_ms": (numbers["total_time_s"] * 1e3, measured["total_ms"]),
-        "downtime_ms": (numbers["downtime_s"] * 1e3, measured["downtime_ms"]),
+        # QEMU leaves the destination out of what it reports after a switch to post-copy
+        "downtime_ms": (
+            numbers["downtime_s"] * 1e3,
+            measured["downtime_ms"].where(~switched, measured["downtime_wall_ms"]),
+        ),
         "syncs": (numbers["sync_count"], measured["sync_count"]),
         "bytes": (numbers["bytes_sent"] + np.where(completed, state, 0), measured["transferred"]),
         "initial_ms": (np.where(initial >= 0, initial * 1e3, np.nan), _initial_ms(measured, path)),
@@ -123,6 +130,8 @@ def predictions(
     out["syncs_error"] = (out["syncs_predicted"] - out["syncs_measured"]).where(both)
     out["downtime_error_ms"] = (out["downtime_ms_predicted"] - out["downtime_ms_measured"]).where(both)
     out["initial_error_ms"] = out["initial_ms_predicted"] - out["initial_ms_measured"]
+    out["faults_predicted"] = pd.Series(numbers["postcopy_faults"], measured.index).where(switched)
+    out["faults_measured"] = _requests(measured, path).where(switched)
     links = found.links
     fresh = (found.cases["ram_pages"] - links["fresh_after_pages"]) * NORMAL_PAGE_WIRE_BYTES
     foreseen = fresh * (links["fresh_ns_per_byte"] - links["ns_per_byte"]) * 1e-6
@@ -150,6 +159,16 @@ def _computed(
 
     found = records([scenario_of(run, path, calibration) for _, run in measured.iterrows()])
     return found, results.values(drivers.run(found, engine, stops_early=False))
+
+
+def _requests(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> pd.Series:
+    """Pages that the destination had asked for when that was last polled."""
+    import pandas as pd
+
+    samples = table("samples", path)
+    if "postcopy_requests" not in samples:
+        return pd.Series(np.nan, measured.index)
+    return samples.groupby("run")["postcopy_requests"].max().reindex(measured.index).astype(float)
 
 
 def _slow_link_ms(measured: pd.DataFrame, pace: pd.Series, path: str | os.PathLike[str] | None) -> pd.Series:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, never_sent, seconds_text
+from migkit.results import DOWNTIME_PARTS, Outcome, by_postcopy, bytes_text, legible, never_sent, seconds_text
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario, placed
 from migkit.scenario.wire import PAGE_HEADER
@@ -213,8 +213,9 @@ class _Case:
     def completed(self) -> Explanation:
         total, downtime = float(self.numbers["total_time_s"]), float(self.numbers["downtime_s"])
         text = f"Completed in {seconds_text(total)} with a downtime of {seconds_text(downtime)}"
-        if not downtime > self.limit_s:
-            return Explanation(None, None, f"{text}.")
+        postcopy = by_postcopy(self.numbers)
+        if postcopy or not downtime > self.limit_s:
+            return Explanation(None, None, f"{text}{postcopy}.")
         parts = {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
         longest = max(parts, key=lambda meaning: parts[meaning])
         why = f"{longest} took {seconds_text(parts[longest])}"

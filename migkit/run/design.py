@@ -20,7 +20,7 @@ from migkit.run.simulate import check_whole_number
 from migkit.run.values import MOST_VALUES, Design, expanded, listed
 from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import READ, Part, Text, check_keys, plain, whole_number
-from migkit.scenario.parts import HostCosts
+from migkit.scenario.parts import HostCosts, Migration
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
 from migkit.scenario.scenario import Scenario, as_scenario, field, reader, with_costs
 from migkit.scenario.shown import differing, html_table
@@ -163,8 +163,13 @@ class Sweep(Part):
                 fields = type(getattr(self.scenario, part)).model_fields
                 if table["scenario"][part][name] == str(fields[name].default):
                     del table["scenario"][part][name]
+        later = Migration().model_dump(mode="json", include={"postcopy_ram", "postcopy_at", "max_postcopy_bandwidth"})
+        for name, default in later.items():
+            if table["scenario"]["migration"][name] == default:
+                del table["scenario"]["migration"][name]
         later = HostCosts().model_dump(
-            mode="json", include={"name", "copy_share", "throttle_late", "jitter", "fresh_page", "fresh_after"}
+            mode="json",
+            include={"name", "copy_share", "throttle_late", "jitter", "fresh_page", "fresh_after", "discard"},
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}

@@ -14,7 +14,7 @@ from migkit.scenario.parts import HostCosts
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FORMER_VARIABLES", "renamed_dataset", "renamed_toml", "with_verdicts"]
+__all__ = ["FORMER_VARIABLES", "renamed_dataset", "renamed_toml", "with_verdicts", "without_postcopy"]
 
 FORMER_VARIABLES = {"turns": "iterations"}
 _COSTS = {old: new for old, new in {"turn": "iteration"}.items() if new in HostCosts.model_fields}
@@ -74,6 +74,23 @@ def with_verdicts(dataset: xr.Dataset) -> xr.Dataset:
         verdict_time_s=(dims, times),
         total_time_s=(dims, _derived(outcome.shape, np.dtype(np.float64), total)),
         completed=(dims, _derived(outcome.shape, np.dtype(np.bool_), completed)),
+    )
+
+
+def without_postcopy(dataset: xr.Dataset) -> xr.Dataset:
+    """The Dataset of a store from before post-copy was computed, with the variables that tell that it never started."""
+    if "postcopy_time_s" in dataset:
+        return dataset
+    outcome = dataset.variables["outcome"]
+
+    def all_of(value: float, dtype: str) -> Any:
+        shape = outcome.shape
+        return _derived(shape, np.dtype(dtype), lambda key: np.full(outcome[key].shape, value, dtype))
+
+    return dataset.assign(
+        postcopy_time_s=(outcome.dims, all_of(np.nan, "float64")),
+        postcopy_bytes=(outcome.dims, all_of(0, "int64")),
+        postcopy_faults=(outcome.dims, all_of(0, "int64")),
     )
 
 

@@ -74,7 +74,8 @@ def within(limit: int, described: Callable[[int], str] | None = None) -> Iterato
         which = "" if described is None else f" at {described(error.row)}"
         raise ScenarioError(
             f"answers with the command {error.command}, which is none or has a value out of range: a downtime-limit is "
-            "from 0 to 2000000 ms, a max-bandwidth 0 or from 1000 B/s", f"the management policy{which}"
+            "from 0 to 2000000 ms, a max-bandwidth 0 or from 1000 B/s, and post-copy needs migration.postcopy_ram",
+            f"the management policy{which}"
         ) from None  # fmt: skip
     except OverLimit as error:
         which = "" if described is None else f" at {described(error.row)}"

@@ -21,6 +21,7 @@ from migkit.kernels.state import (
     SET_DOWNTIME_LIMIT,
     SET_LINK_BANDWIDTH,
     SET_MAX_BANDWIDTH,
+    START_POSTCOPY,
     STOP_VM,
     Timeline,
     dtype_of,
@@ -52,6 +53,7 @@ _CHANGED = {
     SET_LINK_BANDWIDTH: "link bandwidth",
     STOP_VM: "stop",
     CANCEL: "migrate_cancel",
+    START_POSTCOPY: "migrate-start-postcopy",
 }
 _SCALES = {SET_DOWNTIME_LIMIT: 1e-3, SET_MAX_BANDWIDTH: 1.0, SET_LINK_BANDWIDTH: 1.0}
 SPREAD_REPLICATES = 20
@@ -355,6 +357,7 @@ class SimulatedMigration:
             else:
                 table[variable.name] = plain(value)
         table["binds"] = self.binds
+        table["assumed"] = list(self.scenario.assumed)
         table["devices"] = per_device
         if self.numbers["changes"]:
             table["changes"] = [
@@ -381,6 +384,7 @@ class SimulatedMigration:
         facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
+        facts += [("assumed", each) for each in self.scenario.assumed]
         facts.append(("limited by", self._limits()))
         if number["changes"] or isinstance(self.scenario.management, Policy):
             who = [legible(str(self.scenario.management), 60)] if self.scenario.management else []

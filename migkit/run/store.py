@@ -44,7 +44,7 @@ from migkit.run.damage import (
     has_checksums,
 )
 from migkit.run.design import Sweep, differences
-from migkit.run.former_names import renamed_dataset, renamed_toml, with_verdicts
+from migkit.run.former_names import renamed_dataset, renamed_toml, with_verdicts, without_postcopy
 from migkit.run.grid import Layout
 from migkit.run.whole_file import checked_path, is_partial, whole_file, whole_folder
 from migkit.scenario.errors import AnotherSweep, DamagedStore, ScenarioError
@@ -286,10 +286,10 @@ class Store:
 
     def _variables(self) -> list[Variable]:
         """The variables that this store has: one begun before a variable was added goes on without it."""
-        without = {name for name in LATER if not (self.path / name).is_dir()}
-        if _is_former(self.path):
-            without |= {"completed", "total_time_s"}
-        return [variable for variable in SWEEP_VARIABLES if variable.name not in without]
+        known = [variable for variable in SWEEP_VARIABLES if (self.path / _name_in(self.path, variable)).is_dir()]
+        if not _is_former(self.path):
+            return known
+        return [variable for variable in known if variable.name != "total_time_s"]
 
     @contextlib.contextmanager
     def session(self, workers: str) -> Iterator[list[Batch]]:
@@ -576,6 +576,7 @@ def open_sweep(path: str | Path) -> xr.Dataset:
         dataset = renamed_dataset(dataset)
     if _is_former(path):
         dataset = with_verdicts(dataset)
+    dataset = without_postcopy(dataset)
     known = [variable.name for variable in SWEEP_VARIABLES if variable.name in dataset]
     dataset = dataset[known + [name for name in dataset.data_vars if name not in known]]
     # Text of any length as objects, as in a sweep in memory.

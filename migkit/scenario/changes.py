@@ -32,9 +32,10 @@ class Change(Part):
         As `Migration.downtime_limit`, from the next update of the counters on, at most 100 ms later.
     link_bandwidth : bytes/s, optional
         As `Link.bandwidth`: what other traffic leaves of the link. Bytes that wait in the send buffer keep their time.
-    command : {"stop", "migrate_cancel"}, optional
+    command : {"stop", "migrate_cancel", "migrate-start-postcopy"}, optional
         ``stop`` stops the VM, which brings the switchover about, since nothing is written any more; the downtime begins
-        there. ``migrate_cancel`` ends the migration, and the guest stays where it is.
+        there. ``migrate_cancel`` ends the migration, and the guest stays where it is. ``migrate-start-postcopy`` is
+        another way to write `Migration.postcopy_at`; it needs `Migration.postcopy_ram`.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class Change(Part):
     max_bandwidth: Limit | None = None
     downtime_limit: Annotated[Seconds, quantity("0 s", f"{MAX_DOWNTIME_LIMIT_S} s")] | None = None
     link_bandwidth: SpeedAboveZero | None = None
-    command: Literal["stop", "migrate_cancel"] | None = None
+    command: Literal["stop", "migrate_cancel", "migrate-start-postcopy"] | None = None
 
     def _rules(self: Any) -> Iterator[Rule]:
         nothing = all(getattr(self, name) is None for name in _CHANGED)

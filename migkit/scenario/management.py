@@ -3,15 +3,12 @@
 A management layer polls ``query-migrate`` and answers with a command. Each is a function of what QMP shows (``shown``,
 :data:`migkit.kernels.state.SHOWN`) and of numbers of its own (``own``), compiled once whatever its settings, and a
 function of its settings by which a scenario names it: ``Scenario(management='nova(completion_timeout="400 s")')``.
-Times count from the migrate command. Post-copy is not modelled: what would start it is refused.
+Times count from the migrate command. Those that start post-copy need `Migration.postcopy_ram`.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
-from collections.abc import Callable
 from typing import Any
 
 from migkit.kernels.state import (
@@ -24,9 +21,10 @@ from migkit.kernels.state import (
     START_POSTCOPY,
     STOP_VM,
 )
-from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.policy import FACTORIES, Policy, built_in
-from migkit.scenario.units import parse_bytes, parse_time
+from migkit.scenario import settings
+from migkit.scenario.errors import ScenarioError
+from migkit.scenario.settings import HARD_LIMIT_MS
+from migkit.scenario.units import parse_bytes
 
 __all__ = [
     "CANCEL",
@@ -49,93 +47,6 @@ __all__ = [
 
 SETTING = MANAGEMENT_NUMBERS - MANAGEMENT_SETTINGS
 """The first of the settings among the numbers of a policy."""
-HARD_LIMIT_MS = 2_000_000.0
-"""QEMU's largest downtime-limit, which any switchover fits."""
-
-
-# ---------------------------------------------------------------- settings
-
-
-def _named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Callable[..., list[float]]], Any]:
-    """Make the function of the settings of a policy, which gives numbers, one that gives the policy."""
-
-    def decorate(settings: Callable[..., list[float]]) -> Callable[..., Policy]:
-        name = settings.__name__
-        known = inspect.signature(settings).parameters
-
-        @functools.wraps(settings)
-        def make(**given: Any) -> Policy:
-            for each in given:
-                if each not in known:
-                    raise ScenarioError(f"is not a setting of {name}: {did_you_mean(each, known)}", f"{name}.{each}")
-            for each, parameter in known.items():
-                if parameter.default is parameter.empty and each not in given:
-                    raise ScenarioError(f"is missing: write {name}({each}=...)", f"{name}.{each}")
-            try:
-                numbers = settings(**given)
-            except ScenarioError as error:
-                raise error.within(name) from None
-            shown = ", ".join(f"{each}={_text(given[each])}" for each in known if each in given)
-            text = f"{name}({shown})" if shown else name
-            return built_in(decide, text, numbers, poll=poll, **asked)  # type: ignore[arg-type]
-
-        FACTORIES[name] = make
-        return make
-
-    return decorate
-
-
-def _text(value: Any) -> str:
-    return repr(value) if isinstance(value, str | bool | int | float) else repr(str(value))
-
-
-def _seconds(name: str, given: Any, least: float = 0.0) -> float:
-    """A time of the settings."""
-    try:
-        value = parse_time(given)
-    except ScenarioError as error:
-        raise error.within(name) from None
-    if not least <= value <= 1e9:
-        raise ScenarioError(f"is outside the allowed range: it must be from {least:g} s to 1e9 s", name, given)
-    return value
-
-
-def _milliseconds(name: str, given: Any, least: float = 1.0) -> float:
-    """A downtime limit of the settings."""
-    value = round(_seconds(name, given) * 1e3, 6)
-    if not least <= value <= HARD_LIMIT_MS:
-        raise ScenarioError(f"is outside the allowed range: it must be from {least:g} ms to 2000 s", name, given)
-    return value
-
-
-def _count(name: str, given: Any, least: int, most: int) -> float:
-    """A whole number of the settings."""
-    if isinstance(given, bool) or not isinstance(given, int) or not least <= given <= most:
-        raise ScenarioError(f"is not allowed: it must be a whole number from {least} to {most}", name, given)
-    return float(given)
-
-
-def _flag(name: str, given: Any) -> float:
-    if not isinstance(given, bool):
-        raise ScenarioError("is not allowed: it must be True or False", name, given)
-    return float(given)
-
-
-def _share(name: str, given: Any, most: float = 1.0) -> float:
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
-        raise ScenarioError(f"is outside the allowed range: it must be from 0 to {most:g}", name, given)
-    return float(given)
-
-
-def _word(name: str, given: Any, *words: str) -> int:
-    if given not in words:
-        raise ScenarioError(f"is not allowed: {did_you_mean(given, words)}", name, given)
-    return words.index(given)
-
-
-def _no_postcopy(name: str, given: Any) -> None:
-    if given:
-        raise ScenarioError("starts post-copy, which is not modelled: leave it out", name, given)
 
 
 # ---------------------------------------------------------------- OpenStack Nova
@@ -143,12 +54,12 @@ def _no_postcopy(name: str, given: Any) -> None:
 
 def _nova(shown: Any, own: Any) -> tuple[int, float]:
     limit, steps, delay = own[SETTING], own[SETTING + 1], own[SETTING + 2]
-    timeout, force, disk = own[SETTING + 3], own[SETTING + 4], own[SETTING + 5]
+    timeout, force, disk, postcopy = own[SETTING + 3], own[SETTING + 4], own[SETTING + 5], own[SETTING + 6]
     gib = max(2.0, shown.total / 1073741824.0) + disk
     seconds = shown.total_time_ms / 1000.0
     if own[1] == 1.0:  # forced in the poll before
         own[1] = 2.0
-        return STOP_VM, 0.0
+        return (START_POSTCOPY if postcopy == 1.0 else STOP_VM), 0.0
     if timeout > 0.0 and seconds > int(timeout * gib) and own[1] == 0.0:
         if force == 0.0:
             return CANCEL, 0.0
@@ -168,7 +79,7 @@ def _nova(shown: Any, own: Any) -> tuple[int, float]:
     return SET_DOWNTIME_LIMIT, value
 
 
-@_named(_nova, poll="0.5 s")
+@settings.named(_nova, poll="0.5 s")
 def nova(
     *,
     downtime: Any = "500 ms",
@@ -183,7 +94,7 @@ def nova(
 
     With ``G = max(2, RAM in GiB) + disk`` and ``b = downtime / steps``, step ``i`` from 0 to `steps` sets
     ``b + i (downtime - b) / steps`` after ``i * int(delay * G)``; after ``int(completion_timeout * G)`` the migration
-    is aborted, or forced to complete one poll later by stopping the VM. Polls every 0.5 s
+    is aborted, or forced to complete one poll later by post-copy or, without it, by stopping the VM. Polls every 0.5 s
     (``nova/virt/libvirt/migration.py:downtime_steps``, ``nova/virt/libvirt/driver.py:_live_migration_monitor``).
 
     Parameters
@@ -201,35 +112,36 @@ def nova(
     disk : bytes, default 0 B
         Disks that are copied, which count as 2 GiB or more each in Nova.
     permit_post_copy : bool, default False
-        ``live_migration_permit_post_copy``: refused, since post-copy is not modelled.
+        ``live_migration_permit_post_copy``.
 
     Examples
     --------
-    >>> nova(completion_timeout="400 s")
-    'nova(completion_timeout='400 s')'
+    >>> print(nova(completion_timeout="400 s"))
+    nova(completion_timeout='400 s')
     """
-    _no_postcopy("permit_post_copy", permit_post_copy)
     return [
-        _milliseconds("downtime", downtime, 100.0),
-        _count("steps", steps, 3, 1000),
-        _seconds("delay", delay, 3.0),
-        _seconds("completion_timeout", completion_timeout),
-        float(_word("timeout_action", timeout_action, "abort", "force_complete")),
+        settings.milliseconds("downtime", downtime, 100.0),
+        settings.count("steps", steps, 3, 1000),
+        settings.seconds("delay", delay, 3.0),
+        settings.seconds("completion_timeout", completion_timeout),
+        float(settings.word("timeout_action", timeout_action, "abort", "force_complete")),
         parse_bytes(disk) / 2**30,
+        settings.flag("permit_post_copy", permit_post_copy),
     ]
 
 
 # ---------------------------------------------------------------- oVirt
 
-ABORT_MS = -1.0
+ABORT_MS, POSTCOPY_MS = -1.0, -2.0
 SCHEDULES: dict[str, tuple[float, tuple[tuple[int, float], ...]]] = {
     "minimal downtime": (100, ((1, 150), (2, 200), (3, 300), (4, 400), (6, 500), (-1, ABORT_MS))),
     "suspend workload": (100, ((1, 150), (2, 200), (3, 300), (4, 400), (6, 500), (-1, 5000), (-1, ABORT_MS))),
+    "post-copy": (100, ((1, 150), (2, 200), (-1, POSTCOPY_MS), (-1, ABORT_MS))),
     "very large VMs": (300, ((1, 400), (2, 500), (3, 700), (4, 1000), (6, 1500), (-1, 5000), (-1, ABORT_MS))),
     "legacy": (101, ((1, 104), (2, 120), (3, 189), (4, 500), (42, 500), (-1, ABORT_MS))),
 }
 """oVirt's migration policies: the first downtime limit (ms), and what follows after how many iterations, -1 for the
-next one; a limit below 0 aborts."""
+next one; a limit of -1 aborts, one of -2 starts post-copy."""
 
 
 def legacy_steps(downtime_ms: float) -> tuple[int, ...]:
@@ -260,11 +172,11 @@ def _ovirt(shown: Any, own: Any) -> tuple[int, float]:
         return KEEP, 0.0
     own[3] += 1.0
     if own[at + 1] < 0.0:
-        return CANCEL, 0.0
+        return (CANCEL if own[at + 1] == -1.0 else START_POSTCOPY), 0.0
     return SET_DOWNTIME_LIMIT, own[at + 1]
 
 
-@_named(_ovirt, poll="10 s", first_poll="0 s")
+@settings.named(_ovirt, poll="10 s", first_poll="0 s")
 def ovirt(*, schedule: str = "minimal downtime", downtime: Any = "500 ms") -> Any:
     """oVirt: a schedule of downtime limits by the number of iterations, and an abort at its end.
 
@@ -275,8 +187,8 @@ def ovirt(*, schedule: str = "minimal downtime", downtime: Any = "500 ms") -> An
     Parameters
     ----------
     schedule : str, default "minimal downtime"
-        One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"very large VMs"`` or ``"legacy"``.
-        Their auto-converge and bandwidth are fields of the scenario.
+        One of :data:`SCHEDULES`: ``"minimal downtime"``, ``"suspend workload"``, ``"post-copy"``, ``"very large VMs"``
+        or ``"legacy"``. Their auto-converge and bandwidth are fields of the scenario.
     downtime : seconds, default 500 ms
         ``migration_downtime`` of ``vdsm.conf``, the last step of the schedule ``"legacy"``; the others have their own.
 
@@ -285,16 +197,14 @@ def ovirt(*, schedule: str = "minimal downtime", downtime: Any = "500 ms") -> An
     >>> ovirt(schedule="legacy").settings[:3]
     (101.0, 1.0, 104.0)
     """
-    if schedule == "post-copy":
-        _no_postcopy("schedule", schedule)
-    _word("schedule", schedule, *SCHEDULES)
+    settings.word("schedule", schedule, *SCHEDULES)
     first, then = SCHEDULES[schedule]
-    last = _milliseconds("downtime", downtime)
+    last = settings.milliseconds("downtime", downtime)
     if schedule == "legacy":
         first, *steps = legacy_steps(last)
         then = (*enumerate(steps, start=1), (42, steps[-1]), (-1, ABORT_MS))
     elif last != 500.0:
-        raise ScenarioError('is for the schedule "legacy" only', "downtime", _text(downtime))
+        raise ScenarioError('is for the schedule "legacy" only', "downtime", str(downtime))
     return [float(first), *(float(number) for pair in then for number in pair)]
 
 
@@ -315,6 +225,8 @@ def _kubevirt(shown: Any, own: Any) -> tuple[int, float]:
     timeout = own[1]
     if timeout > 0.0 and elapsed > timeout and disruption == 1.0 and own[4] == 0.0:
         own[4] = 1.0
+        if own[SETTING + 8] == 1.0 and shown.has_vfio == 0:
+            return START_POSTCOPY, 0.0
         own[1] = 2.0 * timeout
         if shown.has_vfio == 1:
             return SET_DOWNTIME_LIMIT, min(2.0 * timeout * 1000.0, HARD_LIMIT_MS)
@@ -343,21 +255,22 @@ def _raised(shown: Any, own: Any, elapsed: float) -> tuple[int, float]:
 
 
 def _timeouts(completion: Any, progress: Any, disruption: Any, post_copy: Any) -> list[float]:
-    """The first settings of KubeVirt's legacy monitor."""
-    _no_postcopy("allow_post_copy", post_copy)
+    """The settings of KubeVirt's legacy monitor, without a ramp."""
     return [
-        _seconds("completion_timeout", completion),
-        _seconds("progress_timeout", progress),
-        _flag("allow_workload_disruption", disruption),
+        settings.seconds("completion_timeout", completion),
+        settings.seconds("progress_timeout", progress),
+        settings.flag("allow_workload_disruption", post_copy if disruption is None else disruption),
+        *(0.0,) * 5,
+        settings.flag("allow_post_copy", post_copy),
     ]
 
 
-@_named(_kubevirt, poll="400 ms")
+@settings.named(_kubevirt, poll="400 ms")
 def kubevirt(
     *,
     completion_timeout: Any = "150 s",
     progress_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt: a completion timeout per GB and a progress timeout.
@@ -373,10 +286,10 @@ def kubevirt(
         ``completionTimeoutPerGiB``; 0 s: none.
     progress_timeout : seconds, default 150 s
         ``progressTimeout``; 0 s: none.
-    allow_workload_disruption : bool, default False
-        ``allowWorkloadDisruption``.
+    allow_workload_disruption : bool, optional
+        ``allowWorkloadDisruption``; as `allow_post_copy` by default.
     allow_post_copy : bool, default False
-        ``allowPostCopy``: refused, since post-copy is not modelled.
+        ``allowPostCopy``: post-copy in place of the stop, without VFIO.
 
     Examples
     --------
@@ -386,7 +299,7 @@ def kubevirt(
     return _timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy)
 
 
-@_named(_kubevirt, poll="400 ms")
+@settings.named(_kubevirt, poll="400 ms")
 def kubevirt_downtime_tuning(
     *,
     initial: Any = "150 ms",
@@ -396,7 +309,7 @@ def kubevirt_downtime_tuning(
     max_downtime: Any = "900 ms",
     completion_timeout: Any = "150 s",
     progress_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt with its downtime ramp (VEP 291): :func:`kubevirt` with a limit that grows.
@@ -423,13 +336,15 @@ def kubevirt_downtime_tuning(
     >>> kubevirt_downtime_tuning(max_downtime="1050 ms").settings[7]
     1050.0
     """
+    timeouts = _timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy)
     return [
-        *_timeouts(completion_timeout, progress_timeout, allow_workload_disruption, allow_post_copy),
-        _milliseconds("initial", initial),
-        _count("steps", steps, 1, 10_000),
-        _count("start_after_iteration", start_after_iteration, 0, 10**9),
-        _seconds("cooldown", cooldown),
-        _milliseconds("max_downtime", max_downtime),
+        *timeouts[:3],
+        settings.milliseconds("initial", initial),
+        settings.count("steps", steps, 1, 10_000),
+        settings.count("start_after_iteration", start_after_iteration, 0, 10**9),
+        settings.seconds("cooldown", cooldown),
+        settings.milliseconds("max_downtime", max_downtime),
+        timeouts[8],
     ]
 
 
@@ -444,7 +359,7 @@ _SMALLEST, _MOST_SMALLEST = 396, 100  # of the sizes since the stall, in order
 def _kubevirt_stall(shown: Any, own: Any) -> tuple[int, float]:
     window, margin, alpha, possible = own[SETTING], own[SETTING + 1], own[SETTING + 2], own[SETTING + 3]
     minima, switchover, factor, limit = own[SETTING + 5], own[SETTING + 6], own[SETTING + 7], own[SETTING + 8]
-    disruption = own[SETTING + 10]
+    disruption, postcopy = own[SETTING + 10], own[SETTING + 11] == 1.0 and shown.has_vfio == 0
     now = shown.total_time_ms / 1000.0
     elapsed = math.floor(now)
     if own[_FIRST] == 0.0:
@@ -469,9 +384,14 @@ def _kubevirt_stall(shown: Any, own: Any) -> tuple[int, float]:
                 if disruption == 0.0 and needed * 1000.0 > possible * limit:
                     return CANCEL, 0.0
                 own[_BEGUN], own[_DEADLINE] = 1.0, elapsed + switchover
+                if disruption == 1.0 and postcopy:
+                    return START_POSTCOPY, 0.0
                 return SET_DOWNTIME_LIMIT, HARD_LIMIT_MS if disruption == 1.0 else limit
     if own[_DEADLINE] > 0.0 and elapsed > own[_DEADLINE]:
         possible_now = own[_RATE] > 0.0 and own[_BEGUN] == 0.0 and own[_LAST] / own[_RATE] <= whole - elapsed
+        if possible_now and postcopy:
+            own[_BEGUN] = 1.0
+            return START_POSTCOPY, 0.0
         if not possible_now or disruption == 0.0:
             return CANCEL, 0.0
         own[_BEGUN], own[_DEADLINE], own[_BUDGET] = 1.0, elapsed + switchover, whole
@@ -534,7 +454,7 @@ def _smallest(own: Any) -> float:
     return float(least)
 
 
-@_named(_kubevirt_stall, poll="400 ms", first_poll="0 s", after_syncs=True)
+@settings.named(_kubevirt_stall, poll="400 ms", first_poll="0 s", after_syncs=True)
 def kubevirt_stall_detection(
     *,
     stall_progress_timeout: Any = "40 s",
@@ -547,7 +467,7 @@ def kubevirt_stall_detection(
     completion_timeout_factor: float = 2.0,
     max_downtime: Any = "900 ms",
     completion_timeout: Any = "150 s",
-    allow_workload_disruption: bool = False,
+    allow_workload_disruption: bool | None = None,
     allow_post_copy: bool = False,
 ) -> Any:
     """KubeVirt with its stall detector (VEP 248).
@@ -587,19 +507,22 @@ def kubevirt_stall_detection(
     >>> kubevirt_stall_detection(stall_progress_timeout="60 s").settings[0]
     60.0
     """
-    _no_postcopy("allow_post_copy", allow_post_copy)
     return [
-        _seconds("stall_progress_timeout", stall_progress_timeout),
-        _share("margin", margin),
-        _share("ewma_alpha", ewma_alpha),
-        _share("precopy_possible_factor", precopy_possible_factor, 100.0),
-        _share("patience_window_decay_factor", patience_window_decay_factor),
-        _flag("search_local_minima", search_local_minima),
-        _seconds("switchover_timeout", switchover_timeout),
-        _share("completion_timeout_factor", completion_timeout_factor, 100.0),
-        _milliseconds("max_downtime", max_downtime),
-        _seconds("completion_timeout", completion_timeout),
-        _flag("allow_workload_disruption", allow_workload_disruption),
+        settings.seconds("stall_progress_timeout", stall_progress_timeout),
+        settings.share("margin", margin),
+        settings.share("ewma_alpha", ewma_alpha),
+        settings.share("precopy_possible_factor", precopy_possible_factor, 100.0),
+        settings.share("patience_window_decay_factor", patience_window_decay_factor),
+        settings.flag("search_local_minima", search_local_minima),
+        settings.seconds("switchover_timeout", switchover_timeout),
+        settings.share("completion_timeout_factor", completion_timeout_factor, 100.0),
+        settings.milliseconds("max_downtime", max_downtime),
+        settings.seconds("completion_timeout", completion_timeout),
+        settings.flag(
+            "allow_workload_disruption",
+            allow_post_copy if allow_workload_disruption is None else allow_workload_disruption,
+        ),
+        settings.flag("allow_post_copy", allow_post_copy),
     ]
 
 
@@ -610,12 +533,12 @@ def _libvirt(shown: Any, own: Any) -> tuple[int, float]:
     if own[0] == 1.0 or shown.total_time_ms <= own[SETTING] * 1000.0:
         return KEEP, 0.0
     own[0] = 1.0
-    return STOP_VM, 0.0
+    return (START_POSTCOPY if own[SETTING + 1] == 1.0 else STOP_VM), 0.0
 
 
-@_named(_libvirt, poll="0.5 s")
+@settings.named(_libvirt, poll="0.5 s")
 def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
-    """libvirt: ``virsh migrate --timeout``, which stops the VM after a time and never cancels.
+    """libvirt: ``virsh migrate --timeout``, which after a time stops the VM or starts post-copy, and never cancels.
 
     Polls every 0.5 s (``tools/virsh-domain.c:virshMigrateTimeout``).
 
@@ -623,17 +546,15 @@ def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     ----------
     timeout : seconds
         ``--timeout``.
-    action : {"suspend"}, default "suspend"
-        ``--timeout-suspend``; ``"postcopy"`` is refused, since post-copy is not modelled.
+    action : {"suspend", "postcopy"}, default "suspend"
+        ``--timeout-suspend`` or ``--timeout-postcopy``.
 
     Examples
     --------
     >>> libvirt(timeout="60 s").settings[0]
     60.0
     """
-    _no_postcopy("action", action == "postcopy")
-    _word("action", action, "suspend")
-    return [_seconds("timeout", timeout)]
+    return [settings.seconds("timeout", timeout), float(settings.word("action", action, "suspend", "postcopy"))]
 
 
 def _proxmox(shown: Any, own: Any) -> tuple[int, float]:
@@ -659,7 +580,7 @@ def _proxmox(shown: Any, own: Any) -> tuple[int, float]:
     return SET_DOWNTIME_LIMIT, own[0]
 
 
-@_named(_proxmox, poll="100 ms", first_poll="0 s")
+@settings.named(_proxmox, poll="100 ms", first_poll="0 s")
 def proxmox(*, migrate_downtime: Any = "100 ms") -> Any:
     """Proxmox: a downtime limit that doubles when what is left has grown six times.
 
@@ -678,7 +599,7 @@ def proxmox(*, migrate_downtime: Any = "100 ms") -> Any:
     >>> proxmox(migrate_downtime="200 ms").settings[0]
     200.0
     """
-    return [_milliseconds("migrate_downtime", migrate_downtime)]
+    return [settings.milliseconds("migrate_downtime", migrate_downtime)]
 
 
 def _cloudstack(shown: Any, own: Any) -> tuple[int, float]:
@@ -695,7 +616,7 @@ def _cloudstack(shown: Any, own: Any) -> tuple[int, float]:
     return KEEP, 0.0
 
 
-@_named(_cloudstack, poll="100 ms")
+@settings.named(_cloudstack, poll="100 ms")
 def cloudstack(*, downtime: Any = "0 s", wait: Any = "0 s", pause_after: Any = "0 s") -> Any:
     """CloudStack on KVM: a downtime limit set after a second, an end, and a stop of the VM; all off by default.
 
@@ -717,7 +638,7 @@ def cloudstack(*, downtime: Any = "0 s", wait: Any = "0 s", pause_after: Any = "
     (0.0, 600.0, 0.0)
     """
     return [
-        _milliseconds("downtime", downtime, 0.0),
-        _seconds("wait", wait),
-        _seconds("pause_after", pause_after) * 1000.0,
+        settings.milliseconds("downtime", downtime, 0.0),
+        settings.seconds("wait", wait),
+        settings.seconds("pause_after", pause_after) * 1000.0,
     ]

@@ -40,7 +40,7 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", (), "the migration thread: iterations, 100 ms rate-limit windows, threshold, switchover"),
     Row("modelled", ("max-bandwidth", "downtime-limit", "avail-switchover-bandwidth", "throttle-trigger-threshold",
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
-                     "auto-converge", "switchover-ack", "return-path"),
+                     "auto-converge", "switchover-ack", "return-path", "postcopy-ram", "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -50,7 +50,13 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", ("migrate-set-parameters", "migrate-cancel"),
         "max-bandwidth and downtime-limit while the migration runs, cancel and stop: at given times (`changes`) and by "
         "a management layer (`management`)", ("cancel",)),
-    Row("modelled", (), "rules of 7.2, 8.2, 9.0-rc0, 9.0, 10.0 and 11.1 ([docs/profiles.md](docs/profiles.md))"),
+    Row("modelled", (), "rules of 7.2, 8.0, 8.1, 8.2, 9.0-rc0, 9.0, 9.1, 9.2, 10.0, 10.1, 10.2, 11.0 and 11.1 "
+        "([docs/profiles.md](docs/profiles.md))"),
+    Row("modelled", ("migrate-start-postcopy",), "post-copy, started at `migration.postcopy_at` or by a management "
+        "layer: the switch, the rest in the background, its end; RAM alone",
+        ("postcopy", "post-copy", "x-postcopy-ram", "start-postcopy")),
+    Row("approximated", (), "page faults in post-copy: their number in the mean, region by region, of guests that "
+        "write; a request passes the limit and moves no cursor"),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
         "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
@@ -70,8 +76,8 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("xbzrle", "xbzrle-cache-size", "compress"), "a page is sent whole, a zero page as 9 bytes",
         ("compression", "compress-level", "compress-threads", "decompress-threads", "multifd-zlib-level",
          "multifd-zstd-level")),
-    Row("not modelled", ("postcopy-ram", "postcopy-preempt", "postcopy-blocktime", "max-postcopy-bandwidth"),
-        "a migration ends in pre-copy or not at all", ("postcopy", "post-copy", "x-postcopy-ram")),
+    Row("not modelled", ("postcopy-preempt", "postcopy-blocktime"),
+        "a page that a fault asks for waits in the one stream"),
     Row("not modelled", ("dirty-limit", "vcpu-dirty-limit", "x-vcpu-dirty-limit-period", "cpu-throttle-tailslow"),
         "`auto-converge` is the only throttle"),
     Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",

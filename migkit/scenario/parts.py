@@ -17,6 +17,7 @@ from migkit.scenario.fields import SHORT_LIST, Flag, Part, Rule, Share, Text, nu
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes, parse_bytes, parse_time
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
+from migkit.scenario.views import each
 
 # Upper bounds keep every product the kernel forms inside 64 bits; they are far above any real machine.
 Size = Annotated[Bytes, quantity("0 B", "1024 TiB")]
@@ -414,6 +415,15 @@ class Migration(Part):
         A channel from destination to source; the migration ends when the destination says so.
     auto_converge : bool, default False
         Slow the vCPUs when RAM is dirtied faster than it is sent.
+    postcopy_ram : bool, default False
+        RAM may follow after the switch to post-copy. Not beside VFIO devices, which refuse it, and not beside disks. A
+        return path is open with it. Merely on, it makes 9.0-rc0 and 11.1 sync in every iteration.
+    postcopy_at : seconds, optional
+        When ``migrate-start-postcopy`` is given, 0 to 168 h since the ``migrate`` command; never by default. Needs
+        `postcopy_ram`.
+    max_postcopy_bandwidth : bytes/s, default 0
+        Limit of each 100 ms window after the switch; 0 = no limit, else 1 kB/s to 1000 TB/s. Pages that the guest asks
+        for pass it.
     throttle_trigger_threshold : int, percent, default 50
         Dirtied bytes, in percent of those transferred, from which a period counts as high; 1 to 100.
     cpu_throttle_initial : int, percent, default 20
@@ -437,6 +447,9 @@ class Migration(Part):
     switchover_ack: Flag = False
     return_path: Flag = False
     auto_converge: Flag = False
+    postcopy_ram: Flag = False
+    postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
+    max_postcopy_bandwidth: Limit = Rate(0)
     throttle_trigger_threshold: Annotated[int, whole_number(1, 100)] = 50
     cpu_throttle_initial: Percent = 20
     cpu_throttle_increment: Percent = 10
@@ -444,6 +457,11 @@ class Migration(Part):
     x_clear_bitmap_shift: Annotated[int, whole_number(6, 31)] = 18
 
     def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: each(lambda at, may: at is not None and not may, self.postcopy_at, self.postcopy_ram),
+            lambda: ScenarioError("needs postcopy_ram = True: post-copy starts only with the capability", "postcopy_at",
+                                  str(self.postcopy_at)),
+        )  # fmt: skip
         yield Rule(
             lambda: np.logical_and(self.switchover_ack, np.logical_not(self.return_path)),
             lambda: ScenarioError(
@@ -508,6 +526,10 @@ class HostCosts(Part):
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
         deviation. Not fitted to the measured runs.
+    discard : seconds, default 2.5 us
+        The destination drops a run of pages that became dirty again, when post-copy starts; up to 1 ms. From what the
+        measured runs need between the stop of the source and the running destination, less `destination_load`. Not
+        fitted by `migkit calibrate`.
     vm_stop : seconds, default 0.1 ms
         Stopping the vCPUs.
     device_state : seconds, default 1.2 ms
@@ -534,6 +556,7 @@ class HostCosts(Part):
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
     throttle_late: Annotated[Seconds, quantity("0 s", "9 ms")] = _assumed("throttle_late")
     jitter: Annotated[float, number(0, 0.9)] = _ASSUMED["jitter"]
+    discard: PageCost = _assumed("discard")
     vm_stop: Cost = _assumed("vm_stop")
     device_state: Cost = _assumed("device_state")
     destination_load: Cost = _assumed("destination_load")

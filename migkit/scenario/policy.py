@@ -119,6 +119,8 @@ class Policy(str):
         Of a management policy: whether it is asked after every sync too.
     settings : tuple of float
         Of a management policy: what the last of its numbers begin with.
+    starts_postcopy : bool
+        Of a built-in management policy: whether it may start post-copy.
     """
 
     question: str
@@ -131,6 +133,7 @@ class Policy(str):
     poll_ns: int = 0
     after_syncs: bool = False
     settings: tuple[float, ...] = (0.0,) * MANAGEMENT_SETTINGS
+    starts_postcopy: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a decorated function by the name of its module, any other by the function itself."""
@@ -234,8 +237,8 @@ def policy(
             (``state.window_bytes``, ``state.window_ms``).
         ``management``
             What to change: returns ``(command, value)``, the command one of ``KEEP``, ``SET_DOWNTIME_LIMIT`` (ms),
-            ``SET_MAX_BANDWIDTH`` (bytes/s, 0 for none), ``STOP_VM`` and ``CANCEL`` of ``migkit.management``. Asked at
-            every poll.
+            ``SET_MAX_BANDWIDTH`` (bytes/s, 0 for none), ``STOP_VM``, ``CANCEL`` and ``START_POSTCOPY`` of
+            ``migkit.management``. Asked at every poll.
 
     poll : seconds, default 1 s
         Of a management policy: from one poll to the next, 1 ms to 1 h.
@@ -343,12 +346,6 @@ def _made(plain: types.FunctionType, question: str, name: str) -> Policy:
     used = list(_functions(plain))
     for each in used:
         _refuse_changes(each, _protected(each, plain, question))
-    if question == "management":
-        for each in used:
-            if "START_POSTCOPY" in each.__code__.co_names:
-                raise ScenarioError(
-                    "uses START_POSTCOPY: post-copy is not modelled, use STOP_VM or CANCEL", "policy", name
-                )
     reads = {read for each in used for read in _reads(each.__code__)}
     when = set().union(*(_WHEN.get(read, set()) for read in reads))
     made = Policy(name)

@@ -24,7 +24,7 @@ from migkit.scenario.policy import (
     policy_level,
 )
 from migkit.scenario.scenario import copies, placed
-from migkit.scenario.versions import PROFILES
+from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
 from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, wire
 
@@ -52,14 +52,19 @@ def _cost_ns(seconds: Any) -> Any:
     return each(lambda value: round(value * 1e9, 6), seconds)
 
 
+def _start_ns(at: Any) -> int:
+    """When post-copy is to start, nanoseconds; far away for never."""
+    return state.NO_LIMIT if at is None else round(float(at) * 1e9)
+
+
 def _of_profile(name: str) -> Expression:
     """A field of the version's profile."""
-    return lambda s: each(lambda qemu: getattr(PROFILES[qemu], name), s.qemu)
+    return lambda s: each(lambda qemu: getattr(profile(qemu), name), s.qemu)
 
 
 def _policy(name: str) -> Expression:
     """The code of a policy; that of the version where none is given."""
-    return lambda s: each(lambda given, qemu: policy_code(name, given, PROFILES[qemu]), getattr(s, name), s.qemu)
+    return lambda s: each(lambda given, qemu: policy_code(name, given, profile(qemu)), getattr(s, name), s.qemu)
 
 
 def _fresh_ns_per_byte(s: Any, bandwidth: Any = None) -> Any:
@@ -134,8 +139,12 @@ CASES: Mapping[str, Expression] = {
     "downtime_limit_ms": lambda s: _ns(s.migration.downtime_limit) / 1e6,
     "avail_switchover_bandwidth": lambda s: np.rint(s.migration.avail_switchover_bandwidth),
     "switchover_ack": lambda s: s.migration.switchover_ack,
-    "return_path": lambda s: s.migration.return_path,
+    # migration/migration.c:migration_connect: post-copy needs a return path, and opens one
+    "return_path": lambda s: s.migration.return_path | s.migration.postcopy_ram,
     "auto_converge": lambda s: s.migration.auto_converge,
+    "postcopy_ram": lambda s: s.migration.postcopy_ram,
+    "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
+    "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
     "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
@@ -155,6 +164,7 @@ CASES: Mapping[str, Expression] = {
     "counts_all_syncs": _of_profile("counts_all_syncs"),
     "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
     "throttle_timer_ns": _of_profile("throttle_timer_ns"),
+    "postcopy_rule": _of_profile("postcopy_rule"),
     "setup_ns": lambda s: _ns(s.costs.setup),
     "iteration_ns": lambda s: _ns(s.costs.iteration),
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
@@ -166,6 +176,7 @@ CASES: Mapping[str, Expression] = {
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),
+    "discard_ns": lambda s: _cost_ns(s.costs.discard),
     "time_limit_ns": lambda s: _ns(s.time_limit),
     "change_count": lambda s: len(s.changes),
     "management": _policy("management"),
@@ -255,7 +266,12 @@ def _of_new_link(value: Callable[[Any, Any], Any]) -> Expression:
     return expression
 
 
-_COMMANDS = {None: state.KEEP, "stop": state.STOP_VM, "migrate_cancel": state.CANCEL}
+_COMMANDS = {
+    None: state.KEEP,
+    "stop": state.STOP_VM,
+    "migrate_cancel": state.CANCEL,
+    "migrate-start-postcopy": state.START_POSTCOPY,
+}
 
 CHANGES: Mapping[str, Expression] = {
     "at_ns": lambda change, s: _ns(change.at),

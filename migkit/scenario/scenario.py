@@ -11,18 +11,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, PlainValidator, field_validator
+from pydantic import BeforeValidator, PlainValidator, field_validator
 
 from migkit.results import legible
 from migkit.scenario.changes import Change, in_order
 from migkit.scenario.errors import ScenarioError, show
 from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
+from migkit.scenario.pasted_version import read_version
 from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
-from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, profile
+from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, known_version, profile
 from migkit.scenario.views import each
 from migkit.scenario.wire import LIMITS, binds, wire_limits
 
@@ -52,8 +53,11 @@ _YEAR_S = 365 * 86400
 _NOT_GIVEN: Any = object()
 
 
-def _known_profile(name: str) -> str:
-    return profile(name).name
+def _read_qemu(given: Any) -> Any:
+    """A version on one line, the name of a profile where it is one."""
+    if isinstance(given, Mapping):
+        given = read_version(given).text
+    return read_version(given).text if isinstance(given, str) and known_version(given).notes else given
 
 
 def _policy(field: str) -> PlainValidator:
@@ -83,7 +87,9 @@ class Scenario(Part):
         What the hosts need time for, or the file of a host that holds it; `from_toml` sees the path from the folder of
         the scenario. Results name the costs.
     qemu : str, default "9.0"
-        Profile: ``"7.2"``, ``"8.2"``, ``"9.0-rc0"``, ``"9.0"``, ``"10.0"`` or ``"11.1"``.
+        Version: one of the profiles ``"7.2"``, ``"8.0"``, ``"8.1"``, ``"8.2"``, ``"9.0-rc0"``, ``"9.0"``, ``"9.1"``,
+        ``"9.2"``, ``"10.0"``, ``"10.1"``, ``"10.2"``, ``"11.0"`` and ``"11.1"``, or a version as QEMU, a package or
+        query-version says it, which is computed by the profile that :attr:`assumed` names.
     policy : {"serialized", "unserialized"} or Policy, optional
         Whether an iteration goes on to the next device when one is not finished; None is the profile's own rule.
     sync_policy : {"7.2", "8.2", "9.0", "11.1"} or Policy, optional
@@ -118,7 +124,7 @@ class Scenario(Part):
     link: Link
     migration: Migration = Migration()
     costs: HostCosts = HostCosts()
-    qemu: Annotated[Text, AfterValidator(_known_profile)] = "9.0"
+    qemu: Annotated[Text, BeforeValidator(_read_qemu)] = "9.0"
     policy: Annotated[Text | None, _policy("policy")] = None
     sync_policy: Annotated[Text | None, _policy("sync_policy")] = None
     bandwidth_policy: Annotated[Text | None, _policy("bandwidth_policy")] = None
@@ -134,7 +140,22 @@ class Scenario(Part):
     @property
     def profile(self) -> Profile:
         """What this QEMU version does."""
-        return PROFILES[self.qemu]
+        return profile(self.qemu)
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """What the version of QEMU leaves open: by which profile it is computed, and what its build may have besides.
+
+        Sentences without a full stop; empty if `qemu` is a profile.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Scenario
+        >>> Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"), qemu="v10.2.2").assumed
+        ('QEMU 10.2.2 is computed by the rules of profile 10.2',)
+        """
+        known = known_version(self.qemu)
+        return known.notes + known.warnings
 
     @property
     def walk_policy(self) -> str:
@@ -201,10 +222,11 @@ class Scenario(Part):
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
             if device.kind != "ram":
-                yield _version_has_device(self, device, f"devices.{i}")
+                yield from _version_has_device(self, device, f"devices.{i}")
+                yield _allows_postcopy(self, device, f"devices.{i}")
         yield Rule(
             lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
-            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.2 or later", "migration.switchover_ack",
+            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.switchover_ack",
                                   True),
         )  # fmt: skip
         yield Rule(
@@ -227,6 +249,7 @@ class Scenario(Part):
                                   "less", "guest.tracking", str(self.guest.tracking)),
         )  # fmt: skip
         yield from in_order(self.changes)
+        yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
         yield from _within_a_year(self)
 
@@ -322,8 +345,8 @@ class Scenario(Part):
         """What must be given and what differs from the defaults, as a table."""
         name = f"{html.escape(legible(self.name, 80))}: " if self.name else ""
         return (
-            f"<div><p><strong>{name}QEMU {self.qemu}, {html.escape(self.walk_policy)}</strong>; what is not here has "
-            f"its default (migkit.fields())</p>"
+            f"<div><p><strong>{name}QEMU {html.escape(self.qemu)}, {html.escape(self.walk_policy)}</strong>; what is "
+            f"not here has its default (migkit.fields())</p>"
             f"{html_table(('field', 'value', 'default'), differing(self), 'fields')}</div>"
         )
 
@@ -357,16 +380,58 @@ def _named(scenario: Scenario) -> str:
 
 def _lacks(scenario: Any, what: str) -> Any:
     """Whether the version does not have something, by the name of the profile's field."""
-    return each(lambda qemu: not getattr(PROFILES[qemu], what), scenario.qemu)
+    return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
 
 
-def _version_has_device(scenario: Any, device: Any, field: str) -> Rule:
+def _may_start_postcopy(scenario: Any) -> Iterator[Rule]:
+    """Post-copy is started by a change or a management policy only with the capability."""
+    for i, change in enumerate(scenario.changes):
+        yield _needs_postcopy_ram(scenario, change, "command", f"changes.{i}.command")
+    yield _needs_postcopy_ram(scenario, scenario, "management", "management")
+
+
+def _needs_postcopy_ram(scenario: Any, part: Any, name: str, field: str) -> Rule:
+    def broken(given: Any, may: bool) -> bool:
+        return not may and (given == "migrate-start-postcopy" or getattr(given, "starts_postcopy", False))
+
+    return Rule(
+        lambda: each(broken, getattr(part, name), scenario.migration.postcopy_ram),
+        lambda: ScenarioError("starts post-copy, which needs migration.postcopy_ram = True", field,
+                              str(getattr(part, name))),
+    )  # fmt: skip
+
+
+def _allows_postcopy(scenario: Any, device: Any, field: str) -> Rule:
     if device.kind == "vfio":
         return Rule(
-            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
-            lambda: ScenarioError(f"is a VFIO device, which {_named(scenario)} does not have: use 8.2 or later", field),
-        )
+            lambda: (device.count > 0) & scenario.migration.postcopy_ram,
+            lambda: ScenarioError("is a VFIO device, which refuses to migrate with postcopy-ram "
+                                  "(hw/vfio/migration.c:vfio_save_prepare): turn migration.postcopy_ram off", field),
+        )  # fmt: skip
     return Rule(
+        lambda: scenario.migration.postcopy_ram,
+        lambda: ScenarioError("is a block device, and a disk cannot follow after a switch to post-copy: turn "
+                              "migration.postcopy_ram off", field),
+    )  # fmt: skip
+
+
+def _version_has_device(scenario: Any, device: Any, field: str) -> Iterator[Rule]:
+    if device.kind == "vfio":
+        yield Rule(
+            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
+            lambda: ScenarioError(f"is a VFIO device, which {_named(scenario)} does not have: use 8.0 or later", field),
+        )
+        yield Rule(
+            lambda: (
+                (device.count > 0)
+                & ((device.initial_bytes > 0) | (device.dirty_rate > 0))
+                & _lacks(scenario, "supports_vfio_precopy")
+            ),
+            lambda: ScenarioError(f"has initial or dirty data, and VFIO of {_named(scenario)} has no pre-copy: use 8.1 "
+                                  "or later, or stop_copy_bytes alone", field),
+        )  # fmt: skip
+        return
+    yield Rule(
         lambda: _lacks(scenario, "supports_block"),
         lambda: ScenarioError(f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field),
     )

@@ -27,7 +27,7 @@ from migkit.analysis.closed_form import (
 from migkit.analysis.uncertainty import convergence
 from migkit.figures.claim import initial_data_over_time, syncs_over_time
 from migkit.figures.frontier import critical_band, critical_deviation, critical_values
-from migkit.figures.lab import convergence_gained
+from migkit.figures.lab import above_the_limit, convergence_gained, time_against, ways_ended
 from migkit.figures.planes import boundary, category_legend, category_panel
 from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash, save_figure
@@ -56,6 +56,7 @@ __all__ = [
     "count_map",
     "device_shares",
     "frontier_figure",
+    "lab_costs",
     "lab_figure",
     "probability_figure",
     "sensitivity_figure",
@@ -529,8 +530,26 @@ def lab_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def lab_costs(table: pd.DataFrame) -> Figure:
+    """What each proposed fix ends and what it costs, in three panels of one list of fixes.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`migkit.study.lab.compare`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(PAGE_IN, 0.17 * len(table) + 1.1), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True, width_ratios=[1, 1.3, 1])
+    ways_ended(table, axes[0])
+    time_against(table, axes[1])
+    above_the_limit(table, axes[2])
+    return figure
+
+
 def write_lab(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the figure of the scheduling lab into ``folder``.
+    """Write the two figures of the scheduling lab into ``folder``.
 
     Parameters
     ----------
@@ -544,7 +563,9 @@ def write_lab(table: pd.DataFrame, folder: Path) -> list[Path]:
         The files.
     """
     with style():
-        return _saved(folder, "lab", lab_figure(table), [table])
+        return _saved(folder, "lab", lab_figure(table), [table]) + _saved(
+            folder, "lab-costs", lab_costs(table), [table]
+        )
 
 
 _FRONTIERS = ("frontier", "hot_set_band", "frontier_bitmap", "frontier_expected")

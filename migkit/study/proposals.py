@@ -83,6 +83,20 @@ def equal_share_of_the_window(state, devices, live, own):
 
 
 @policy
+def half_of_the_window_for_ram(state, devices, live, own):
+    """A share by weight: RAM takes at most half of the window in a call, the devices together the other half.
+
+    ``limit = rate_limit * se->weight / sum_of_weights``. New state: a weight for each handler. Without max-bandwidth
+    there is no window to share, and the walk is that of 9.0.
+    """
+    device = state.previous + 1
+    if state.max_bandwidth == 0 or device >= state.device_count or state.device_count == 1:
+        return device, NO_LIMIT
+    half = state.max_bandwidth // 20
+    return device, half if devices[device].kind == RAM else half // (state.device_count - 1)
+
+
+@policy
 def initial_data_first(state, devices, live, own):
     """Devices that have initial data left come before RAM, one call each (Lei Wang: priorities of handlers).
 
@@ -173,8 +187,23 @@ def not_for_an_acknowledgement(state, devices, live, own):
 
 
 @policy(question="syncs")
+def by_expected_gain(state, devices, live, own):
+    """The rule of 9.0, and also when writes since the last sync are expected to be an eighth of the dirty RAM.
+
+    ``if (pending < threshold || 8 * dirty_rate * (now - synced_at) > dirty) sync();`` with the rate that the last sync
+    found. New state: when that was, the rate, and the dirty RAM before it. A sync finds pages that were written again
+    before they were sent: they are sent once, not twice.
+    """
+    if state.syncs != own[0]:
+        own[3] = max(0.0, state.ram_remaining - own[2]) / max(1.0, state.t - own[1])
+        own[0], own[1] = state.syncs, state.t
+    own[2] = state.ram_bytes
+    return state.estimate < state.threshold or 8.0 * own[3] * (state.t - own[1]) > state.ram_bytes
+
+
+@policy(question="syncs")
 def every_iteration(state, devices, live, own):
-    """A sync in every iteration, as 11.1 does where postcopy-ram is merely enabled."""
+    """A sync in every iteration, as 11.1 does where postcopy-ram is merely enabled: ``sync();``. No new state."""
     return True
 
 
@@ -208,19 +237,35 @@ def busy_windows(state, devices, live, own):
     return own[0]
 
 
+@policy(question="bandwidth")
+def link_alone(state, devices, live, own):
+    """What the link carries, whatever the windows say: avail-switchover-bandwidth set to the link (8.2 and later).
+
+    ``expected_bw_per_ms = avail_switchover_bandwidth / 1000``. No new state, but somebody has to know the link, and a
+    migration thread that is slower than it is then believed too fast.
+    """
+    return 1e6 / state.link_ns_per_byte
+
+
 WALKS: tuple[Policy, ...] = (
     serialized_once_acknowledged,
     serialized_until_acknowledged,
     ram_alone_in_the_first_pass,
     resume_behind_the_last,
     equal_share_of_the_window,
+    half_of_the_window_for_ram,
     initial_data_first,
     round_robin_of_blocks,
     vfio_checks_the_limit,
     all_initial_data_before_ram,
 )
 """Which device comes next."""
-SYNCS: tuple[Policy, ...] = (once_a_window, not_for_an_acknowledgement, every_iteration)
+SYNCS: tuple[Policy, ...] = (
+    once_a_window,
+    not_for_an_acknowledgement,
+    by_expected_gain,
+    every_iteration,
+)
 """When to sync."""
-BANDWIDTHS: tuple[Policy, ...] = (largest_of_the_last, moving_average, busy_windows)
+BANDWIDTHS: tuple[Policy, ...] = (largest_of_the_last, moving_average, busy_windows, link_alone)
 """Which bandwidth to believe."""
