@@ -217,9 +217,9 @@ def test_kubevirt_has_no_downtime_limit():
 
 
 def test_switchover_ack_goes_only_where_nothing_else_helps():
-    """A serialized walk never reaches the device behind hot RAM: its initial data is never sent, nor acknowledged."""
+    """A serialized walk never reaches the device behind RAM that no throttle cools: nothing of it is acknowledged."""
     scenario = Scenario(
-        guest=Guest(ram="2 GiB", regions=[Region(size="200 MiB", write_rate="4 GB/s")]),
+        guest=Guest(ram="2 GiB", regions=[Region(size="200 MiB", write_rate="4 GB/s", vcpu_share=0.01)]),
         devices=[Vfio(initial_bytes="16 MiB", stop_copy_bytes="1 MiB")],
         link=LINK,
         migration=Migration(switchover_ack=True, return_path=True),
