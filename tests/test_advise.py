@@ -267,6 +267,22 @@ def test_bad_input_in_one_sentence(given, message):
     assert next(iter(given)) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"migration.postcopy_at": "10 s"},
+        {"changes": [{"at": "10 s", "command": "migrate-start-postcopy"}]},
+        {"management": "nova(permit_post_copy=True)"},
+    ],
+)
+def test_post_copy_is_refused_where_it_would_start(more):
+    allowed = BUSY.replace("migration.postcopy_ram", True)
+    with pytest.raises(migkit.ScenarioError, match="starts post-copy, for which there is no advice"):
+        migkit.advise(allowed.replace(more))
+    found = migkit.advise(allowed, "300 ms", "1 min", worlds=10)
+    assert '"postcopy-ram", "state": true' in str(found.commands("qemu"))
+
+
 def test_an_unknown_dialect_is_refused():
     with pytest.raises(migkit.ScenarioError, match='did you mean "kubevirt"'):
         migkit.advise(QUIET, "400 ms", "5 min").commands("kubvirt")

@@ -267,7 +267,7 @@ def advise(
     Raises
     ------
     ScenarioError
-        If an argument is refused.
+        If an argument is refused, or the scenario starts post-copy.
 
     Examples
     --------
@@ -278,6 +278,7 @@ def advise(
     {'max-bandwidth': 0 B/s}
     """
     scenario = as_scenario(scenario)
+    _refuse_postcopy(scenario)
     downtime_s = _demand("downtime", downtime, float(scenario.migration.downtime_limit), 1e-3, MAX_DOWNTIME_LIMIT_S)
     completion_s = _demand("completion", completion, float(scenario.time_limit), 1.0, _LONGEST_S)
     spreads = _share("dirty_rate_spread", dirty_rate_spread), _share("link_spread", link_spread)
@@ -311,6 +312,18 @@ def advise(
     sentence = _sentence(trial, table.loc[best], recommended, margin)
     return Advice(scenario, downtime_s, completion_s, _ordered(table, best), recommended, recommended, margin, sentence,
                   _assumptions(trial), limit)  # fmt: skip
+
+
+def _refuse_postcopy(scenario: Scenario) -> None:
+    """A guest that runs before its RAM is there is slowed by faults, which are not among the costs."""
+    starts = {
+        "migration.postcopy_at": scenario.migration.postcopy_at is not None,
+        "changes": any(change.command == "migrate-start-postcopy" for change in scenario.changes),
+        "management": getattr(scenario.management, "starts_postcopy", False),
+    }
+    for name, does in starts.items():
+        if does:
+            raise ScenarioError("starts post-copy, for which there is no advice: leave it out", name)
 
 
 def _demand(name: str, given: Any, otherwise: float, least: float, most: float) -> float:
