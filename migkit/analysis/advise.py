@@ -54,6 +54,7 @@ _THROTTLES = (20, 10), (50, 20), (80, 10)
 _TRIED_OF_A_KIND, _MOST_TRIED = 3, 24
 _FACTORS = np.geomspace(1.0, 4.0, 29)
 _MIB = 1 << 20
+_SLOWEST_LINK, _FASTEST = 1e3, 1e12
 _LONGEST_S = 168 * 3600.0
 _ROWS_SHOWN = 6
 
@@ -489,13 +490,15 @@ class _Trial:
         for index, region in enumerate(self.scenario.guest.regions):
             for name in ("rates", "curve"):
                 if steps := getattr(region, name):
-                    changes[f"guest.regions.{index}.{name}"] = [(t, Rate(writes * float(rate))) for t, rate in steps]
-            changes[f"guest.regions.{index}.write_rate"] = Rate(writes * float(region.write_rate))
+                    changes[f"guest.regions.{index}.{name}"] = [
+                        (t, Rate(min(writes * float(rate), _FASTEST))) for t, rate in steps
+                    ]
+            changes[f"guest.regions.{index}.write_rate"] = Rate(min(writes * float(region.write_rate), _FASTEST))
         for name in ("bandwidth", "stream_bandwidth", "fresh_bandwidth"):
-            changes[f"link.{name}"] = Rate(link * float(getattr(self.scenario.link, name)))
+            changes[f"link.{name}"] = _link(link * float(getattr(self.scenario.link, name)))
         for index, change in enumerate(self.scenario.changes):
             if change.link_bandwidth is not None:
-                changes[f"changes.{index}.link_bandwidth"] = Rate(link * float(change.link_bandwidth))
+                changes[f"changes.{index}.link_bandwidth"] = _link(link * float(change.link_bandwidth))
         return changes
 
     @functools.cached_property
@@ -529,6 +532,11 @@ class _Trial:
             held = self.met(worlds, scenario)
             last.append(len(held) - 1 if held.all() else max(0, int(np.argmin(held)) - 1))
         return float(_FACTORS[last[0]]), float(1 / _FACTORS[last[1]])
+
+
+def _link(rate: float) -> Rate:
+    """A rate of a link, within what a scenario allows; 0 stays 0."""
+    return Rate(min(max(rate, _SLOWEST_LINK), _FASTEST) if rate > 0 else 0.0)
 
 
 def _undominated(costs: np.ndarray) -> np.ndarray:
