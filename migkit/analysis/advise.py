@@ -219,7 +219,7 @@ class Advice:
         """The sentence, the margin and the first rows of the Pareto set."""
         head, *rows = self._shown()
         margin = "" if self.margin is None else f"<br>{html.escape(self.margin.sentence)}"
-        table = html_table(head, [tuple(html.escape(cell) for cell in row) for row in rows], "settings")
+        table = html_table(head, rows, "settings")
         return f"<div><p><strong>{html.escape(self.sentence)}</strong>{margin}</p>{table}</div>"
 
 
