@@ -241,6 +241,14 @@ def test_draws_are_in_the_margin_and_named():
     assert found.table.equals(again.table)
 
 
+def test_worlds_stay_within_what_a_scenario_allows():
+    region = Region(size="4 GiB", write_rate="900 GB/s", vcpu_share=0.5)
+    fast = Scenario(guest=Guest(ram="8 GiB", regions=[region]), link=Link(bandwidth="1 TB/s"))
+    assert migkit.advise(fast, "10 s", "5 min", worlds=10).margin.worlds == 10
+    slow = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="1 kB/s"))
+    assert migkit.advise(slow, "10 s", "48 h", worlds=10).margin.worlds == 10
+
+
 def test_without_demands_those_of_the_scenario_count():
     found = migkit.advise(BUSY)
     assert (found.downtime_s, found.completion_s) == (0.3, 1800.0)
@@ -265,6 +273,22 @@ def test_bad_input_in_one_sentence(given, message):
         migkit.advise(BUSY, **given)
     assert "\n" not in str(caught.value)
     assert next(iter(given)) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"migration.postcopy_at": "10 s"},
+        {"changes": [{"at": "10 s", "command": "migrate-start-postcopy"}]},
+        {"management": "nova(permit_post_copy=True)"},
+    ],
+)
+def test_post_copy_is_refused_where_it_would_start(more):
+    allowed = BUSY.replace("migration.postcopy_ram", True)
+    with pytest.raises(migkit.ScenarioError, match="starts post-copy, for which there is no advice"):
+        migkit.advise(allowed.replace(more))
+    found = migkit.advise(allowed, "300 ms", "1 min", worlds=10)
+    assert '"postcopy-ram", "state": true' in str(found.commands("qemu"))
 
 
 def test_an_unknown_dialect_is_refused():

@@ -54,6 +54,7 @@ _THROTTLES = (20, 10), (50, 20), (80, 10)
 _TRIED_OF_A_KIND, _MOST_TRIED = 3, 24
 _FACTORS = np.geomspace(1.0, 4.0, 29)
 _MIB = 1 << 20
+_SLOWEST_LINK, _FASTEST = 1e3, 1e12
 _LONGEST_S = 168 * 3600.0
 _ROWS_SHOWN = 6
 
@@ -218,7 +219,7 @@ class Advice:
         """The sentence, the margin and the first rows of the Pareto set."""
         head, *rows = self._shown()
         margin = "" if self.margin is None else f"<br>{html.escape(self.margin.sentence)}"
-        table = html_table(head, [tuple(html.escape(cell) for cell in row) for row in rows], "settings")
+        table = html_table(head, rows, "settings")
         return f"<div><p><strong>{html.escape(self.sentence)}</strong>{margin}</p>{table}</div>"
 
 
@@ -267,7 +268,7 @@ def advise(
     Raises
     ------
     ScenarioError
-        If an argument is refused.
+        If an argument is refused, or the scenario starts post-copy.
 
     Examples
     --------
@@ -278,6 +279,7 @@ def advise(
     {'max-bandwidth': 0 B/s}
     """
     scenario = as_scenario(scenario)
+    _refuse_postcopy(scenario)
     downtime_s = _demand("downtime", downtime, float(scenario.migration.downtime_limit), 1e-3, MAX_DOWNTIME_LIMIT_S)
     completion_s = _demand("completion", completion, float(scenario.time_limit), 1.0, _LONGEST_S)
     spreads = _share("dirty_rate_spread", dirty_rate_spread), _share("link_spread", link_spread)
@@ -311,6 +313,18 @@ def advise(
     sentence = _sentence(trial, table.loc[best], recommended, margin)
     return Advice(scenario, downtime_s, completion_s, _ordered(table, best), recommended, recommended, margin, sentence,
                   _assumptions(trial), limit)  # fmt: skip
+
+
+def _refuse_postcopy(scenario: Scenario) -> None:
+    """A guest that runs before its RAM is there is slowed by faults, which are not among the costs."""
+    starts = {
+        "migration.postcopy_at": scenario.migration.postcopy_at is not None,
+        "changes": any(change.command == "migrate-start-postcopy" for change in scenario.changes),
+        "management": getattr(scenario.management, "starts_postcopy", False),
+    }
+    for name, does in starts.items():
+        if does:
+            raise ScenarioError("starts post-copy, for which there is no advice: leave it out", name)
 
 
 def _demand(name: str, given: Any, otherwise: float, least: float, most: float) -> float:
@@ -476,13 +490,15 @@ class _Trial:
         for index, region in enumerate(self.scenario.guest.regions):
             for name in ("rates", "curve"):
                 if steps := getattr(region, name):
-                    changes[f"guest.regions.{index}.{name}"] = [(t, Rate(writes * float(rate))) for t, rate in steps]
-            changes[f"guest.regions.{index}.write_rate"] = Rate(writes * float(region.write_rate))
+                    changes[f"guest.regions.{index}.{name}"] = [
+                        (t, Rate(min(writes * float(rate), _FASTEST))) for t, rate in steps
+                    ]
+            changes[f"guest.regions.{index}.write_rate"] = Rate(min(writes * float(region.write_rate), _FASTEST))
         for name in ("bandwidth", "stream_bandwidth", "fresh_bandwidth"):
-            changes[f"link.{name}"] = Rate(link * float(getattr(self.scenario.link, name)))
+            changes[f"link.{name}"] = _link(link * float(getattr(self.scenario.link, name)))
         for index, change in enumerate(self.scenario.changes):
             if change.link_bandwidth is not None:
-                changes[f"changes.{index}.link_bandwidth"] = Rate(link * float(change.link_bandwidth))
+                changes[f"changes.{index}.link_bandwidth"] = _link(link * float(change.link_bandwidth))
         return changes
 
     @functools.cached_property
@@ -516,6 +532,11 @@ class _Trial:
             held = self.met(worlds, scenario)
             last.append(len(held) - 1 if held.all() else max(0, int(np.argmin(held)) - 1))
         return float(_FACTORS[last[0]]), float(1 / _FACTORS[last[1]])
+
+
+def _link(rate: float) -> Rate:
+    """A rate of a link, within what a scenario allows; 0 stays 0."""
+    return Rate(min(max(rate, _SLOWEST_LINK), _FASTEST) if rate > 0 else 0.0)
 
 
 def _undominated(costs: np.ndarray) -> np.ndarray:

@@ -130,6 +130,8 @@ def _qemu(wanted: _Wanted) -> Commands:
     }
     if profile.supports_switchover_ack:
         capabilities |= {"switchover-ack": migration.switchover_ack}
+    if migration.postcopy_ram:
+        capabilities |= {"postcopy-ram": True}
     if migration.return_path:
         capabilities = {"return-path": True} | capabilities
     if profile.supports_avail_switchover_bandwidth:
