@@ -57,9 +57,9 @@ def test_threads_change_nothing(engine, threads):
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(lambda part: run(engine, taken(rows(engine), part)), parts))
     width = serial(engine).device_bytes.shape[1]
-    columns_ = [np.concatenate(each) for each in zip(*found, strict=True)]
-    assert columns_[-1].shape[1] == width
-    assert_same(Outputs(*columns_), serial(engine))
+    together = Outputs(*(np.concatenate(each) for each in zip(*found, strict=True)))
+    assert together.device_bytes.shape[1] == width
+    assert_same(together, serial(engine))
 
 
 @both_engines

@@ -247,7 +247,7 @@ def fleet(
     >>> idle = Scenario(guest=Guest(ram="4 GiB"), link=Link(bandwidth="1 Gbit/s"), migration=Migration(max_bandwidth=0))
     >>> two = fleet([idle, idle], link="10 Gbit/s")
     >>> two.sentence
-    'All 2 migrations completed in 6.88 s, 2 at a time; downtimes 4.46 ms to 4.46 ms.'
+    'All 2 migrations completed in 6.9 s, 2 at a time; downtimes 272 ms to 272 ms.'
     """
     given = _named(migrations)
     names = _ordered(given, order)
@@ -501,7 +501,7 @@ def how_many(
     >>> from migkit import Guest, Link, Scenario
     >>> idle = Scenario(guest=Guest(ram="4 GiB"), link=Link(bandwidth="1 Gbit/s"))
     >>> how_many([idle] * 4, "10 Gbit/s", [1, 4])["makespan_s"].round().tolist()
-    [129.0, 32.0]
+    [127.0, 32.0]
     """
     import pandas as pd
 

@@ -200,8 +200,10 @@ class SimulatedMigration:
 
     @property
     def downtime_parts_s(self) -> dict[str, float]:
-        """Parts of the downtime by name, seconds."""
-        return {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
+        """Parts of the downtime by name, seconds; the stop before the switchover only if there was one."""
+        parts = {meaning: float(self.numbers[name]) for name, meaning in DOWNTIME_PARTS.items()}
+        first = DOWNTIME_PARTS["downtime_paused_s"]
+        return {meaning: value for meaning, value in parts.items() if meaning != first or value > 0}
 
     @property
     def costs(self) -> str:

@@ -187,7 +187,7 @@ def block_first() -> Scenario:
 
     Examples
     --------
-    >>> block_first().policy
+    >>> block_first().walk_policy
     'unserialized'
     """
     return Scenario(
@@ -216,7 +216,7 @@ def designed(points: int, fix: Fix) -> Sweep:
     Examples
     --------
     >>> designed(16, fixes()[0]).sizes
-    {'point': 16}
+    {'scenario': 16}
     """
     return Sweep(scenario=fix.applied(_base()), design=_design(points, GUEST_AND_LINK | DEVICES))
 
