@@ -201,7 +201,10 @@ def test_an_interrupted_recorder_leaves_whole_runs_only(tmp_path, number, after_
     command = [sys.executable, "-m", "migkit", "record", str(tmp_path), "--ram", "64MiB", "--max-bandwidth", "0"]
     command += ["--link", "60MB/s", "--region", "size=16MiB,rate=20MB/s", "--repeats", "20"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    recorder = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    recorder = subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )  # fmt: skip
     time.sleep(after_s)
     recorder.send_signal(number)
     said, errors = recorder.communicate(timeout=60)

@@ -174,7 +174,7 @@ SMALL = {
     "devices.0.stop_copy_bytes": {"geomspace": ["100 kB", "10 MB"]},
 }
 """Of guests that the bitmap engine computes."""
-CHECKED = 32
+CHECKED = 16
 """How many it computes."""
 JITTER = 0.3
 """Of the host, where the bitmap engine computes."""
