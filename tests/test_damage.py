@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from killed_sweep import DESCRIPTION as LARGE
+from test_store import LATER
 from typer.testing import CliRunner
 
 import migkit
@@ -18,7 +19,7 @@ from migkit.cli import app
 from migkit.run.checksums import CHECKSUMS, Checksums
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
-from migkit.run.store import LATER, Store, open_sweep
+from migkit.run.store import Store, open_sweep
 from migkit.scenario.errors import AnotherSweep, DamagedStore
 
 HERE = Path(__file__).parent

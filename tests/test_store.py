@@ -24,8 +24,11 @@ from migkit.run.checksums import Checksums
 from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.many import sweep
-from migkit.run.store import LATER, Store, open_sweep
+from migkit.run.store import Store, open_sweep
 from migkit.scenario.errors import ScenarioError, Unfinished
+
+LATER = ("downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s")
+"""Variables that older stores do not have, and do not get when they are opened."""
 
 HERE = Path(__file__).parent
 SWEEP = Sweep.from_toml(DESCRIPTION)

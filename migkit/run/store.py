@@ -349,10 +349,6 @@ class Store:
         return number
 
 
-LATER = ("downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s")
-"""Variables that older stores do not have."""
-
-
 def _stored_type(variable: Variable) -> str:
     return variable.dtype if variable.dtype in ("int8", "bool") else "int64"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from migkit.analysis.intervals import paired_interval
+from migkit.figures.lab import WAYS
 from migkit.run.design import Sweep
 from migkit.run.many import sweep
 from migkit.run.progress import tell
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 __all__ = [
+    "WAYS",
     "Fix",
     "block_first",
     "compare",
@@ -53,8 +55,6 @@ __all__ = [
 BASELINE = "unserialized"
 POINTS = 1024
 TIME_LIMIT = "120 s"
-WAYS = ("RAM first", "budget", "initial data", "acknowledgement")
-"""The four known ways never to end."""
 
 
 class Fix(NamedTuple):
