@@ -13,10 +13,8 @@ from migkit.kernels.random import (
     FEW,
     MOST_HITS,
     Writes,
-    bernoulli_word,
     draw_hits,
     draw_together,
-    mix,
     plan_writes,
     poisson_levels,
 )
@@ -34,13 +32,23 @@ LANES = np.arange(64, dtype=np.uint64)
 RARE = 1e-4  # a test below fails by chance this often; the seeds are fixed, so it has not
 
 
+def opened(kernel):
+    """The kernel as one that Python may call."""
+    return open_kernel(getattr(kernel, "py_func", kernel))
+
+
+mix, bernoulli_word = opened(kernels.mix), opened(kernels.bernoulli_word)
+_draw_key, _fixed_point = opened(kernels.draw_key), opened(kernels.fixed_point)
+levels_of, number_of = opened(poisson_levels), opened(kernels.poisson_number)
+
+
 def draw_key(*name):
     """As kernels hand it on: compiled code returns a Python int."""
-    return np.uint64(kernels.draw_key(*name))
+    return np.uint64(_draw_key(*name))
 
 
 def fixed_point(p):
-    return np.uint64(kernels.fixed_point(p))
+    return np.uint64(_fixed_point(p))
 
 
 def lanes(words):
@@ -223,11 +231,11 @@ def test_words_syncs_regions_and_replicates_are_independent(p):
 @pytest.mark.parametrize("mean", [1e-6, FEW * 64, 7.3, 40.0, FEW * 4096])
 def test_number_of_writes_is_that_of_the_model(mean):
     levels = np.zeros(MOST_HITS, np.uint64)
-    poisson_levels(mean, levels)
+    levels_of(mean, levels)
     draws = [0, 1, 2**53 - 1, 2**52, *(int(x) for x in np.random.default_rng(1).integers(0, 2**53, 40))]
     draws += [int(level) + n for level in levels[:60:7] for n in (-1, 0) if 0 < level < 2**53]
     for draw in draws:
-        found = int(kernels.poisson_number(np.uint64(draw), mean, levels))
+        found = int(number_of(np.uint64(draw), mean, levels))
         assert found == poisson_number(draw, mean)
         assert found < MOST_HITS
 
@@ -236,7 +244,7 @@ def test_number_of_writes_is_that_of_the_model(mean):
 def test_each_word_of_places_has_five():
     key, pages, mean = draw_key(17, 0, 2, 1), 1024, 30.0
     levels, out = np.zeros(MOST_HITS, np.uint64), np.zeros(pages // 64, np.uint64)
-    poisson_levels(mean, levels)
+    levels_of(mean, levels)
     word = 3 * pages // 64
     count = one_by_one(key, mean, levels, word, pages, out)
     counter = 64 * word

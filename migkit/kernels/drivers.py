@@ -16,7 +16,7 @@ from migkit.kernels import state
 from migkit.kernels.fast_forward import remember
 from migkit.kernels.management import copy_link, management_setup
 from migkit.kernels.migration import migration_thread, write_report
-from migkit.kernels.options import JIT, compiled_for
+from migkit.kernels.options import PART, WHOLE, compiled_for
 from migkit.kernels.policies import Policies
 from migkit.kernels.ram_bitmap import BitmapRam
 from migkit.kernels.ram_expected import ExpectedRam, widest
@@ -230,17 +230,14 @@ def compiled_policy(question: str, function: Any) -> Any:
     function = getattr(function, "py_func", function)
     if numba.config.DISABLE_JIT:
         return function
-    return numba.njit(SIGNATURES[question], **_OF_A_POLICY)(_calling_compiled(function))
-
-
-_OF_A_POLICY = JIT | {"cache": False, "_nrt": False}
+    return numba.njit(SIGNATURES[question], **WHOLE)(_calling_compiled(function))
 
 
 @cache
 def _calling_compiled(function: FunctionType) -> FunctionType:
     """A plain function that calls compiled ones where it called plain ones of its module."""
     called = {
-        name: numba.njit(**_OF_A_POLICY)(_calling_compiled(value))
+        name: numba.njit(**PART)(_calling_compiled(value))
         for name, value in function.__globals__.items()
         if name in function.__code__.co_names and isinstance(value, FunctionType) and value is not function
     }

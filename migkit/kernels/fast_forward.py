@@ -17,13 +17,13 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.memory import alike, remaining, take
-from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
 from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
 from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
 
 
-@spliced_kernel
+@inlined_kernel
 def fast_forward(s, marks):
     """Jump over what repeats; asked after every pass of the loop."""
     state = s.state

@@ -8,6 +8,7 @@ from __future__ import annotations
 from numba.extending import overload
 
 from migkit.kernels import ram_bitmap, ram_expected
+from migkit.kernels.options import PART
 from migkit.kernels.ram_bitmap import BitmapRam
 
 
@@ -15,7 +16,7 @@ def _by_engine(bitmap, expected):
     def operation(ram, *arguments):
         return (bitmap if isinstance(ram, BitmapRam) else expected)(ram, *arguments)
 
-    @overload(operation)
+    @overload(operation, jit_options=PART)
     def _choose(ram, *arguments):
         serves = bitmap if getattr(ram, "instance_class", None) is BitmapRam else expected
         return lambda ram, *arguments: serves(ram, *arguments)

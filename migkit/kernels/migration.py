@@ -6,7 +6,7 @@ from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.management import manage
 from migkit.kernels.memory import fraction, remaining, sync
-from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
@@ -24,7 +24,7 @@ ITERATED, ENDED, SWITCHED = 0, 1, 2
 """What a pass of the loop did."""
 
 
-@spliced_kernel
+@inlined_kernel
 def migration_thread(s, marks, lap, managing, timeline):
     """One migration, from setup to completion or a verdict (migration/migration.c:migration_thread).
 
@@ -103,13 +103,13 @@ def migration_iteration_run(s):
     return ITERATED
 
 
-@spliced_kernel
+@inlined_kernel
 def acknowledged(case, state):
     """Whether the destination has acknowledged the initial data of all devices, or need not."""
     return 1 if case.switchover_ack == 0 or (state.flags_missing == 0 and state.ack_t <= state.t) else 0
 
 
-@spliced_kernel
+@inlined_kernel
 def can_complete(case, state):
     """Whether what is pending fits the downtime limit and the destination has acknowledged."""
     if case.complete_rule == 1:
@@ -120,7 +120,7 @@ def can_complete(case, state):
     return acknowledged(case, state) == 1
 
 
-@spliced_kernel
+@inlined_kernel
 def migration_rate_limit(s):
     """Begin a new window when 100 ms have passed; sleep until then when the budget is used up.
 

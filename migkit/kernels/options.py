@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numba
 
-# Only other kernels call most kernels: wrappers for Python and C would cost a quarter of the compile time.
-_INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+from migkit.kernels.linking import PartCompiler, WholeCompiler
 
-JIT = {"error_model": "numpy", "fastmath": False, "nogil": True, "cache": True}
+JIT = {"error_model": "numpy", "fastmath": False, "nogil": True}
+# Without the runtime that counts references: the loop's functions are small, and counting the arrays they pass on would
+# cost more than what they do.
+# Inlining is said of every function: one that does not say it takes it from the function that calls it first.
+WHOLE = JIT | {"_nrt": False, "forceinline": False, "pipeline_class": WholeCompiler}
+"""Options of a function that is called through its address."""
+PART = WHOLE | {"pipeline_class": PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Options of a function that only kernels call."""
 
 
 @cache
@@ -25,42 +31,32 @@ uncached = []
 """Names of the kernels that Numba does not keep on disk, because it has no folder that it can write."""
 
 
-def _compiled(function, **options):
+def kernel(function):
+    """Compile a kernel that only other kernels call.
+
+    It allocates nothing: no Python objects, no GIL, division by zero as NumPy does it.
+    """
+    return numba.njit(**PART)(function)
+
+
+def inlined_kernel(function):
+    """Compile a kernel that the loop calls once an iteration or sync: what it passes on costs more than its work."""
+    return numba.njit(**PART | {"forceinline": True})(function)
+
+
+def open_kernel(function):
+    """Compile a kernel that Python calls too, and keep it on disk."""
     try:
-        dispatcher = numba.njit(**JIT, **options)(function)
+        dispatcher = numba.njit(cache=True, **WHOLE)(function)
     except RuntimeError:  # no place for the cache
         uncached.append(function.__name__)
-        dispatcher = numba.njit(**JIT | {"cache": False}, **options)(function)
+        dispatcher = numba.njit(**WHOLE)(function)
     # Numba renews a cached function when its own file changes, not when a function that it calls does: without this
     # an upgrade could run yesterday's loop. The version is compared before anything else of the file is read.
     stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(stored, "_version"):
         stored._version = f"{numba.__version__} {_source_digest()}"
     return dispatcher
-
-
-def kernel(function):
-    """Compile a kernel that allocates nothing: no Python objects, no GIL, division by zero as NumPy does it.
-
-    Without the runtime that counts references: the loop's functions are small, and counting the arrays they pass on
-    would cost more than what they do.
-    """
-    return _compiled(function, _nrt=False, **_INNER)
-
-
-def inlined_kernel(function):
-    """Compile a kernel that the loop calls once an iteration or sync: what it passes on costs more than its work."""
-    return _compiled(function, _nrt=False, forceinline=True, **_INNER)
-
-
-def spliced_kernel(function):
-    """Compile a kernel as part of the one function that calls it: half the compile time of a function of its own."""
-    return _compiled(function, _nrt=False, inline="always", **_INNER)
-
-
-def open_kernel(function):
-    """Compile a kernel that Python calls too."""
-    return _compiled(function, _nrt=False)
 
 
 def compiled_for(function, types):
@@ -72,7 +68,7 @@ def compiled_for(function, types):
     """
     if numba.config.DISABLE_JIT:
         return function
-    dispatcher = _compiled(function, _nrt=False)
+    dispatcher = open_kernel(function)
     dispatcher.compile(types)
     (compiled,) = dispatcher.overloads.values()
     return compiled.entry_point

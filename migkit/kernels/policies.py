@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import window_room
 from migkit.kernels.state import (
     END,
@@ -64,7 +64,7 @@ def unserialized(state, devices, live, own):
     return state.previous + 1, NO_LIMIT
 
 
-@spliced_kernel
+@inlined_kernel
 def next_device(s):
     """Ask which device comes next and how many bytes it may take."""
     policy = s.case.policy
@@ -103,7 +103,7 @@ def sync_11_1(state, devices, live, own):
     return state.estimate <= state.threshold or state.precopy_bytes == 0
 
 
-@spliced_kernel
+@inlined_kernel
 def syncs(s):
     """Ask whether this iteration runs the exact query, which syncs."""
     policy = s.case.sync_policy

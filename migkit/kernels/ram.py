@@ -10,7 +10,7 @@ import numpy as np
 from migkit.kernels.guest import set_throttle
 from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
-from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import COPY_BUFFER, elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
 from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 
@@ -332,7 +332,7 @@ def migration_trigger_throttle(s):
         set_throttle(s, min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle))
 
 
-@spliced_kernel
+@inlined_kernel
 def cpu_throttle_dirty_sync_timer_tick(s):
     """The sync every 5 s while auto-converge is on (system/cpu-throttle.c, 9.2 and later), when it is due."""
     case, state = s.case, s.state

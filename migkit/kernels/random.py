@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from migkit.kernels.options import inlined_kernel
-from migkit.kernels.options import open_kernel as kernel
+from migkit.kernels.options import inlined_kernel, kernel
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)

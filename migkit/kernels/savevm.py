@@ -6,7 +6,7 @@ from migkit.kernels.block import block_save_iterate, block_state_pending
 from migkit.kernels.guest import guest_setup
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
-from migkit.kernels.options import kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import next_device
 from migkit.kernels.qemu_file import migration_rate_exceeded
 from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, ram_save_iterate
@@ -60,7 +60,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
             state.bulk = 1 if own.left > 0 else 0
 
 
-@spliced_kernel
+@inlined_kernel
 def qemu_savevm_state_pending_estimate(s):
     """Pending bytes from the caches (migration/savevm.c:qemu_savevm_state_pending_estimate)."""
     total, precopy = 0, 0
@@ -79,7 +79,7 @@ def qemu_savevm_state_pending_estimate(s):
     return total
 
 
-@spliced_kernel
+@inlined_kernel
 def qemu_savevm_state_pending_exact(s):
     """Pending bytes after a sync, with fresh device sizes (migration/savevm.c:qemu_savevm_state_pending_exact)."""
     case, state = s.case, s.state
@@ -101,7 +101,7 @@ def qemu_savevm_state_pending_exact(s):
     return total + state.ram_bytes
 
 
-@spliced_kernel
+@inlined_kernel
 def save_live_iterate(s, d, most_bytes):
     """Call the handler of one device; what it returned."""
     state, own = s.state, s.live[d]
@@ -126,7 +126,7 @@ def save_live_iterate(s, d, most_bytes):
     return block_save_iterate(s, d, most_bytes)
 
 
-@spliced_kernel
+@inlined_kernel
 def qemu_savevm_state_iterate(s):
     """Call the devices one after the other, until the policy or the window's budget ends it.
 

@@ -8,7 +8,7 @@ pages were left when RAM's call was over, which is what a device behind RAM wait
 from __future__ import annotations
 
 from migkit.kernels.memory import fraction, remaining
-from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.ram import SECTION_BYTES
 from migkit.kernels.state import (
@@ -30,7 +30,7 @@ OVERSHOOT = 1 << 21  # more than a window can carry beyond its budget: one block
 FAR = 1e300
 
 
-@spliced_kernel
+@inlined_kernel
 def verdict(s, lap):
     """After an iteration: end the migration if nothing can change any more.
 
@@ -60,7 +60,7 @@ def verdict(s, lap):
     return True
 
 
-@spliced_kernel
+@inlined_kernel
 def time_is_up(s, lap):
     """The time limit is reached: say why the migration has not completed."""
     account_starvation(s, s.state.t)
@@ -68,7 +68,7 @@ def time_is_up(s, lap):
     s.state.outcome = TIME_LIMIT if s.state.postcopy == 1 else classify(s, lap)
 
 
-@spliced_kernel
+@inlined_kernel
 def account_starvation(s, until):
     """Devices that the last iteration left out, and that have initial data, have waited from its start until now."""
     state = s.state
@@ -121,7 +121,7 @@ def initial_left(s):
     return total
 
 
-@spliced_kernel
+@inlined_kernel
 def note_iteration(s, lap, synced):
     """Take an iteration into the lap."""
     state = s.state
@@ -156,7 +156,7 @@ def may_complete_on_estimate(s):
     return not answer
 
 
-@spliced_kernel
+@inlined_kernel
 def lap_ends(s, lap):
     """Whether the lap has passed all that is dirty, two syncs, four iterations and two windows; the timer too."""
     state = s.state
@@ -270,7 +270,7 @@ def highest_threshold(s):
     return 1.01 * per_ms * state.downtime_limit_ms
 
 
-@spliced_kernel
+@inlined_kernel
 def never_fits(s):
     """Whether the stop-copy is above any threshold that can still come; asked after an iteration with a sync."""
     state = s.state
