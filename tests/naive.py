@@ -494,50 +494,52 @@ class Ram:
             return m.channels_fresh_ns_per_byte * self.pace, m.channels_fresh_slack_ns
         return m.channels_ns_per_byte * self.pace, m.channels_slack_ns
 
-    def multifd_save_iterate(self, most):
+    def multifd_save_pages(self, limited, most):
+        """Send pages until none is left (True), or until budget, clock or ``most`` bytes say otherwise, if limited."""
         m, channels = self.m, self.channels
-        self.begin_of_multifd(self.calls - 1)
         start = m.t
-        pages = queued = done = 0
-        while not m.block_bulk():
+        queued = self.pages_in_call = 0
+        while True:
             channels.settle()
-            if m.exceeded():
-                break
+            if limited and m.exceeded():
+                return False
             page = self.next_page_of_multifd()
             if page is None:
-                done = 1
-                break
+                return True
+            channels.link = self.channels_link()
             put = self.put_page_of_multifd(page)
-            pages += 1
+            self.pages_in_call += 1
             queued += put
             if put == 9:
                 m.count_device_bytes(9)
                 m.flags_leave(m.counted_flags(), m.t, m.drained_at)
-            if pages % 64 == 1 and m.t - start >= MAX_WAIT_NS:
-                break
+            if limited and self.pages_in_call % 64 == 1 and m.t - start >= MAX_WAIT_NS:
+                return False
             if queued >= most:
-                break
-        if m.multifd_flush_after_each_section and not m.block_bulk():
-            channels.flush_and_sync()
+                return False
+
+    def multifd_save_iterate(self, most):
+        m, channels = self.m, self.channels
+        self.begin_of_multifd(self.calls - 1)
+        self.pages_in_call = done = 0
+        if not m.block_bulk():
+            done = int(self.multifd_save_pages(True, most))
+            if m.multifd_flush_after_each_section:
+                channels.flush_and_sync()
         channels.settle()
         m.put += SECTION_BYTES
         m.counted += m.buffered + SECTION_BYTES
         m.buffered = 0
         m.flags_leave(m.waiting_flags(), m.t, m.drained_at)
-        self.pages_in_call = pages
         self.calls_done += done
         return done
 
     def multifd_save_complete(self):
-        m, channels = self.m, self.channels
-        self.begin_of_multifd(self.calls)
         before = self.bytes
-        while (page := self.next_page_of_multifd()) is not None:
-            channels.link = self.channels_link()
-            if self.put_page_of_multifd(page) == 9:
-                m.put += 9
-        for _ in range(m.multifd_syncs_at_end):
-            channels.flush_and_sync()
+        self.begin_of_multifd(self.calls)
+        self.multifd_save_pages(False, NO_LIMIT)
+        for _ in range(self.m.multifd_syncs_at_end):
+            self.channels.flush_and_sync()
         return self.bytes - before
 
     # -- post-copy

@@ -90,10 +90,10 @@ def test_more_channels_make_a_guest_converge_that_one_stream_does_not():
 
 
 def test_bytes_are_those_of_the_packets():
-    """64 a channel, 1344 a packet, 4096 a page, and SYNCs: one of setup and two, or three, of the end."""
+    """64 a channel, 1344 a packet, 4096 a page; SYNCs of setup, of the search that finds nothing, one more up to 9.2."""
     given = scenario(migration={"multifd_channels": 3, "downtime_limit": "1 s"}, link={"bandwidth": "10 Gbit/s"})
     pages = 4 * GIB // 4096
-    for qemu, syncs in (("8.2", 4), ("9.2", 4), ("10.0", 3), ("11.1", 3)):
+    for qemu, syncs in (("8.2", 3), ("9.2", 3), ("10.0", 2), ("11.1", 2)):
         found = migkit.simulate(given.replace("qemu", qemu), "bitmap")
         sent = 64 * 3 + HEADER * (pages // 128 + 3 * syncs) + 4096 * pages + 8 * syncs
         assert found.numbers["bytes_sent"] == sent + 18 * found.numbers["device_calls"][0], qemu
@@ -108,11 +108,9 @@ def test_a_window_carries_what_channels_had_not_written_when_it_closed():
             qemu="10.0", migration={"multifd_channels": channels, "max_bandwidth": "128 MiB/s"},
             costs={"multifd_page": "1 us", "channel_page": f"{2 * channels} us", "wakeup": "0 s"},
         )  # fmt: skip
-        sent = np.diff(migkit.simulate(given, "bitmap").timeline["ram_bytes"].dropna())
         timeline = migkit.simulate(given, "bitmap").timeline
         threshold = timeline["threshold_bytes"].iloc[5]
-        assert threshold == ((packets + channels) * PACKET + 18) // 100 * 300, channels
-        assert sent.max() <= PACKET * (channels + 1)
+        assert threshold == int(((packets + channels) * PACKET + 18) / 100 * 300), channels
 
 
 def test_a_section_counts_when_it_is_handed_over_up_to_8_0():
@@ -120,7 +118,7 @@ def test_a_section_counts_when_it_is_handed_over_up_to_8_0():
     given = scenario(qemu="8.0", migration={"multifd_channels": 4, "max_bandwidth": "128 MiB/s"})
     timeline = migkit.simulate(given, "bitmap").timeline
     sent = (budget // PACKET + 1) * PACKET + 4 * HEADER + 18  # each call ends with a SYNC
-    assert timeline["threshold_bytes"].iloc[5] == sent // 100 * 300
+    assert timeline["threshold_bytes"].iloc[5] == int(sent / 100 * 300)
 
 
 @pytest.mark.parametrize(("qemu", "per_page"), [("8.2", 9.0), ("9.0", 10.5), ("11.1", 10.5)])
@@ -135,7 +133,8 @@ def test_zero_pages_are_slots_of_a_packet_from_9_0_on(qemu, per_page):
 
 def test_vfio_data_of_pre_copy_stays_on_the_main_stream():
     given = scenario(
-        link={"stream_bandwidth": "500 MB/s"}, migration={"multifd_channels": 8},
+        link={"stream_bandwidth": "500 MB/s"},
+        migration={"multifd_channels": 8, "switchover_ack": True, "return_path": True},
         devices=[Vfio(initial_bytes="1 GiB", read_rate="100 GB/s")],
     )  # fmt: skip
     sent = migkit.simulate(given).numbers["device_initial_sent_s"][1]

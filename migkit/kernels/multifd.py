@@ -18,6 +18,7 @@ from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 PACKET_BYTES = 524_288  # pages of a full packet (migration/multifd.h: MULTIFD_PACKET_SIZE)
 HEADER_BYTES, SLOT_BYTES = 320, 8  # before them, and for each page there may be (MultiFDPacket_t)
 CONNECT_BYTES = 64  # a channel says which one it is (MultiFDInit_t)
+HOUR_NS = 3_600_000_000_000
 FLUSH_BYTES = 8  # RAM_SAVE_FLAG_MULTIFD_FLUSH on the main stream
 
 
@@ -136,7 +137,7 @@ def multifd_send_sync_main(s):
         multifd_send_pages(s)
     written_t = state.t
     for c in range(case.multifd_channels):
-        write_packet(s, c, packet_header(case), 0)
+        write_packet(s, c, packet_header(case), np.int64(0))
         written_t = max(written_t, s.channels[c].written_at)
     state.t = written_t
     for c in range(case.multifd_channels):
@@ -175,10 +176,10 @@ def find_dirty_block(s):
 
 @kernel
 def pages_until(left_ns, each_ns):
-    """Pages of so many nanoseconds each that take ``left_ns`` or more."""
+    """Pages of so many nanoseconds each that take ``left_ns`` or more; ``FAR`` for an hour and more."""
     if left_ns <= 0:
-        return 0
-    if each_ns <= 0.0:
+        return np.int64(0)
+    if each_ns <= 0.0 or left_ns > HOUR_NS:
         return FAR
     pages = np.int64(left_ns / each_ns)
     while pages > 0 and (pages - 1) * each_ns >= left_ns:
@@ -189,12 +190,12 @@ def pages_until(left_ns, each_ns):
 
 
 @kernel
-def pages_until_slice_ends(state, start, pages, each_ns):
-    """Pages from here on after which a look at the clock ends the call that has put ``pages``."""
+def pages_until_slice_ends(left_ns, pages, each_ns):
+    """Pages from here on after which a look at the clock, at the earliest in ``left_ns``, ends the call."""
     first = (1 - pages) % CHECK_PAGES
     if first == 0:
         first = np.int64(CHECK_PAGES)
-    further = pages_until(start + SLICE_NS - state.t, each_ns) - first
+    further = pages_until(left_ns, each_ns) - first
     if further <= 0:
         return first
     return FAR if further >= FAR - first else first + (further + CHECK_PAGES - 1) // CHECK_PAGES * CHECK_PAGES
@@ -253,9 +254,10 @@ def queue_full(case, state):
 
 @kernel
 def pages_ahead(s):
-    """Dirty pages from the cursor on that cost the same, no further than the end of RAM, and their zero share."""
+    """Dirty pages from the cursor on that cost the same, up to the end of RAM or another rate, and their zero share."""
     pages, share = stretch(s.ram, s.case, s.regions, s.state.t)
-    return min(pages, s.state.tail_pages), share
+    most = min(s.state.tail_pages, pages_at_one_rate(s.case, s.link, s.state.ram_pages_sent))
+    return min(pages, most), share
 
 
 @kernel
@@ -271,52 +273,64 @@ def put_queued(s, count, share, page_ns, zero_ns):
 
     Returns
     -------
-    put, on_main : int
-        Bytes: of the pages, each with 8 beside it; of those on the main stream.
-    zeros : int
-        Zero pages.
+    put : int
+        Bytes of the pages, each with 8 beside it.
     """
     case, state = s.case, s.state
     zeros = zeros_of(count, share)
     normal = count - zeros
     take_pages(s, count)
     state.queued_normal += normal
+    state.ram_pages_sent += count
+    state.ram_zero_pages += zeros
     put = normal * (case.page_size + PAGE_HEADER)
     if case.multifd_zero_pages == 1:
         state.queued_zero += zeros
         state.t += count * page_ns
-        return put + zeros * SLOT_BYTES, 0, zeros
+        return put + zeros * SLOT_BYTES
     state.t += normal * page_ns + zeros * zero_ns
-    on_main = zeros * ZERO_PAGE_BYTES
-    state.ram_put += on_main
-    return put + on_main, on_main, zeros
+    if zeros > 0:
+        copied, held = zeros * ZERO_PAGE_BYTES, state.buffered
+        state.bytes_sent += copied
+        state.ram_put += copied
+        put += copied
+        count_copied(case, state, copied)
+        if held + copied >= COPY_BUFFER and state.flags_buffered > 0:
+            release_flags(s, state.t, state.drained_at)
+    return put
 
 
 @kernel
-def multifd_save_iterate(s, most_bytes):
-    """One call of RAM's handler (migration/ram.c:ram_save_iterate) with multifd; as ram_save_iterate of ram.py."""
+def multifd_save_pages(s, slice_end_t, limited, most_bytes):
+    """Send dirty pages from the cursor on, to the first limit or the last page (migration/ram.c).
+
+    Parameters
+    ----------
+    s : Migration
+    slice_end_t : int, ns
+        The first look at the clock from here on ends it.
+    limited : int
+        1: the budget of the window does.
+    most_bytes : int
+        So many bytes of pages do.
+
+    Returns
+    -------
+    returned : int
+        1 if nothing was left, else 0.
+    """
     case, state = s.case, s.state
-    if state.bulk == 1:
-        release_flags(s, state.t, state.drained_at)
-        multifd_settle(s)
-        finish_section(state, np.int64(0), np.int64(0))
-        return 0
-    state.pace = varied(case, state, SLICES, state.ram_calls)
-    set_channels_rate(s)
     page_ns, zero_ns = int(case.multifd_page_ns * state.pace), int(case.zero_cost_ns * state.pace)
-    limited = state.max_bandwidth > 0
-    start = state.t
-    pages, zero, put = np.int64(0), np.int64(0), np.int64(0)
-    returned, packets = 0, 0
+    pages, put, packets = np.int64(0), np.int64(0), np.int64(0)
     seen_t, seen_pages = state.t, pages
     remember_packets(s)
     while True:
         multifd_settle(s)
-        if limited and window_room(state) < 0:
-            break
+        if limited == 1 and window_room(state) < 0:
+            return 0
         if not find_dirty_block(s):
-            returned = 1
-            break
+            return 1
+        set_channels_rate(s)
         ahead, share = pages_ahead(s)
         level = int(share * 1e15)
         if level != state.zero_level:
@@ -330,20 +344,20 @@ def multifd_save_iterate(s, most_bytes):
             # each channel has had a packet: do they do again what they did before?
             if share == 0.0 and most_bytes == NO_LIMIT and same_packets(s, seen_t):
                 span, count = state.t - seen_t, pages - seen_pages
-                times = repeated_packets(s, start, ahead, span, count)
+                times = min((ahead - 1) // max(1, count), (slice_end_t - 1 - state.t) // span)
+                times = repeated_packets(s, limited, times, count)
                 if times > 0:
                     repeat_packets(s, times, span, count)
                     pages += times * count
                     ahead -= times * count
             remember_packets(s)
-            seen_t, seen_pages, packets = state.t, pages, 0
+            seen_t, seen_pages, packets = state.t, pages, np.int64(0)
         each_ns = float(page_ns)
         if on_main:
             each_ns = page_ns * (1.0 - share) + zero_ns * share
-        count = min(
-            min(ahead, pages_to_queue(case, state, share)), pages_until_slice_ends(state, start, pages, each_ns)
-        )
-        if limited:
+        count = min(ahead, pages_to_queue(case, state, share))
+        count = min(count, pages_until_slice_ends(slice_end_t - state.t, pages, each_ns))
+        if limited == 1:
             count = min(count, pages_until_counted(s, each_ns))
         if on_main:
             count = min(count, pages_to_flush(case, state, share))
@@ -351,30 +365,45 @@ def multifd_save_iterate(s, most_bytes):
             slot = SLOT_BYTES if case.multifd_zero_pages == 1 else ZERO_PAGE_BYTES
             size = (case.page_size + PAGE_HEADER) * (1.0 - share) + slot * share
             count = min(count, max(1, np.int64(np.ceil((most_bytes - put) / size))))
-        more, copied, zeros = put_queued(s, count, share, page_ns, zero_ns)
-        put += more
+        put += put_queued(s, count, share, page_ns, zero_ns)
         pages += count
-        zero += zeros
-        if copied > 0:
-            held = state.buffered
-            state.bytes_sent += copied
-            count_copied(case, state, copied)
-            if held + copied >= COPY_BUFFER and state.flags_buffered > 0:
-                release_flags(s, state.t, state.drained_at)
         if case.multifd_sends_full_queue == 1 and queue_full(case, state):
             multifd_send_pages(s)
             packets += 1
-        if (pages % CHECK_PAGES == 1 and state.t - start >= SLICE_NS) or put >= most_bytes:
-            break
-    if case.multifd_flush_after_each_section == 1:
-        multifd_send_sync_main(s)
+        if (pages % CHECK_PAGES == 1 and state.t >= slice_end_t) or put >= most_bytes:
+            return 0
+
+
+@kernel
+def multifd_save_iterate(s, most_bytes):
+    """One call of RAM's handler (migration/ram.c:ram_save_iterate) with multifd; as ram_save_iterate of ram.py."""
+    case, state = s.case, s.state
+    returned = 0
+    if state.bulk == 0:
+        before = state.ram_pages_sent
+        state.pace = varied(case, state, SLICES, state.ram_calls)
+        set_channels_rate(s)
+        limited = np.int64(state.max_bandwidth > 0)
+        returned = multifd_save_pages(s, state.t + SLICE_NS, limited, most_bytes)
+        if case.multifd_flush_after_each_section == 1:
+            multifd_send_sync_main(s)
+        state.ram_pages += state.ram_pages_sent - before
     multifd_settle(s)
     if state.flags_buffered > 0:
         release_flags(s, state.t, state.drained_at)
-    finish_section(state, np.int64(0), pages)
-    state.ram_zero_pages += zero
-    state.ram_pages += pages
+    finish_section(state, np.int64(0), np.int64(0))
     return returned
+
+
+@kernel
+def multifd_save_complete(s):
+    """Send all dirty pages, without a limit, and wait for all channels (migration/ram.c:ram_save_complete)."""
+    case, state = s.case, s.state
+    state.pace = varied(case, state, SLICES, state.ram_calls)
+    set_channels_rate(s)
+    multifd_save_pages(s, np.int64(NO_LIMIT), np.int64(0), np.int64(NO_LIMIT))  # of the types of the other call
+    for _ in range(case.multifd_syncs_at_end):
+        multifd_send_sync_main(s)
 
 
 @kernel
@@ -416,14 +445,14 @@ def same_packets(s, seen_t):
 
 
 @kernel
-def repeated_packets(s, start, ahead, span, pages):
+def repeated_packets(s, limited, most_times, pages):
     """How often the last packets, one a channel, can repeat: until something else than they decides."""
     case, state = s.case, s.state
     most = packet_pages(case)
     if pages != case.multifd_channels * most or state.queued_zero > 0:
         return np.int64(0)
-    times = min((ahead - 1) // pages, (start + SLICE_NS - 1 - state.t) // span)
-    if state.max_bandwidth > 0:
+    times = most_times
+    if limited == 1:
         size = packet_header(case) + most * case.page_size
         times = min(times, (window_room(state) - state.in_flight) // (case.multifd_channels * size) - 1)
     return times
@@ -435,6 +464,7 @@ def repeat_packets(s, times, span, pages):
     case, state = s.case, s.state
     size = times * case.multifd_channels * (packet_header(case) + packet_pages(case) * case.page_size)
     take_pages(s, times * pages)
+    state.ram_pages_sent += times * pages
     state.t += times * span
     state.drained_at += times * span
     state.busy_until += times * span
@@ -445,35 +475,3 @@ def repeat_packets(s, times, span, pages):
     state.counted += size
     state.bytes_sent += size
     state.ram_put += size
-
-
-@kernel
-def multifd_save_complete(s):
-    """Send all dirty pages, without a rate limit, and wait for all channels (migration/ram.c:ram_save_complete).
-
-    Returns
-    -------
-    size : int
-        Bytes.
-    """
-    case, state = s.case, s.state
-    before = state.ram_put
-    state.pace = varied(case, state, SLICES, state.ram_calls)
-    set_channels_rate(s)
-    page_ns, zero_ns = int(case.multifd_page_ns * state.pace), int(case.zero_cost_ns * state.pace)
-    while find_dirty_block(s):
-        set_channels_rate(s)
-        ahead, share = pages_ahead(s)
-        if case.multifd_sends_full_queue == 0 and share < 1.0 + case.multifd_zero_pages and queue_full(case, state):
-            multifd_send_pages(s)
-        alike = min(ahead, pages_at_one_rate(case, s.link, state.ram_pages_sent))
-        count = min(alike, pages_to_queue(case, state, share))
-        _, copied, zeros = put_queued(s, count, share, page_ns, zero_ns)
-        state.bytes_sent += copied
-        state.ram_pages_sent += count
-        state.ram_zero_pages += zeros
-        if case.multifd_sends_full_queue == 1 and queue_full(case, state):
-            multifd_send_pages(s)
-    for _ in range(case.multifd_syncs_at_end):
-        multifd_send_sync_main(s)
-    return state.ram_put - before
