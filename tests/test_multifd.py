@@ -90,7 +90,7 @@ def test_more_channels_make_a_guest_converge_that_one_stream_does_not():
 
 
 def test_bytes_are_those_of_the_packets():
-    """64 a channel, 1344 a packet, 4096 a page; SYNCs of setup, of the search that finds nothing, one more up to 9.2."""
+    """64 a channel, 1344 a packet, 4096 a page; SYNCs of setup, of the search that ends in vain, one more up to 9.2."""
     given = scenario(migration={"multifd_channels": 3, "downtime_limit": "1 s"}, link={"bandwidth": "10 Gbit/s"})
     pages = 4 * GIB // 4096
     for qemu, syncs in (("8.2", 3), ("9.2", 3), ("10.0", 2), ("11.1", 2)):
