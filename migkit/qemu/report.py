@@ -131,7 +131,7 @@ def summary(runs_table: pd.DataFrame) -> str:
         "",
         "Medians of the repeats, predicted, then measured. The two costs of multifd come from these runs and no "
         "others, on two cores that guest, source and destination share. A run without a limit goes through its first "
-        "pass as fast as its own first window went. With four channels the switchover comes one window of 100 ms early, "
+        "pass as fast as its own first window went. With four channels the switchover comes a window of 100 ms early, "
         "after one with a threshold of 30 packets in place of 29. Where the guest wrote (`bw0_r050`) as many bytes "
         "took two to three times as long while it was stopped as where it did not; the traces do not say why.",
         "",
