@@ -254,3 +254,39 @@ def test_windows_of_the_measured_runs_to_the_packet():
         predicted = timeline["threshold_bytes"][timeline["threshold_bytes"] > 0].median() / 300 * 100
         was = windows[windows["run"] == name]["bytes"].iloc[1:].median()
         assert abs(predicted - was) <= PACKET, name
+
+
+# ---------------------------------------------------------------- in the words of others
+
+
+def test_a_running_guest_has_its_channels():
+    from migkit.qemu.running import _migration
+
+    parameters = {"max-bandwidth": 0, "downtime-limit": 300, "multifd-channels": 6}
+    found = _migration(parameters, ["multifd"], "10.0")
+    assert (found.multifd, found.multifd_channels) == (True, 6)
+    found = _migration(parameters, [], "10.0")
+    assert not found.multifd
+
+
+def test_a_plan_of_a_recording_has_its_channels():
+    from migkit.qemu import Plan
+    from migkit.qemu.planned import scenario_of_plan
+
+    plan = Plan(regions=[{"size": "64 MiB", "rate": "50 MB/s"}], capabilities=["multifd"], multifd_channels=4)
+    found = scenario_of_plan(plan, "10.0.2").migration
+    assert (found.multifd, found.multifd_channels) == (True, 4)
+
+
+def test_layers_are_told_or_say_that_they_cannot():
+    from migkit.analysis.layers import DIALECTS, commands
+
+    given = scenario(migration={"multifd_channels": 4})
+    said = {dialect: commands(given, dialect, 600.0) for dialect in DIALECTS}
+    assert '"multifd-channels": 4' in said["qemu"].text
+    assert '{"capability": "multifd", "state": true}' in said["qemu"].text
+    assert "--parallel --parallel-connections 4" in said["libvirt"].text
+    assert said["kubevirt"].as_run.migration.multifd_channels == 8
+    for dialect in ("nova", "ovirt"):
+        assert not said[dialect].as_run.migration.multifd
+        assert any(each.startswith("multifd") for each in said[dialect].cannot), dialect
