@@ -117,6 +117,10 @@ def change(at_ns, *, max_bandwidth=-1, downtime_limit_ms=-1.0, ns_per_byte=0.0, 
         "change_slack_ns": slack_ns,
         "change_fresh_ns_per_byte": 1.5 * ns_per_byte,
         "change_fresh_slack_ns": slack_ns + slack_ns // 2,
+        "change_channels_ns_per_byte": 0.7 * ns_per_byte,
+        "change_channels_slack_ns": 2 * slack_ns,
+        "change_channels_fresh_ns_per_byte": 0.9 * ns_per_byte,
+        "change_channels_fresh_slack_ns": 3 * slack_ns,
         "change_link_bandwidth": 0,
         "change_command": command,
     }
@@ -154,6 +158,18 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "multifd_channels": 0,
+        "multifd_flush_after_each_section": int(profile in ("7.2", "8.0")),
+        "multifd_sends_full_queue": int(profile in ("7.2", "8.0", "8.1", "8.2")),
+        "multifd_counts_late": int(profile not in ("7.2", "8.0")),
+        "multifd_zero_pages": int(profile not in ("7.2", "8.0", "8.1", "8.2", "9.0-rc0")),
+        "multifd_syncs_at_end": int(profile in ("7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0", "9.1", "9.2")),
+        "multifd_page_ns": 0.0,
+        "channel_page_ns": 0.0,
+        "channels_ns_per_byte": 1e9 / (2000 * 4104),
+        "channels_slack_ns": 0,
+        "channels_fresh_ns_per_byte": 0.0,
+        "channels_fresh_slack_ns": 0,
         "postcopy_ram": 0,
         "postcopy_ns": 1 << 60,
         "max_postcopy_bandwidth": 0,
@@ -362,6 +378,40 @@ def random_postcopy_case(rng: random.Random) -> dict:
         "discard_ns": own.choice([0.0, 2500.0, own.random() * 1e5]),
         "jitter": own.choice([0.0, 0.0, 0.3]),
     }
+
+
+def random_multifd_case(rng: random.Random) -> dict:
+    """A case with multifd: few pages a packet, so that there are many, and limits that take turns to bind."""
+    own = random.Random(f"multifd {rng.random()}")
+    draw = own.choice([random_case, random_case, random_later_case, random_changing_case, random_postcopy_case])
+    found = draw(rng)
+    channels = own.choice([1, 2, 2, 3, 4, 8, 17])
+    page_size = own.choice([4096, 16384, 65536, 65536, 131072, 524288])
+    # times and limits stay those of the same pages per second
+    factor = (page_size + 8) / (found["page_size"] + 8)
+    slower = own.choice([1.0, 1.0, own.random(), 1.0 / channels, 2.0])
+    page_ns = found["link_ns_per_byte"] * (found["page_size"] + 8)
+    stream = found["link_ns_per_byte"] / factor
+    wire = stream * slower
+    fresh = log_uniform(own, 1.0, 4)
+    found |= {
+        "page_size": page_size,
+        "link_ns_per_byte": stream,
+        "fresh_ns_per_byte": found["fresh_ns_per_byte"] / factor,
+        "max_bandwidth": int(found["max_bandwidth"] * factor),
+        "multifd_channels": channels,
+        "multifd_page_ns": own.choice([0.0, page_ns * own.random(), page_ns * own.random() * 2, 1000.0]),
+        "channel_page_ns": own.choice([0.0, page_ns * own.random() * channels, page_ns * own.random() * 3 * channels]),
+        "channels_ns_per_byte": wire,
+        "channels_slack_ns": own.choice([0, found["send_slack_ns"] * channels, own.randint(0, 20 * MS)]),
+        "channels_fresh_ns_per_byte": wire * fresh,
+        "channels_fresh_slack_ns": own.choice([0, own.randint(0, 20 * MS)]),
+    }  # fmt: skip
+    if own.random() < 0.2:
+        found["multifd_zero_pages"] = 0  # zero-page-detection = legacy
+    if own.random() < 0.1:
+        found |= {"jitter": 0.3}
+    return found
 
 
 def random_changing_case(rng: random.Random) -> dict:

@@ -263,6 +263,8 @@ class Ram:
         self.bytes = 0
         self.first_call_ns = -1
         self.remaining_after_sync = self.pending()
+        self.pace = 1.0
+        self.channels = Channels(migration, self) if case["multifd_channels"] else None
 
     def draw_zero_page(self, page, idle_zero_share):
         region = self.region_of[page]
@@ -348,7 +350,7 @@ class Ram:
         """The next dirty page from the circular cursor, or None."""
         if self.dirty_pages == 0:
             return None
-        page = self.cursor
+        page = self.cursor % self.pages
         while not self.bmap[page]:
             page = (page + 1) % self.pages
         return page
@@ -356,7 +358,7 @@ class Ram:
     def take(self, page):
         self.bmap[page] = 0
         self.dirty_pages -= 1
-        self.cursor = (page + 1) % self.pages
+        self.cursor = page + 1
         self.pages_sent += 1
         if self.is_zero[page]:
             self.zero_pages_sent += 1
@@ -420,10 +422,14 @@ class Ram:
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
+        if self.channels and not self.m.postcopy:
+            return self.multifd_save_iterate(most)
         return self.ram_save_iterate(most)
 
     def complete(self, most=NO_LIMIT):
         """Send up to ``most`` pages, all by default, whatever the rate limit says."""
+        if self.channels and not self.m.postcopy:
+            return self.multifd_save_complete()
         normal = zero = 0
         sent_bytes = 0
         self.pace = self.m.varied(2**20, self.calls)
@@ -444,6 +450,98 @@ class Ram:
         self.bytes += sent_bytes
         return sent_bytes
 
+    # -- multifd (section 13)
+
+    def next_page_of_multifd(self):
+        """The next dirty page, or None; what passes the end of RAM on the way waits for all channels."""
+        page = self.cursor
+        while page < self.pages and not self.bmap[page]:
+            page += 1
+        if page == self.pages:
+            if not self.m.multifd_flush_after_each_section:
+                self.channels.flush_and_sync()
+            if self.dirty_pages == 0:
+                return None
+            page = self.bmap.index(1)
+        return page
+
+    def put_page_of_multifd(self, page):
+        """Put a page into the queue, or, if it is zero, in some versions into the main stream; its bytes there, or 8
+        beside those of the page."""
+        m, channels = self.m, self.channels
+        self.clear_chunk_of(page, m.t)
+        zero = self.is_zero[page]
+        self.take(page)
+        if zero and not m.multifd_zero_pages:
+            m.t += int(self.zero_cost_ns * self.pace)
+            self.bytes += 9
+            return 9
+        if not m.multifd_sends_full_queue and channels.queued == channels.most:
+            channels.hand_over()
+        m.t += int(m.multifd_page_ns * self.pace)
+        channels.queue(zero)
+        if m.multifd_sends_full_queue and channels.queued == channels.most:
+            channels.hand_over()
+        return self.page_size * (not zero) + 8
+
+    def begin_of_multifd(self, number):
+        self.pace = self.m.varied(2**20, number)
+        self.channels.link = self.channels_link()
+
+    def channels_link(self):
+        m = self.m
+        if m.fresh_after_pages <= self.pages_sent < self.pages:
+            return m.channels_fresh_ns_per_byte * self.pace, m.channels_fresh_slack_ns
+        return m.channels_ns_per_byte * self.pace, m.channels_slack_ns
+
+    def multifd_save_pages(self, limited, most):
+        """Send pages until none is left (True), or until budget, clock or ``most`` bytes say otherwise, if limited."""
+        m, channels = self.m, self.channels
+        start = m.t
+        queued = self.pages_in_call = 0
+        while True:
+            channels.settle()
+            if limited and m.exceeded():
+                return False
+            page = self.next_page_of_multifd()
+            if page is None:
+                return True
+            channels.link = self.channels_link()
+            put = self.put_page_of_multifd(page)
+            self.pages_in_call += 1
+            queued += put
+            if put == 9:
+                m.count_device_bytes(9)
+                m.flags_leave(m.counted_flags(), m.t, m.drained_at)
+            if limited and self.pages_in_call % 64 == 1 and m.t - start >= MAX_WAIT_NS:
+                return False
+            if queued >= most:
+                return False
+
+    def multifd_save_iterate(self, most):
+        m, channels = self.m, self.channels
+        self.begin_of_multifd(self.calls - 1)
+        self.pages_in_call = done = 0
+        if not m.block_bulk():
+            done = int(self.multifd_save_pages(True, most))
+            if m.multifd_flush_after_each_section:
+                channels.flush_and_sync()
+        channels.settle()
+        m.put += SECTION_BYTES
+        m.counted += m.buffered + SECTION_BYTES
+        m.buffered = 0
+        m.flags_leave(m.waiting_flags(), m.t, m.drained_at)
+        self.calls_done += done
+        return done
+
+    def multifd_save_complete(self):
+        before = self.bytes
+        self.begin_of_multifd(self.calls)
+        self.multifd_save_pages(False, NO_LIMIT)
+        for _ in range(self.m.multifd_syncs_at_end):
+            self.channels.flush_and_sync()
+        return self.bytes - before
+
     # -- post-copy
 
     def stale_runs(self):
@@ -457,6 +555,104 @@ class Ram:
         sent_bytes = self.wire_bytes(normal, zero)
         self.m.put_bytes(sent_bytes, self.cpu_ns(normal, zero), link)
         return sent_bytes
+
+
+# ---------------------------------------------------------------- multifd (section 13)
+
+
+class Channel:
+    """A thread with a stream of its own, which writes one packet at a time."""
+
+    def __init__(self):
+        self.written_at = 0  # when it will have written what it was given
+        self.drained_at = 0  # when that will have left its socket
+        self.uncounted = 0
+
+
+class Channels:
+    """[multifd_send_state]: the channels, and the queue in which the migration thread gathers a packet."""
+
+    def __init__(self, migration, ram):
+        self.m, self.ram = migration, ram
+        self.most = max(1, 524288 // ram.page_size)
+        self.header = 320 + 8 * self.most
+        self.all = [Channel() for _ in range(migration.multifd_channels)]
+        self.next = 0
+        self.normal = self.zero = 0  # in the queue
+        self.link = ram.channels_link()
+        self.put = 0  # by the channels
+
+    def setup(self):
+        """Bytes before the first window: what each channel says when it connects, and the first SYNC."""
+        flush = 0 if self.m.multifd_flush_after_each_section else 8
+        return (64 + self.header) * len(self.all) + flush
+
+    @property
+    def queued(self):
+        return self.normal + self.zero
+
+    def queue(self, zero):
+        if zero:
+            self.zero += 1
+        else:
+            self.normal += 1
+
+    def settle(self):
+        """Count the packets that have been written before now."""
+        for channel in self.all:
+            if channel.written_at < self.m.t:
+                self.count(channel)
+
+    def count(self, channel):
+        self.m.counted += channel.uncounted
+        channel.uncounted = 0
+
+    def write(self, channel, size, cpu):
+        m = self.m
+        if channel.written_at <= m.t:
+            self.count(channel)
+        begins = max(m.t, channel.written_at)
+        ns_per_byte, slack_ns = self.link
+        m.drained_at = max(m.drained_at, begins) + int(size * ns_per_byte)
+        channel.drained_at = max(channel.drained_at, begins) + int(size * m.link_ns_per_byte * self.ram.pace)
+        channel.written_at = max(begins + cpu, channel.drained_at - m.send_slack_ns, m.drained_at - slack_ns)
+        if m.multifd_counts_late:
+            channel.uncounted += size
+        else:
+            m.counted += size
+        m.put += size
+        self.put += size
+        self.ram.bytes += size
+
+    def hand_over(self):
+        """[multifd_send_pages]: wait for an idle channel, the next one in turn, and give it the queue."""
+        m = self.m
+        m.t = max(m.t, min(channel.written_at for channel in self.all))
+        self.settle()
+        while self.all[self.next].written_at > m.t:
+            self.next = (self.next + 1) % len(self.all)
+        cpu = int((self.normal * m.channel_page_ns + self.zero * m.zero_cost_ns) * self.ram.pace)
+        self.write(self.all[self.next], self.header + self.normal * self.ram.page_size, cpu)
+        self.next = (self.next + 1) % len(self.all)
+        self.normal = self.zero = 0
+
+    def flush_and_sync(self):
+        """[multifd_send_sync_main]: all that is queued, a SYNC packet on each channel, and wait for all of them."""
+        m = self.m
+        if self.queued:
+            self.hand_over()
+        for channel in self.all:
+            self.write(channel, self.header, 0)
+        m.t = max([m.t, *(channel.written_at for channel in self.all)])
+        for channel in self.all:
+            self.count(channel)
+        if not m.multifd_flush_after_each_section:
+            m.put += 8
+            m.counted += 8
+            self.ram.bytes += 8
+        m.counted += m.buffered
+        m.buffered = 0
+        m.flags_leave(m.waiting_flags(), m.t, m.drained_at)
 
 
 # ---------------------------------------------------------------- devices (section 7)
@@ -569,7 +765,7 @@ class Vfio:
         self.update_caches(n)
         m.count_device_bytes(wire)
         if self.switchover_ack and self.init_c == 0 and self.flag_position is None:
-            self.flag_position = m.put
+            self.flag_position = m.main_stream()
         m.flags_leave(m.counted_flags(), m.t, m.drained_at)
         if self.initial == 0 and self.initial_sent_ns == -1:
             self.initial_sent_ns = m.t
@@ -683,6 +879,8 @@ class Migration:
                 self.devices.append(Vfio(self, case, index))
             else:
                 self.devices.append(Block(self, case, index))
+        if self.ram.channels:
+            self.ram.bytes = self.put = self.counted = self.mark = self.ram.channels.setup()
         self.vfio = [d for d in self.devices if d.kind == VFIO]
         self.block = [d for d in self.devices if d.kind == BLOCK]
         # what the result needs
@@ -742,17 +940,26 @@ class Migration:
         self.buffered -= flushed
         self.counted += flushed
 
+    def settle(self):
+        """Section 13: what the channels have written by now counts."""
+        if self.ram.channels:
+            self.ram.channels.settle()
+
     def exceeded(self):
         """[migration_rate_exceeded]"""
         return self.max_bandwidth > 0 and self.counted - self.mark > self.max_bandwidth // 10
 
     # -- section 7: INIT_DATA_SENT and its acknowledgement
 
+    def main_stream(self):
+        """Bytes put, apart from those of the channels."""
+        return self.put - (self.ram.channels.put if self.ram.channels else 0)
+
     def waiting_flags(self):
         return [d for d in self.vfio if d.flag_position is not None and d.ack_due is None]
 
     def counted_flags(self):
-        return [d for d in self.waiting_flags() if d.flag_position <= self.counted]
+        return [d for d in self.waiting_flags() if d.flag_position <= self.main_stream() - self.buffered]
 
     def flags_leave(self, devices, t, drained_at):
         for d in devices:
@@ -815,6 +1022,7 @@ class Migration:
             if self.t >= self.time_limit_ns:
                 self.account_starvation(self.t)
                 return False
+            self.settle()
             self.manage()
             if self.cancelled:
                 return False
@@ -840,6 +1048,7 @@ class Migration:
             self.migration_rate_limit()
 
     def migration_rate_limit(self):
+        self.settle()
         if self.t - self.win_t >= WINDOW_NS:
             self.migration_update_counters()
         if self.exceeded():
@@ -886,6 +1095,8 @@ class Migration:
         if change["change_downtime_limit_ms"] >= 0 and not self.postcopy:
             self.carry_out(SET_DOWNTIME_LIMIT, change["change_downtime_limit_ms"])
         if change["change_ns_per_byte"] > 0:
+            for name in ("ns_per_byte", "slack_ns", "fresh_ns_per_byte", "fresh_slack_ns"):
+                setattr(self, f"channels_{name}", change[f"change_channels_{name}"])
             self.link_ns_per_byte, self.send_slack_ns = change["change_ns_per_byte"], change["change_slack_ns"]
             self.fresh_ns_per_byte = change["change_fresh_ns_per_byte"]
             self.fresh_slack_ns = change["change_fresh_slack_ns"]
@@ -1018,6 +1229,7 @@ class Migration:
         device_sent = [None] * len(self.devices)  # data, without headers
         previous, returned = None, 1
         for _ in range(1024):
+            self.settle()
             if self.exceeded():
                 break
             chosen = self.next_device(self, previous, returned)
@@ -1104,6 +1316,8 @@ class Migration:
         runs = ram.stale_runs()
         stale = 16 * runs + 14 * math.ceil(runs / 12)
         before = self.t
+        if ram.channels:
+            ram.channels.flush_and_sync()
         self.put_bytes(stale, 0)
         self.put += stale
         self.counted += stale

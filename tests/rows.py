@@ -21,6 +21,9 @@ PARAMETERS = (
     "device_read_ns_per_byte", "device_load_ns", "link_ns_per_byte", "send_slack_ns", "fresh_ns_per_byte",
     "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge",
+    "multifd_channels", "multifd_flush_after_each_section", "multifd_sends_full_queue", "multifd_counts_late",
+    "multifd_zero_pages", "multifd_syncs_at_end", "multifd_page_ns", "channel_page_ns", "channels_ns_per_byte",
+    "channels_slack_ns", "channels_fresh_ns_per_byte", "channels_fresh_slack_ns",
     "postcopy_ram", "postcopy_ns", "max_postcopy_bandwidth", "postcopy_rule", "discard_ns",
     "throttle_trigger_threshold",
     "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
@@ -29,7 +32,9 @@ PARAMETERS = (
     "zero_cost_ns",
     "vm_stop_ns", "device_state_ns", "destination_load_ns", "time_limit_ns",
     "change_count", "change_at_ns", "change_max_bandwidth", "change_downtime_limit_ms", "change_ns_per_byte",
-    "change_slack_ns", "change_fresh_ns_per_byte", "change_fresh_slack_ns", "change_link_bandwidth", "change_command",
+    "change_slack_ns", "change_fresh_ns_per_byte", "change_fresh_slack_ns", "change_channels_ns_per_byte",
+    "change_channels_slack_ns", "change_channels_fresh_ns_per_byte", "change_channels_fresh_slack_ns",
+    "change_link_bandwidth", "change_command",
 )  # fmt: skip
 OUTPUTS = (
     "outcome", "culprit", "total_ns", "downtime_ns", "stop_ns", "downtime_stop_ns", "downtime_ram_ns",
@@ -51,6 +56,10 @@ LINK = {
     "fresh_ns_per_byte": "fresh_ns_per_byte",
     "fresh_slack_ns": "fresh_slack_ns",
     "fresh_after_pages": "fresh_after_pages",
+    "channels_ns_per_byte": "channels_ns_per_byte",
+    "channels_slack_ns": "channels_slack_ns",
+    "channels_fresh_ns_per_byte": "channels_fresh_ns_per_byte",
+    "channels_fresh_slack_ns": "channels_fresh_slack_ns",
     "rtt_ns": "rtt_ns",
 }
 CASE = {"turn_ns": "iteration_ns", "exact_rule": "sync_policy"}

@@ -162,7 +162,7 @@ def test_the_figure_has_a_line_a_version(record_runs, tmp_path):
 def test_what_has_no_model_or_no_speed_is_refused():
     plan = EXPERIMENTS["busy"].plan
     for changed, sentence in (
-        ({"capabilities": ["multifd"]}, 'capabilities = "multifd" has no model'),
+        ({"capabilities": ["xbzrle"]}, 'capabilities = "xbzrle" has no model'),
         ({"link": 0}, "or max-bandwidth must be above 0"),
         ({"regions": [{"size": "1 MiB", "rate": "max"}]}, "only a run tells"),
         ({"changes": ["2 s: max-bandwidth = 64 MiB/s"]}, "changes has no model"),

@@ -231,11 +231,11 @@ def test_a_guest_that_uses_little_of_its_vcpu_is_throttled_in_vain_longer():
 
 
 def test_what_is_not_modelled_is_noted(fake, path):
-    on = [{"capability": name, "state": True} for name in ("multifd", "postcopy-ram")]
+    on = [{"capability": name, "state": True} for name in ("xbzrle", "postcopy-ram")]
     vfio = [{"name": "gpu", "type": "child<vfio-pci>"}]
     fake(**{"query-migrate-capabilities": {"return": on}, "qom-list": {"return": vfio}})
     notes = ask_running(path).notes
-    assert any("that of one stream" in note for note in notes)
+    assert any("xbzrle is on, which is not modelled" in note for note in notes)
     assert any("VFIO device" in note for note in notes)
 
 

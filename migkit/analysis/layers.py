@@ -22,6 +22,7 @@ __all__ = ["DIALECTS", "Commands", "checked_dialect", "commands"]
 
 _MIB, _GB = 1 << 20, 10**9
 _QEMU_DOWNTIME_MS, _QEMU_INITIAL, _QEMU_INCREMENT = 300, 20, 10
+_KUBEVIRT_CHANNELS = 8
 _NOVA_STEPS, _NOVA_LEAST_DELAY_S, _NOVA_LEAST_DOWNTIME_MS = 3, 3, 100
 
 
@@ -108,6 +109,8 @@ class _Wanted(NamedTuple):
             )
         if "switchover_ack" in names and migration.switchover_ack:
             found.append("switchover-ack cannot be set.")
+        if "multifd" in names and migration.multifd:
+            found.append("multifd is not set by it: QEMU sends one stream.")
         return found
 
     def without_these(self) -> dict[str, Any]:
@@ -115,6 +118,8 @@ class _Wanted(NamedTuple):
         values: dict[str, Any] = {"cpu_throttle_initial": _QEMU_INITIAL, "cpu_throttle_increment": _QEMU_INCREMENT}
         if self.scenario.migration.avail_switchover_bandwidth > 0:
             values["avail_switchover_bandwidth"] = Rate(0)
+        if self.scenario.migration.multifd:
+            values["multifd"] = False
         return values
 
 
@@ -132,6 +137,9 @@ def _qemu(wanted: _Wanted) -> Commands:
         capabilities |= {"switchover-ack": migration.switchover_ack}
     if migration.postcopy_ram:
         capabilities |= {"postcopy-ram": True}
+    if migration.multifd:
+        capabilities |= {"multifd": True}
+        parameters["multifd-channels"] = migration.multifd_channels
     if migration.return_path:
         capabilities = {"return-path": True} | capabilities
     if profile.supports_avail_switchover_bandwidth:
@@ -156,6 +164,8 @@ def _libvirt(wanted: _Wanted) -> Commands:
         words.append(f"--bandwidth {wanted.max_mib}")
     if migration.auto_converge:
         words.append("--auto-converge --auto-converge-initial {} --auto-converge-increment {}".format(*wanted.throttle))
+    if migration.multifd:
+        words.append(f"--parallel --parallel-connections {migration.multifd_channels}")
     available = round(float(migration.avail_switchover_bandwidth)) // _MIB
     if available:
         words.append(f"--available-switchover-bandwidth {available}")
@@ -199,9 +209,13 @@ def _kubevirt(wanted: _Wanted) -> Commands:
             f"feature gate MigrationDowntimeTuning (alpha) is on, with maxDowntimeMs: {wanted.downtime_ms}."
         )
     cannot += wanted.lacks("avail_switchover_bandwidth", "throttle", "switchover_ack")
-    cannot.append("Eight multifd channels, which it uses unless the pod has CPU limits, are not in this answer.")
+    if not wanted.scenario.migration.multifd:
+        cannot.append("Eight multifd channels, which it uses unless the pod has CPU limits, are not in this answer.")
+    elif wanted.scenario.migration.multifd_channels != _KUBEVIRT_CHANNELS:
+        cannot.append("multifd-channels cannot be set: it has eight unless the pod has CPU limits.")
+    channels = {"multifd": True, "multifd_channels": _KUBEVIRT_CHANNELS} if wanted.scenario.migration.multifd else {}
     as_run = wanted.otherwise(
-        **wanted.without_these(),
+        **wanted.without_these() | channels,
         max_bandwidth=Rate(wanted.max_mib * _MIB),
         downtime_limit=Seconds(_QEMU_DOWNTIME_MS / 1e3),
         management=kubevirt(completion_timeout=f"{timeout} s"),
@@ -232,7 +246,7 @@ def _nova(wanted: _Wanted) -> Commands:
     ]
     if downtime > _NOVA_STEPS * wanted.downtime_ms:
         cannot.append(f"A first step below {_NOVA_LEAST_DOWNTIME_MS} / {_NOVA_STEPS} ms cannot be set.")
-    cannot += wanted.lacks("avail_switchover_bandwidth", "throttle", "switchover_ack")
+    cannot += wanted.lacks("avail_switchover_bandwidth", "throttle", "switchover_ack", "multifd")
     as_run = wanted.otherwise(
         **wanted.without_these(),
         max_bandwidth=Rate(wanted.max_mib * _MIB),
@@ -258,7 +272,7 @@ def _ovirt(wanted: _Wanted) -> Commands:
     ]
     if not wanted.max_mib:
         cannot.append(f"No limit cannot be set: {mib} MiB/s is the link.")
-    cannot += wanted.lacks("avail_switchover_bandwidth", "throttle", "switchover_ack")
+    cannot += wanted.lacks("avail_switchover_bandwidth", "throttle", "switchover_ack", "multifd")
     as_run = wanted.otherwise(
         **wanted.without_these(),
         max_bandwidth=Rate(mib * _MIB),

@@ -240,7 +240,8 @@ _Search = Callable[[_Trial], Remedy | None]
 def _searches(scenario: Scenario) -> list[tuple[str, _Search]]:
     """What is tried for a scenario, by path."""
     migration, link = scenario.migration, scenario.link
-    wire = min(float(link.bandwidth), float(link.stream_bandwidth) or math.inf)
+    streams = migration.multifd_channels if migration.multifd else 1
+    wire = min(float(link.bandwidth), streams * float(link.stream_bandwidth) or math.inf)
     out: list[tuple[str, _Search]] = []
 
     def number(path: str, before: float, most: float, kind: type[Rate] | type[Seconds], shown: Any = None) -> None:

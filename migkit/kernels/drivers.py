@@ -42,7 +42,7 @@ CASE, LINK, REGION, DEVICE, RATE, CHANGE, STATE, LIVE, WRITER, ITERATION, LAP = 
     dtype_of(getattr(state, name))
     for name in ("CASE", "LINK", "REGION", "DEVICE", "RATE", "CHANGE", "STATE", "LIVE", "WRITER", "ITERATION", "LAP")
 )
-SHOWN, MANAGER, EVENT = (dtype_of(getattr(state, name)) for name in ("SHOWN", "MANAGER", "EVENT"))
+SHOWN, MANAGER, EVENT, CHANNEL = (dtype_of(getattr(state, name)) for name in ("SHOWN", "MANAGER", "EVENT", "CHANNEL"))
 SEGMENT, EXPECTED_HEAD, CHUNK, BITMAP_HEAD = (
     dtype_of(getattr(state, name)) for name in ("SEGMENT", "EXPECTED_HEAD", "CHUNK", "BITMAP_HEAD")
 )
@@ -92,6 +92,7 @@ class Scratch(NamedTuple):
     manager: np.record  # MANAGER
     shown: np.record  # SHOWN
     live: np.ndarray  # records LIVE
+    channels: np.ndarray  # records CHANNEL
     writers: np.ndarray  # records WRITER
     marks: Marks
     lap: np.record  # LAP
@@ -114,12 +115,15 @@ def _empty(shape, dtype) -> Any:
     return np.zeros(shape, dtype).view(np.recarray)
 
 
-def _scratch(devices: int, regions: int) -> Scratch:
+def _scratch(devices: int, regions: int, channels: int = 1) -> Scratch:
     state, live = _empty(1, STATE), _empty(devices, LIVE)
     marks = Marks(*(Mark(_empty(1, STATE)[0], _empty(devices, LIVE)) for _ in Marks._fields))
     words = tuple(records.view(np.ndarray).view(np.int64) for records in (state, live))
     link, manager, shown = (_empty(1, each)[0] for each in (LINK, MANAGER, SHOWN))
-    return Scratch(state[0], link, manager, shown, live, _empty(regions, WRITER), marks, _empty(1, LAP)[0], words)
+    return Scratch(
+        state[0], link, manager, shown, live, _empty(channels, CHANNEL), _empty(regions, WRITER), marks,
+        _empty(1, LAP)[0], words,
+    )  # fmt: skip
 
 
 def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
@@ -173,6 +177,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             records.devices[i],
             scratch.state,
             scratch.live,
+            scratch.channels,
             Writers(scratch.writers, records.regions[i], records.rates[i]),
             ram,
             reports.migrations[i],
@@ -335,7 +340,8 @@ def run(
     how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * len(SIGNATURES))
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
-        migrate, ram, scratch = _driver(engine), _memory(engine, records), _scratch(width, records.regions.shape[1])
+        migrate, ram = _driver(engine), _memory(engine, records)
+        scratch = _scratch(width, records.regions.shape[1], int(max(1, records.cases["multifd_channels"].max())))
         while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
             if scratch.manager.refused != 0:
                 raise UnknownCommand(row, int(scratch.manager.refused))

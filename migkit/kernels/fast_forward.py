@@ -58,11 +58,17 @@ def remember(s, mark):
     old.buffered = now.buffered
     old.counted = now.counted
     old.bytes_sent = now.bytes_sent
+    old.ram_put = now.ram_put
     old.ram_pages_sent = now.ram_pages_sent
     old.ram_zero_pages = now.ram_zero_pages
     old.ram_calls = now.ram_calls
     old.ram_calls_done = now.ram_calls_done
     old.window_drained = now.window_drained
+    if s.case.multifd_channels > 0:
+        old.queued_normal = now.queued_normal
+        old.queued_zero = now.queued_zero
+        old.in_flight = now.in_flight
+        old.busy_until = now.busy_until
     for d in range(now.device_count):
         own, was = s.live[d], mark.live[d]
         was.initial = own.initial
@@ -91,7 +97,21 @@ def same_phase(s, mark):
         and state.drained_at - state.t == old.drained_at - old.t
         and state.iteration_t - state.t == old.iteration_t - old.t
         and state.flags_buffered == 0
+        and (s.case.multifd_channels == 0 or same_channels(state, old))
         and same_policy(s, mark)
+    )
+
+
+@kernel
+def same_channels(state, old):
+    """Whether all channels are idle and the queue holds what it held."""
+    return (
+        state.in_flight == 0
+        and old.in_flight == 0
+        and state.busy_until <= state.t
+        and old.busy_until <= old.t
+        and state.queued_normal == old.queued_normal
+        and state.queued_zero == old.queued_zero
     )
 
 
@@ -144,9 +164,12 @@ def jump_windows(s, mark):
     count = min((remaining(s.ram) - 1) // pages, (pages_alike - 1) // pages)
     # the first call after a change of the rate has another time: no window that is jumped over may reach it
     count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
+    if case.multifd_channels > 0:
+        count = min(count, (state.tail_pages - 1) // pages)
     count = min(count, repeats(s, mark))
     if count < 1:
         return
+    state.tail_pages -= count * pages
     take(s.ram, case, count * pages)
     span = state.t - old.t
     counted = state.counted - old.counted
@@ -234,6 +257,7 @@ def skip(s, mark, count):
     state.drained_at += count * span
     state.iteration_t += count * span
     state.counted += count * (state.counted - old.counted)
+    state.ram_put += count * (state.ram_put - old.ram_put)
     state.ram_pages_sent += count * (state.ram_pages_sent - old.ram_pages_sent)
     state.ram_calls_done += count * (state.ram_calls_done - old.ram_calls_done)
     state.ram_zero_pages += count * (state.ram_zero_pages - old.ram_zero_pages)

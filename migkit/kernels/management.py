@@ -42,6 +42,9 @@ def copy_link(given, link):
     """Begin with the link of the case, field by field, since Numba copies a record byte by byte."""
     link.ns_per_byte, link.slack_ns = given.ns_per_byte, given.slack_ns
     link.fresh_ns_per_byte, link.fresh_slack_ns = given.fresh_ns_per_byte, given.fresh_slack_ns
+    link.channels_ns_per_byte, link.channels_slack_ns = given.channels_ns_per_byte, given.channels_slack_ns
+    link.channels_fresh_ns_per_byte = given.channels_fresh_ns_per_byte
+    link.channels_fresh_slack_ns = given.channels_fresh_slack_ns
     link.fresh_after_pages, link.rtt_ns = given.fresh_after_pages, given.rtt_ns
 
 
@@ -121,6 +124,9 @@ def make_change(s, managing, change, lap):
         link.ns_per_byte, link.slack_ns = change.ns_per_byte, change.slack_ns
         s.state.link_ns_per_byte = change.ns_per_byte
         link.fresh_ns_per_byte, link.fresh_slack_ns = change.fresh_ns_per_byte, change.fresh_slack_ns
+        link.channels_ns_per_byte, link.channels_slack_ns = change.channels_ns_per_byte, change.channels_slack_ns
+        link.channels_fresh_ns_per_byte = change.channels_fresh_ns_per_byte
+        link.channels_fresh_slack_ns = change.channels_fresh_slack_ns
         carry_out(s, managing, lap, SET_LINK_BANDWIDTH, float(change.link_bandwidth), 1)
     if postcopy:
         return False

@@ -42,5 +42,7 @@ dirty_of = _by_engine(ram_bitmap.bitmap_dirty_of, ram_expected.expected_dirty_of
 """``dirty_of(ram, regions, r)``: dirty pages of a region, right after a sync; a float."""
 take = _by_engine(ram_bitmap.bitmap_take, ram_expected.expected_take)
 """``take(ram, case, count)``: send pages."""
+tail = _by_engine(ram_bitmap.bitmap_tail, ram_expected.expected_tail)
+"""``tail(ram, case)``: dirty pages from the cursor to the end of RAM; a whole number."""
 sync = _by_engine(ram_bitmap.bitmap_sync, ram_expected.expected_sync)
 """``sync(ram, case, regions, writers, t, number)``: bring the guest's writes in; the pages that became dirty."""

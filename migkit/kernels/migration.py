@@ -6,11 +6,12 @@ from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.management import manage
 from migkit.kernels.memory import fraction, remaining, sync
+from migkit.kernels.multifd import multifd_save_complete, multifd_settle
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
-from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, page_bytes, ram_save_complete
+from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, ram_save_complete
 from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
@@ -44,6 +45,8 @@ def migration_thread(s, marks, lap, managing, timeline):
     while s.state.t < s.case.time_limit_ns:
         if s.state.effort >= s.state.pause_at:
             return
+        if s.case.multifd_channels > 0:
+            multifd_settle(s)
         if s.state.t >= s.state.managed_t and manage(s, managing, lap):
             return
         if not migration_rate_exceeded(s.state):
@@ -127,6 +130,8 @@ def migration_rate_limit(s):
     migration/migration.c:migration_rate_limit
     """
     state = s.state
+    if s.case.multifd_channels > 0:
+        multifd_settle(s)
     if state.t - state.window_t >= WINDOW_NS:
         migration_update_counters(s)
     if migration_rate_exceeded(state):
@@ -179,7 +184,10 @@ def migration_completion(s):
     for d in range(case.device_count):
         began, device, own = state.t, s.devices[d], s.live[d]
         if device.kind == RAM:
-            state.bytes_sent += ram_save_complete(s, stop_t)
+            if case.multifd_channels > 0:
+                multifd_save_complete(s)
+            else:
+                state.bytes_sent += ram_save_complete(s, stop_t)
             report.downtime_ram_ns += state.t - began
             continue
         size = vfio_save_complete_precopy(device, own, stop_t) if device.kind == VFIO else own.left
@@ -271,7 +279,7 @@ def write_report(s, manager, device_reports):
         row.bytes = own.bytes
         if s.devices[d].kind == RAM:
             row.calls = state.ram_calls
-            row.bytes = page_bytes(case, state.ram_pages_sent - state.ram_zero_pages, state.ram_zero_pages)
+            row.bytes = state.ram_put
         elif s.devices[d].kind == VFIO:
             row.initial_sent_ns = own.initial_sent_t
             row.ack_ns = own.ack_t

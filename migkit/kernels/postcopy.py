@@ -12,6 +12,7 @@ import numpy as np
 from migkit.kernels.guest import guest_ns, writer_ns
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import dirty_of, dirty_runs, remaining, rewind, sync
+from migkit.kernels.multifd import multifd_send_sync_main
 from migkit.kernels.options import kernel
 from migkit.kernels.qemu_file import qemu_put_buffer
 from migkit.kernels.ram import page_bytes, ram_save_complete, ram_save_pages
@@ -51,6 +52,9 @@ def postcopy_start(s):
     runs = dirty_runs(s.ram, case)
     size = runs * RUN_BYTES + -(-runs // RUNS_OF_A_COMMAND) * COMMAND_BYTES
     began = state.t
+    if case.multifd_channels > 0:
+        # migration/ram.c:ram_save_postcopy_prepare; from here on pages travel on the main stream
+        multifd_send_sync_main(s)
     qemu_put_buffer(s.link, state, size)
     state.bytes_sent += size
     state.counted += size

@@ -260,6 +260,7 @@ def finish_section(state, size, pages):
     state.counted += size + state.buffered + SECTION_BYTES
     state.buffered = 0
     state.bytes_sent += size + SECTION_BYTES
+    state.ram_put += size
     state.ram_pages_sent += pages
     state.ram_calls += 1
 
@@ -293,7 +294,9 @@ def ram_save_pages(s, t, count):
         zero += zeros
         state.ram_pages_sent += pages
         state.ram_zero_pages += zeros
-    return size + put_pages(case, state, normal, zero)
+    size += put_pages(case, state, normal, zero)
+    state.ram_put += size
+    return size
 
 
 @inlined_kernel

@@ -534,6 +534,16 @@ def bitmap_rewind(ram):
 
 
 @kernel
+def bitmap_tail(ram, case):
+    """Dirty pages from the cursor to the end of RAM."""
+    page = ram.head.cursor
+    if page >= case.ram_pages:
+        return np.int64(0)
+    first = popcount(ram.dirty[page // 64] & (_ONES << np.uint64(page % 64)))
+    return first + count_pages(ram.dirty[page // 64 + 1 : (case.ram_pages + 63) // 64])
+
+
+@kernel
 def bitmap_dirty_runs(ram, case):
     """Runs of dirty pages (migration/ram.c:postcopy_send_discard_bm_ram)."""
     runs, before = np.int64(0), _U0

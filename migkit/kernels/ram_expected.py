@@ -486,6 +486,15 @@ def expected_rewind(ram):
 
 
 @kernel
+def expected_tail(ram, case):
+    """Dirty pages from the cursor to the end of RAM in the mean."""
+    pages = -ram.head.used
+    for n in range(ram.head.cursor, ram.head.count):
+        pages += ram.segments[n].length * ram.segments[n].dirty
+    return max(0, min(ram.head.remaining, int(pages + 0.5)))
+
+
+@kernel
 def expected_dirty_runs(ram, case):
     """Runs of dirty pages in the mean: a run begins at a dirty page behind one that is not."""
     total, end, before = 0.0, 0.0, 0.0

@@ -6,6 +6,7 @@ from migkit.kernels.block import block_save_iterate, block_state_pending
 from migkit.kernels.guest import guest_setup
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
+from migkit.kernels.multifd import multifd_save_iterate, multifd_settle, multifd_setup
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import next_device
 from migkit.kernels.qemu_file import migration_rate_exceeded
@@ -58,6 +59,8 @@ def qemu_savevm_state_setup(s, seed, replicate):
         elif device.kind == BLOCK:
             own.left = device.initial_bytes
             state.bulk = 1 if own.left > 0 else 0
+    if case.multifd_channels > 0:
+        multifd_setup(s)
 
 
 @inlined_kernel
@@ -116,7 +119,10 @@ def save_live_iterate(s, d, most_bytes):
         own.first_t = state.t
     if kind == RAM:
         put = state.bytes_sent
-        returned = ram_save_iterate(s, most_bytes)
+        if s.case.multifd_channels > 0 and state.postcopy == 0:
+            returned = multifd_save_iterate(s, most_bytes)
+        else:
+            returned = ram_save_iterate(s, most_bytes)
         own.sent += state.bytes_sent - put - SECTION_BYTES
         state.ram_returned = returned
         state.ram_calls_done += returned
@@ -137,9 +143,13 @@ def qemu_savevm_state_iterate(s):
     state.iteration += 1
     state.previous, state.returned, state.calls = -1, 1, 0
     state.ram_pages, state.ram_returned = 0, -1
+    if s.case.multifd_channels > 0:
+        multifd_settle(s)
     while not migration_rate_exceeded(state) and state.calls < MOST_CALLS:
         device, most_bytes = next_device(s)
         if device < 0 or device >= state.device_count or most_bytes <= 0:
             break
         state.returned = save_live_iterate(s, device, most_bytes)
         state.previous = device
+        if s.case.multifd_channels > 0:
+            multifd_settle(s)

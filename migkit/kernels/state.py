@@ -101,6 +101,7 @@ CASE = (
     Field("postcopy_ram", INT, "flag", "the capability"),
     Field("postcopy_ns", INT, "ns", "when migrate-start-postcopy is given, NO_LIMIT for never"),
     Field("max_postcopy_bandwidth", INT, "B/s", "limit of a window after the switch to post-copy, 0 for none"),
+    Field("multifd_channels", INT, "1", "multifd-channels, 0 without the capability multifd"),
     Field("throttle_trigger_threshold", INT, "%", "dirtied bytes of a period, in percent of those sent"),
     Field("cpu_throttle_initial", INT, "%", "first throttle"),
     Field("cpu_throttle_increment", INT, "%", "added each time"),
@@ -122,6 +123,11 @@ CASE = (
     Field("counts_all_syncs", INT, "flag", "1: setup, timer and final syncs are counted (up to 11.0)"),
     Field("avail_per_ms_exact", INT, "flag", "1: avail-switchover-bandwidth / 1000 is no integer division (11.0)"),
     Field("throttle_timer_ns", INT, "ns", "period of auto-converge's sync timer, 0 for none"),
+    Field("multifd_flush_after_each_section", INT, "flag", "1: channels sync after each call of RAM (up to 8.0)"),
+    Field("multifd_sends_full_queue", INT, "flag", "1: the page that fills the queue sends it (8.2); 0: the next one"),
+    Field("multifd_counts_late", INT, "flag", "1: a packet counts when it is written (8.1); 0: when it is handed over"),
+    Field("multifd_zero_pages", INT, "flag", "1: the channels look for zero pages (9.0); 0: the migration thread"),
+    Field("multifd_syncs_at_end", INT, "1", "syncs of the channels behind the last page"),
     Field("postcopy_rule", INT, "code", "0: post-copy ends below the threshold; 1: with nothing left (10.1)"),
     # what a host costs
     Field("setup_ns", INT, "ns", "from the migrate command to the first iteration"),
@@ -132,6 +138,8 @@ CASE = (
     Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
+    Field("multifd_page_ns", FLOAT, "ns", "migration thread, for a page that it hands over to a channel"),
+    Field("channel_page_ns", FLOAT, "ns", "thread of a channel, for a normal page"),
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
     Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
     Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
@@ -155,6 +163,10 @@ CHANGE = (
     Field("slack_ns", INT, "ns", "the wire needs for a full send buffer"),
     Field("fresh_ns_per_byte", FLOAT, "ns/B", "RAM pages that the destination writes for the first time"),
     Field("fresh_slack_ns", INT, "ns", "a full send buffer then needs"),
+    Field("channels_ns_per_byte", FLOAT, "ns/B", "the wire of all channels of multifd together"),
+    Field("channels_slack_ns", INT, "ns", "it needs for the send buffers of all channels"),
+    Field("channels_fresh_ns_per_byte", FLOAT, "ns/B", "pages that the destination writes for the first time"),
+    Field("channels_fresh_slack_ns", INT, "ns", "all send buffers then need"),
     Field("link_bandwidth", INT, "B/s", "of the link, for the list of what was changed"),
     Field("command", INT, "code", "KEEP, STOP_VM or CANCEL"),
 )
@@ -166,6 +178,10 @@ LINK = (
     Field("fresh_ns_per_byte", FLOAT, "ns/B", "RAM pages that the destination writes for the first time"),
     Field("fresh_slack_ns", INT, "ns", "a full send buffer then needs"),
     Field("fresh_after_pages", INT, "pages", "of the first pass at full speed; ram_pages: all"),
+    Field("channels_ns_per_byte", FLOAT, "ns/B", "the wire of all channels of multifd together"),
+    Field("channels_slack_ns", INT, "ns", "it needs for the send buffers of all channels"),
+    Field("channels_fresh_ns_per_byte", FLOAT, "ns/B", "pages that the destination writes for the first time"),
+    Field("channels_fresh_slack_ns", INT, "ns", "all send buffers then need"),
     Field("rtt_ns", INT, "ns", "round trip"),
 )
 """Per migration: the link."""
@@ -234,6 +250,16 @@ STATE = (
     Field("link_ns_per_byte", FLOAT, "ns/B", "the link", "repeats"),
     Field("page_ns_per_byte", FLOAT, "ns/B", "the link, for RAM pages now", "repeats"),
     Field("page_slack_ns", INT, "ns", "a full send buffer, for RAM pages now", "repeats"),
+    # multifd
+    Field("queued_normal", INT, "pages", "in the queue of the migration thread", "varies"),
+    Field("queued_zero", INT, "pages", "zero pages there", "varies"),
+    Field("next_channel", INT, "index", "from which an idle channel is looked for", "varies"),
+    Field("in_flight", INT, "B", "handed over to channels and not counted", "varies"),
+    Field("busy_until", INT, "ns", "when all channels have written all, and it has left", "varies"),
+    Field("tail_pages", INT, "pages", "dirty pages from the cursor to the end of RAM", "varies"),
+    Field("tail_sync", INT, "1", "syncs when they were counted", "varies"),
+    Field("was_drained", INT, "ns", "how far drained_at was ahead, packets ago", "varies"),
+    Field("was_next", INT, "index", "next_channel then", "varies"),
     # syncs and throttle
     Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "repeats"),
     Field("sync_count", INT, "1", "dirty-sync-count", "repeats"),
@@ -283,6 +309,7 @@ STATE = (
     # totals
     Field("stop_copy", INT, "B", "stop-copy of all devices", "repeats"),
     Field("bytes_sent", INT, "B", "everything put into the stream", "varies"),
+    Field("ram_put", INT, "B", "put by RAM, without section headers", "varies"),
     Field("ram_pages_sent", INT, "pages", "normal and zero", "varies"),
     Field("ram_zero_pages", INT, "pages", "zero pages among them", "varies"),
     Field("ram_calls", INT, "1", "calls of the RAM handler", "varies"),
@@ -331,6 +358,16 @@ LIVE = (
     Field("bytes", INT, "B", "sent so far", "varies"),
 )
 """Of a device of a running migration: hardware, caches, history."""
+
+CHANNEL = (
+    Field("written_at", INT, "ns", "when it has written the packets that it was given"),
+    Field("drained_at", INT, "ns", "when these have left its stream"),
+    Field("uncounted", INT, "B", "of them, not counted"),
+    Field("was_written", INT, "ns", "how far written_at was ahead, packets ago"),
+    Field("was_drained", INT, "ns", "how far drained_at was ahead then"),
+    Field("was_uncounted", INT, "B", "uncounted then"),
+)
+"""Per channel of multifd of a running migration."""
 
 SHOWN = (
     Field("total_time_ms", INT, "ms", "total-time: since the migrate command"),
@@ -598,6 +635,7 @@ class Migration(NamedTuple):
     devices: np.ndarray  # records DEVICE, in list order
     state: np.record  # STATE
     live: np.ndarray  # records LIVE, as `devices`
+    channels: np.ndarray  # records CHANNEL
     writers: Writers
     ram: NamedTuple  # memory of the engine: its type chooses the engine when the loop is compiled
     report: np.record  # REPORT

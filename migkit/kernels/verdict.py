@@ -8,6 +8,7 @@ pages were left when RAM's call was over, which is what a device behind RAM wait
 from __future__ import annotations
 
 from migkit.kernels.memory import fraction, remaining
+from migkit.kernels.multifd import FLUSH_BYTES, packet_header, packet_pages
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
 from migkit.kernels.ram import SECTION_BYTES
@@ -251,13 +252,20 @@ def highest_threshold(s):
     if case.avail_switchover_bandwidth > 0:
         return float(state.threshold)
     per_ms = (1.0 + s.link.slack_ns / WINDOW_NS) / s.link.ns_per_byte * 1e6 / (1.0 - case.jitter)
+    overshoot, section = OVERSHOOT, SECTION_BYTES + 16
+    if case.multifd_channels > 0:
+        channels, packet = case.multifd_channels, packet_header(case) + packet_pages(case) * case.page_size
+        slack = s.link.channels_slack_ns + (channels + 1) * packet * s.link.channels_ns_per_byte
+        per_ms = (1.0 + slack / WINDOW_NS) / s.link.channels_ns_per_byte * 1e6 / (1.0 - case.jitter)
+        overshoot += (channels + 1) * packet
+        section += 2 * (FLUSH_BYTES + channels * packet_header(case))
     if state.max_bandwidth > 0:
-        per_ms = min(per_ms, (state.max_bandwidth // WINDOWS_PER_S + OVERSHOOT) / 100.0)
+        per_ms = min(per_ms, (state.max_bandwidth // WINDOWS_PER_S + overshoot) / 100.0)
     if remaining(s.ram) == 0:
         writes = 0.0
         for r in range(case.region_count):
             writes += s.regions[r].writes_per_s * case.track_pages
-        sections = case.device_count * (SECTION_BYTES + 16) * (1e6 / case.iteration_ns)
+        sections = case.device_count * section * (1e6 / case.iteration_ns)
         drained = True
         for d in range(case.device_count):
             own = s.live[d]

@@ -28,10 +28,14 @@ FAST_FIRST_PASS_BYTES = 256 * MIB
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
-NOT_MODELLED = {"multifd": "the pages travel on channels of their own"}
+NOT_MODELLED = {
+    "xbzrle": "of a page that was sent before, only what changed travels",
+    "compress": "pages travel compressed",
+}
 """Capabilities without a model, with what they change; runs with them give no costs and are not predicted."""
-WITHOUT_COSTS = (*NOT_MODELLED, "postcopy-ram")
-"""Capabilities of runs that give no costs: where post-copy starts, the end of a run is another one."""
+WITHOUT_COSTS = (*NOT_MODELLED, "multifd", "postcopy-ram")
+"""Capabilities of runs that give no costs: with multifd the migration thread copies no page, and where post-copy
+starts, the end of a run is another one."""
 
 
 def measured_costs(path: str | os.PathLike[str] | None = None, campaign: str = FIRST_CAMPAIGN) -> pd.DataFrame:

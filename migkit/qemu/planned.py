@@ -23,7 +23,7 @@ _PARAMETERS = (
     "max-postcopy-bandwidth",
     "throttle-trigger-threshold",
 )
-_CAPABILITIES = ("auto-converge", "postcopy-ram", "return-path", "switchover-ack")
+_CAPABILITIES = ("auto-converge", "multifd", "postcopy-ram", "return-path", "switchover-ack")
 _RATES = ("avail-switchover-bandwidth", "max-postcopy-bandwidth")
 
 
@@ -87,6 +87,7 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
             max_bandwidth=plan.max_bandwidth,
             downtime_limit=plan.downtime_limit,
             **{name.replace("-", "_"): name in plan.capabilities for name in _CAPABILITIES},
+            multifd_channels=plan.multifd_channels,
             postcopy_at=plan.postcopy_at,
             **{name: Rate(value) if name.replace("_", "-") in _RATES else value for name, value in own.items()},
         ),

@@ -65,6 +65,7 @@ LOOPBACK_BUFFER = 10 * 2**20
 largest that Linux gives a sender and a receiver by default (4 and 6 MiB; net.ipv4.tcp_wmem, tcp_rmem)."""
 RTT_S = 0.05e-3
 """Round trip on one host: the time of an acknowledgement where RAM has next to nothing to send."""
+DEFAULT_CHANNELS = Migration.model_fields["multifd_channels"].default
 HELD_MIB_S = 256
 """Largest max-bandwidth (MiB/s) that is well below what loopback carries."""
 
@@ -218,7 +219,7 @@ def is_modelled(run: pd.Series) -> bool:
     --------
     >>> from migkit.qemu import runs
     >>> is_modelled(runs().loc["M__mf2_bw128_r000__v82__r0"])
-    False
+    True
     """
     return not set(run["caps"]) & set(NOT_MODELLED)
 
@@ -322,6 +323,7 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
     - A paced link carries the imposed pace, as far as other runs say.
     - Loopback under max-bandwidth (:func:`is_held`) has no wire to wait for: the thread copies, and its time is in the
       cost of a page.
+    - Loopback with multifd has none either: the threads of the channels copy.
     - Loopback without such a limit carries what the thread copies in later passes, and in the first pass what the run
       itself carried there.
 
@@ -348,6 +350,10 @@ def link_of(run: pd.Series, calibration: Calibration) -> Link:
         bandwidth = run["link_mib_s"] * MIB * calibration.value("link_over_pace", 1.0)
     elif is_held(run):
         bandwidth = NO_WIRE_BYTES_PER_S
+    elif "multifd" in run["caps"]:
+        bandwidth = NO_WIRE_BYTES_PER_S
+        own = run["link_first_pass_bytes_per_s"]
+        fresh = own if own == own else 0.0
     else:
         bandwidth = NORMAL_PAGE_WIRE_BYTES / calibration.costs.page
         own = run["link_first_pass_bytes_per_s"]
@@ -581,6 +587,8 @@ def scenario_of(
             switchover_ack="switchover-ack" in run["caps"],
             return_path="return-path" in run["caps"],
             auto_converge="auto-converge" in run["caps"],
+            multifd="multifd" in run["caps"],
+            multifd_channels=int(run["multifd_channels"]) if "multifd" in run["caps"] else DEFAULT_CHANNELS,
             postcopy_ram="postcopy-ram" in run["caps"],
             postcopy_at=Seconds(float(run["postcopy_sent_ms"]) * 1e-3) if starts_postcopy(run) else None,
         ),

@@ -49,7 +49,6 @@ _NO_PRECOPY = {
 }
 """Capabilities with which a migration is no pre-copy over a link."""
 _NOTED = {
-    "multifd": "multifd is on, which is not modelled: the answer is that of one stream",
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
     "xbzrle": "xbzrle is on, which is not modelled: later passes may send fewer bytes",
     "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
@@ -239,6 +238,10 @@ async def _asked(
             raise ScenarioError(f"is on, and then a migration is no pre-copy over a link: {_NO_PRECOPY[name]}", name)
     notes += [_NOTED[name] for name in capabilities if name in _NOTED]
     parameters = await qmp.ask("query-migrate-parameters")
+    if "multifd" in capabilities and parameters.get("multifd-compression", "none") != "none":
+        method = parameters["multifd-compression"]
+        notes.append(f"multifd-compression is {method}, which is not modelled: fewer bytes may be sent, and each takes "
+                     "more CPU time")  # fmt: skip
     migration = _migration(parameters, capabilities, profile)
     accel = "kvm" if (await qmp.ask("query-kvm")).get("enabled") else "tcg"
     notes += await _devices(qmp)
@@ -302,6 +305,8 @@ def _migration(parameters: Mapping[str, Any], capabilities: Sequence[str], profi
         downtime_limit=Seconds(int(parameters["downtime-limit"]) * 1e-3),
         avail_switchover_bandwidth=avail,
         auto_converge="auto-converge" in capabilities,
+        multifd="multifd" in capabilities,
+        multifd_channels=int(parameters.get("multifd-channels") or Migration.model_fields["multifd_channels"].default),
         return_path="return-path" in capabilities or "switchover-ack" in capabilities,
         postcopy_ram="postcopy-ram" in capabilities,
         switchover_ack="switchover-ack" in capabilities and supported.supports_switchover_ack,

@@ -91,7 +91,7 @@ def predictions(
     --------
     >>> table = predictions()
     >>> int(table["right"].sum()), len(table)
-    (667, 670)
+    (721, 724)
     """
     import pandas as pd
 
@@ -448,7 +448,7 @@ KINDS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "multifd": lambda run: _with_capability(run, "multifd"),
     "post-copy": lambda run: _with_capability(run, "postcopy-ram"),
 }
-"""Kinds of runs by name; those with a capability of :data:`migkit.qemu.costs.NOT_MODELLED` are measured only."""
+"""Kinds of runs by name; any with a capability of :data:`migkit.qemu.costs.NOT_MODELLED` are measured only."""
 
 
 def coverage(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:

@@ -34,6 +34,7 @@ _CARRIES = {
     "thread": "the migration thread sends",
     "max-bandwidth": "max-bandwidth allows",
 }
+_CHANNELS_CARRY = {"stream": "the streams of all channels carry", "thread": "the threads of multifd send"}
 
 
 class Margin(NamedTuple):
@@ -183,6 +184,9 @@ class _Case:
         self.binds = scenario.binds
         self.limits = scenario.wire_limits()
         self.carried = self.limits[self.binds]
+        self.carries = _CARRIES[self.binds]
+        if scenario.migration.multifd:
+            self.carries = _CHANNELS_CARRY.get(self.binds, self.carries)
         self.devices = [each for entry in placed(scenario.devices) for each in [entry] * getattr(entry, "count", 1)]
         self.stop_bytes = sum(float(each.stop_copy_bytes) for each in self.devices if isinstance(each, Vfio))
 
@@ -226,7 +230,7 @@ class _Case:
         elif told > self.carried:
             over += (
                 f", which is counted with an avail-switchover-bandwidth of {_rate(told)}, while "
-                f"{_CARRIES[self.binds]} {_rate(self.carried)}"
+                f"{self.carries} {_rate(self.carried)}"
             )
         else:
             over += ", which counts what is sent and nothing else"
@@ -285,7 +289,7 @@ class _Case:
         if needed <= self.carried:
             return ""
         return (
-            f"; RAM is not sent within it either: {_rate(needed)} of pages become dirty, {_CARRIES[self.binds]} "
+            f"; RAM is not sent within it either: {_rate(needed)} of pages become dirty, {self.carries} "
             f"{_rate(self.carried)}"
         )
 
@@ -305,11 +309,11 @@ class _Case:
         fit = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
         throttled = int(self.numbers["throttle_percent"])
         writes = f"RAM, throttled to {throttled} %, is" if throttled else "RAM is"
-        rates = f"{_rate(needed)} of pages become dirty, {_CARRIES[self.binds]} {_rate(self.carried)}"
+        rates = f"{_rate(needed)} of pages become dirty, {self.carries} {_rate(self.carried)}"
         if needed > self.carried:
             return Explanation(
                 _CARRIERS[self.binds], Margin(needed, self.carried, "B/s"),
-                f"{writes} written faster than {_CARRIES[self.binds].rsplit(' ', 1)[0]} can take it: {rates}"
+                f"{writes} written faster than {self.carries.rsplit(' ', 1)[0]} can take it: {rates}"
                 f"{self.beside()}; {left}, and {fit}.",
             )  # fmt: skip
         costs, gib = self.scenario.costs, float(self.scenario.guest.ram) / 2**30

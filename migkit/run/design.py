@@ -163,13 +163,26 @@ class Sweep(Part):
                 fields = type(getattr(self.scenario, part)).model_fields
                 if table["scenario"][part][name] == str(fields[name].default):
                     del table["scenario"][part][name]
-        later = Migration().model_dump(mode="json", include={"postcopy_ram", "postcopy_at", "max_postcopy_bandwidth"})
+        later = Migration().model_dump(
+            mode="json",
+            include={"postcopy_ram", "postcopy_at", "max_postcopy_bandwidth", "multifd", "multifd_channels"},
+        )
         for name, default in later.items():
             if table["scenario"]["migration"][name] == default:
                 del table["scenario"]["migration"][name]
         later = HostCosts().model_dump(
             mode="json",
-            include={"name", "copy_share", "throttle_late", "jitter", "fresh_page", "fresh_after", "discard"},
+            include={
+                "name",
+                "copy_share",
+                "throttle_late",
+                "jitter",
+                "fresh_page",
+                "fresh_after",
+                "discard",
+                "multifd_page",
+                "channel_page",
+            },
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}
         table["scenario"]["costs"] = {_FIRST_NAMES.get(name, name): value for name, value in costs.items()}

@@ -40,7 +40,8 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", (), "the migration thread: iterations, 100 ms rate-limit windows, threshold, switchover"),
     Row("modelled", ("max-bandwidth", "downtime-limit", "avail-switchover-bandwidth", "throttle-trigger-threshold",
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
-                     "auto-converge", "switchover-ack", "return-path", "postcopy-ram", "max-postcopy-bandwidth"),
+                     "auto-converge", "switchover-ack", "return-path", "multifd", "multifd-channels", "postcopy-ram",
+                     "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -57,6 +58,8 @@ ROWS: tuple[Row, ...] = (
         ("postcopy", "post-copy", "x-postcopy-ram", "start-postcopy")),
     Row("approximated", (), "page faults in post-copy: their number in the mean, region by region, of guests that "
         "write; a request passes the limit and moves no cursor"),
+    Row("approximated", (), "multifd: packets, channels and syncs are QEMU's; the channels share the link in the order "
+        "in which they get packets, and the CPU without contention"),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
         "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
@@ -70,9 +73,9 @@ ROWS: tuple[Row, ...] = (
         "data once"),
     Row("approximated", (), "engine `expected`: expected values; departs from `bitmap` near an edge "
         "([docs/model.md](docs/model.md), section 9)"),
-    Row("not modelled", ("multifd", "multifd-channels", "multifd-compression"),
-        "one stream carries everything, RAM and devices", ("channels", "x-multifd-channels")),
-    Row("not modelled", ("zero-page-detection",), "the migration thread looks for zero pages, with every version"),
+    Row("not modelled", ("multifd-compression",), "a page on a channel of `multifd` is sent whole"),
+    Row("not modelled", ("zero-page-detection",), "the channels of `multifd` look for zero pages from 9.0 on, else the "
+        "migration thread does: the default of each version"),
     Row("not modelled", ("xbzrle", "xbzrle-cache-size", "compress"), "a page is sent whole, a zero page as 9 bytes",
         ("compression", "compress-level", "compress-threads", "decompress-threads", "multifd-zlib-level",
          "multifd-zstd-level")),
@@ -90,8 +93,9 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("pause-before-switchover",), "the VM stops when the loop decides"),
     Row("not modelled", ("x-ignore-shared", "release-ram"), "all RAM is sent and kept", ("ignore-shared",)),
     Row("not modelled", ("dirty-bitmaps",), "nor htab and CMMA", ("htab", "cmma")),
-    Row("not modelled", ("x-migration-multifd-transfer",), "VFIO device state over multifd, and "
-        "`VFIO_PRECOPY_INFO_REINIT`", ("vfio-precopy-info-reinit",)),
+    Row("not modelled", ("x-migration-multifd-transfer",), "VFIO devices send their data, that of the stop too, on the "
+        "main stream, with `multifd` and 10.0 or later too; nor `VFIO_PRECOPY_INFO_REINIT`",
+        ("vfio-precopy-info-reinit",)),
     Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has "
         "`guest.page_size`, writes are tracked in `guest.tracking`",
         ("huge-pages", "hugepages", "mem-prealloc")),
@@ -121,8 +125,8 @@ def answer(name: str, holder: str = "Scenario") -> str | None:
 
     Examples
     --------
-    >>> print(answer("multifd"))
-    is not modelled: one stream carries everything, RAM and devices (README, "What is modelled")
+    >>> print(answer("multifd-compression"))
+    is not modelled: a page on a channel of multifd is sent whole (README, "What is modelled")
     >>> answer("bandwith") is None
     True
     """

@@ -359,10 +359,10 @@ class Link(Part):
         Round trip, 0 to 1 h; an acknowledgement takes one.
     stream_bandwidth : bytes/s, default 0 B/s
         Most that one stream carries, 0 = no ceiling, else from 1 kB/s to 1 TB/s. Under TLS the thread that writes to a
-        stream also encrypts it (``io/channel-tls.c``), so that a stream has a ceiling on whatever link. A migration has
-        one stream: several of them belong to multifd, which is not modelled.
+        stream also encrypts it (``io/channel-tls.c``), so that a stream has a ceiling on whatever link. With
+        `Migration.multifd` each channel has a stream of its own.
     send_buffer : bytes, default 0 B
-        What the socket takes before the sender waits for the wire.
+        What the socket of a stream takes before the sender waits for the wire.
     fresh_bandwidth : bytes/s, default 0 B/s
         What the link carries of RAM pages that the destination writes for the first time, 0 = as `HostCosts.fresh_page`
         says, else from 1 kB/s to 1 TB/s; above `bandwidth` it changes nothing. In the first pass the destination faults
@@ -415,9 +415,14 @@ class Migration(Part):
         A channel from destination to source; the migration ends when the destination says so.
     auto_converge : bool, default False
         Slow the vCPUs when RAM is dirtied faster than it is sent.
+    multifd : bool, default False
+        RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
+    multifd_channels : int, default 2
+        How many with `multifd`, 1 to 255.
     postcopy_ram : bool, default False
         RAM may follow after the switch to post-copy. Not beside VFIO devices, which refuse it, and not beside disks. A
-        return path is open with it. Merely on, it makes 9.0-rc0 and 11.1 sync in every iteration.
+        return path is open with it. Beside `multifd` since 10.1. Merely on, it makes 9.0-rc0 and 11.1 sync in every
+        iteration.
     postcopy_at : seconds, optional
         When ``migrate-start-postcopy`` is given, 0 to 168 h since the ``migrate`` command; never by default. Needs
         `postcopy_ram`.
@@ -447,6 +452,8 @@ class Migration(Part):
     switchover_ack: Flag = False
     return_path: Flag = False
     auto_converge: Flag = False
+    multifd: Flag = False
+    multifd_channels: Annotated[int, whole_number(1, 255)] = 2
     postcopy_ram: Flag = False
     postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
     max_postcopy_bandwidth: Limit = Rate(0)
@@ -510,10 +517,19 @@ class HostCosts(Part):
         CPU time of the migration thread for a normal page of 4 KiB; up to 1 ms.
     zero_page : seconds, default 0.2 us
         The same for a page that turns out to be zero; up to 1 ms.
+    multifd_page : seconds, default 1 us
+        CPU time of the migration thread for a page of any size that it hands over to a channel of multifd, of which it
+        reads no byte; up to 1 ms. From the measured runs: no more than what a page took in the fastest window, 1.02 us.
+        Not fitted by `migkit calibrate`.
+    channel_page : seconds, default 3.8 us
+        CPU time of the thread of a channel for a normal page of 4 KiB, up to 1 ms; a zero page, where channels look for
+        them, costs it `zero_page`. From the measured runs with two channels, on two cores that guest, source and
+        destination shared; there four channels carried a tenth more than two. Not fitted by `migkit calibrate`.
     copy_share : float, default 1
-        Share of `page` and `zero_page` that goes with the bytes of a page and not with the page, 0 to 1: a page of
-        another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The measured runs have pages of
-        4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never makes the thread faster.
+        Share of `page`, `zero_page` and `channel_page` that goes with the bytes of a page and not with the page, 0 to
+        1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The measured runs have
+        pages of 4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never makes the thread
+        faster.
     fresh_page : seconds, default 0 s
         What 4 KiB need on their way, beyond the bytes on the wire, when the destination writes them for the first time;
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
@@ -551,6 +567,8 @@ class HostCosts(Part):
     bitmap_sync_per_gib: Annotated[Seconds, quantity("0 s", "1 s")] = _assumed("bitmap_sync_per_gib")
     page: PageCost = _assumed("page")
     zero_page: PageCost = _assumed("zero_page")
+    multifd_page: PageCost = _assumed("multifd_page")
+    channel_page: PageCost = _assumed("channel_page")
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))

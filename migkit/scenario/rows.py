@@ -26,7 +26,7 @@ from migkit.scenario.policy import (
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
-from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, wire
+from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, stream_count, wire
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
@@ -69,7 +69,12 @@ def _policy(name: str) -> Expression:
 
 def _fresh_ns_per_byte(s: Any, bandwidth: Any = None) -> Any:
     """Nanoseconds a byte of pages that the destination writes for the first time."""
-    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), wire(s, bandwidth))
+    return _fresh_on(s, wire(s, bandwidth))
+
+
+def _fresh_on(s: Any, carried: Any) -> Any:
+    """The same where the wire carries so many bytes/s of other pages."""
+    slowest = np.minimum(np.where(s.link.fresh_bandwidth > 0, s.link.fresh_bandwidth, np.inf), carried)
     beyond = np.where(s.link.fresh_bandwidth > 0, 0.0, s.costs.fresh_page * 1e9 / (PAGE_BYTES + PAGE_HEADER))
     return 1e9 / slowest + beyond
 
@@ -124,6 +129,11 @@ def _used_edges(s: Any) -> tuple[Any, Any]:
     return np.where(at_end, first, 0), np.where(at_start, stop, pages)
 
 
+def _channels_slack_ns(s: Any, ns_per_byte: Any) -> Any:
+    """What the link needs for the send buffers of all streams of RAM."""
+    return np.floor(stream_count(s) * s.link.send_buffer * ns_per_byte)
+
+
 CASES: Mapping[str, Expression] = {
     "ram_pages": lambda s: s.guest.ram // s.guest.page_size,
     "page_size": lambda s: s.guest.page_size,
@@ -145,6 +155,7 @@ CASES: Mapping[str, Expression] = {
     "postcopy_ram": lambda s: s.migration.postcopy_ram,
     "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
     "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
+    "multifd_channels": lambda s: np.where(s.migration.multifd, s.migration.multifd_channels, 0),
     "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
@@ -164,6 +175,11 @@ CASES: Mapping[str, Expression] = {
     "counts_all_syncs": _of_profile("counts_all_syncs"),
     "avail_per_ms_exact": _of_profile("avail_per_ms_exact"),
     "throttle_timer_ns": _of_profile("throttle_timer_ns"),
+    "multifd_flush_after_each_section": _of_profile("multifd_flush_after_each_section"),
+    "multifd_sends_full_queue": _of_profile("multifd_sends_full_queue"),
+    "multifd_counts_late": _of_profile("multifd_counts_late"),
+    "multifd_zero_pages": _of_profile("multifd_zero_pages"),
+    "multifd_syncs_at_end": _of_profile("multifd_syncs_at_end"),
     "postcopy_rule": _of_profile("postcopy_rule"),
     "setup_ns": lambda s: _ns(s.costs.setup),
     "iteration_ns": lambda s: _ns(s.costs.iteration),
@@ -173,6 +189,8 @@ CASES: Mapping[str, Expression] = {
     "jitter": lambda s: s.costs.jitter,
     "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
+    "multifd_page_ns": lambda s: _cost_ns(s.costs.multifd_page),
+    "channel_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.channel_page)),
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),
@@ -194,6 +212,10 @@ LINKS: Mapping[str, Expression] = {
     "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s)),
     "fresh_after_pages": _fresh_after_pages,
     "rtt_ns": lambda s: _ns(s.link.rtt),
+    "channels_ns_per_byte": lambda s: 1e9 / s.link.bandwidth,
+    "channels_slack_ns": lambda s: _channels_slack_ns(s, 1e9 / s.link.bandwidth),
+    "channels_fresh_ns_per_byte": lambda s: _fresh_on(s, s.link.bandwidth),
+    "channels_fresh_slack_ns": lambda s: _channels_slack_ns(s, _fresh_on(s, s.link.bandwidth)),
 }
 """Fields of a link, of the scenario."""
 
@@ -283,6 +305,10 @@ CHANGES: Mapping[str, Expression] = {
     "slack_ns": _of_new_link(lambda s, new: np.floor(s.link.send_buffer * (1e9 / wire(s, new)))),
     "fresh_ns_per_byte": _of_new_link(_fresh_ns_per_byte),
     "fresh_slack_ns": _of_new_link(lambda s, new: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s, new))),
+    "channels_ns_per_byte": _of_new_link(lambda s, new: 1e9 / new),
+    "channels_slack_ns": _of_new_link(lambda s, new: _channels_slack_ns(s, 1e9 / new)),
+    "channels_fresh_ns_per_byte": _of_new_link(_fresh_on),
+    "channels_fresh_slack_ns": _of_new_link(lambda s, new: _channels_slack_ns(s, _fresh_on(s, new))),
     "link_bandwidth": _of_new_link(lambda s, new: np.rint(new)),
     "command": lambda change, s: each(lambda given: _COMMANDS[given], change.command),
 }

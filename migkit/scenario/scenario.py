@@ -248,6 +248,11 @@ class Scenario(Part):
             lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
                                   "less", "guest.tracking", str(self.guest.tracking)),
         )  # fmt: skip
+        yield Rule(
+            lambda: self.migration.multifd & self.migration.postcopy_ram & _lacks(self, "supports_multifd_postcopy"),
+            lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
+                                  "later", "migration.multifd", True),
+        )  # fmt: skip
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from migkit.kernels.state import SYNC_7_2, SYNC_8_2, SYNC_9_0, SYNC_11_1
 from migkit.scenario.errors import ScenarioError, choices
@@ -68,6 +68,24 @@ class Profile:
         ``migration/migration.c:migration_iteration_run``. 0: a migration that can complete does so before post-copy
         starts, and post-copy ends when what is left fits the downtime limit (8.0 to 10.0; 7.2 is taken to do the same).
         1: post-copy starts first, and ends with nothing left (10.1 and later, commit 7aaa1fc072).
+    multifd_flush_after_each_section : int
+        1: the channels of multifd sync after each call of RAM's handler (7.2, 8.0),
+        ``migration/ram.c:ram_save_iterate``.
+        0: where the search for dirty pages passes the end of RAM (8.1 and later), ``migration/ram.c:find_dirty_block``.
+    multifd_sends_full_queue : int
+        1: the page that fills the queue hands it over to a channel (up to 8.2); 0: the page behind it does,
+        ``migration/multifd.c:multifd_queue_page``.
+    multifd_counts_late : int
+        1: a packet counts when its channel has written it (8.1 and later), ``migration/multifd.c:multifd_send_thread``.
+        0: when it is handed over, ``migration/multifd.c:multifd_send_pages``.
+    multifd_zero_pages : int
+        1: the channels look for zero pages, zero-page-detection = multifd (9.0 and later),
+        ``migration/multifd-zero-page.c``. 0: the migration thread does, and writes them to the main stream.
+    multifd_syncs_at_end : int
+        Syncs of the channels behind the last page of the switchover, besides those that are made where a search passes
+        the end of RAM (up to 9.2: 1), ``migration/ram.c:ram_save_complete``.
+    supports_multifd_postcopy : bool
+        multifd and postcopy-ram may be on together: 10.1 and later, ``migration/options.c:migrate_caps_check``.
     default_policy : str
         ``"serialized"`` before commit 4e1871c450 (9.0-rc0), ``"unserialized"`` since,
         ``migration/savevm.c:qemu_savevm_state_iterate``.
@@ -99,6 +117,12 @@ class Profile:
     avail_per_ms_exact: int = 0
     throttle_timer_ns: int = 0
     postcopy_rule: int = 0
+    multifd_flush_after_each_section: int = 0
+    multifd_sends_full_queue: int = 0
+    multifd_counts_late: int = 1
+    multifd_zero_pages: int = 1
+    multifd_syncs_at_end: int = 0
+    supports_multifd_postcopy: bool = False
     default_policy: str = "unserialized"
     supports_vfio: bool = True
     supports_vfio_precopy: bool = True
@@ -107,11 +131,15 @@ class Profile:
     supports_avail_switchover_bandwidth: bool = True
 
 
+_MULTIFD_8_2: dict[str, Any] = {"multifd_sends_full_queue": 1, "multifd_zero_pages": 0, "multifd_syncs_at_end": 1}
+_MULTIFD_8_0 = _MULTIFD_8_2 | {"multifd_flush_after_each_section": 1, "multifd_counts_late": 0}
+
 _ALL = (
     Profile(
         name="7.2",
         exact_rule=SYNC_7_2,
         flush_pages=1,
+        **_MULTIFD_8_0,
         default_policy="serialized",
         supports_vfio=False,
         supports_vfio_precopy=False,
@@ -125,6 +153,7 @@ _ALL = (
         vfio_counts=3,
         vfio_always_done=1,
         flush_pages=1,
+        **_MULTIFD_8_0,
         default_policy="serialized",
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
@@ -136,14 +165,29 @@ _ALL = (
         ram_exact_always=0,
         vfio_always_done=1,
         flush_pages=1,
+        **_MULTIFD_8_2,
         default_policy="serialized",
         supports_avail_switchover_bandwidth=False,
     ),
-    Profile(name="8.2", exact_rule=SYNC_8_2, ram_exact_always=0, vfio_always_done=1, default_policy="serialized"),
-    Profile(name="9.0-rc0", exact_rule=SYNC_8_2),
-    Profile(name="9.0", exact_rule=SYNC_9_0),
-    Profile(name="9.1", exact_rule=SYNC_9_0, supports_block=False),
-    Profile(name="9.2", exact_rule=SYNC_9_0, vfio_counts=1, throttle_timer_ns=THROTTLE_TIMER_NS, supports_block=False),
+    Profile(
+        name="8.2",
+        exact_rule=SYNC_8_2,
+        ram_exact_always=0,
+        vfio_always_done=1,
+        **_MULTIFD_8_2,
+        default_policy="serialized",
+    ),
+    Profile(name="9.0-rc0", exact_rule=SYNC_8_2, multifd_zero_pages=0, multifd_syncs_at_end=1),
+    Profile(name="9.0", exact_rule=SYNC_9_0, multifd_syncs_at_end=1),
+    Profile(name="9.1", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, supports_block=False),
+    Profile(
+        name="9.2",
+        exact_rule=SYNC_9_0,
+        vfio_counts=1,
+        throttle_timer_ns=THROTTLE_TIMER_NS,
+        multifd_syncs_at_end=1,
+        supports_block=False,
+    ),
     Profile(name="10.0", exact_rule=SYNC_9_0, vfio_counts=1, throttle_timer_ns=THROTTLE_TIMER_NS, supports_block=False),
     *(
         Profile(
@@ -154,6 +198,7 @@ _ALL = (
             avail_per_ms_exact=avail_per_ms_exact,
             throttle_timer_ns=THROTTLE_TIMER_NS,
             postcopy_rule=1,
+            supports_multifd_postcopy=True,
             supports_block=False,
         )
         for name, avail_per_ms_exact in (("10.1", 0), ("10.2", 0), ("11.0", 1))
@@ -167,6 +212,7 @@ _ALL = (
         avail_per_ms_exact=1,
         throttle_timer_ns=THROTTLE_TIMER_NS,
         postcopy_rule=1,
+        supports_multifd_postcopy=True,
         supports_block=False,
     ),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LIMITS", "PAGE_BYTES", "PAGE_HEADER", "binds", "page_cost_s", "wire", "wire_limits"]
+__all__ = ["LIMITS", "PAGE_BYTES", "PAGE_HEADER", "binds", "page_cost_s", "stream_count", "wire", "wire_limits"]
 
 PAGE_HEADER = 8
 """Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
@@ -31,8 +31,21 @@ def page_cost_s(scenario: Any, cost: Any) -> Any:
     return cost * ((1.0 - share) + share * (scenario.guest.page_size / PAGE_BYTES))
 
 
+def stream_count(scenario: Any) -> Any:
+    """How many streams carry RAM: one, or the channels of multifd.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Migration, Scenario
+    >>> int(stream_count(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 GB/s"),
+    ...                           migration=Migration(multifd=True, multifd_channels=8))))
+    8
+    """
+    return np.where(scenario.migration.multifd, scenario.migration.multifd_channels, 1)
+
+
 def wire(scenario: Any, bandwidth: Any = None) -> Any:
-    """What the stream gets through, bytes/s: the link, or the ceiling of one stream.
+    """What one stream gets through, bytes/s: the link, or the ceiling of one stream.
 
     Parameters
     ----------
@@ -53,6 +66,9 @@ def wire(scenario: Any, bandwidth: Any = None) -> Any:
 def wire_limits(scenario: Any) -> dict[str, Any]:
     """What each of :data:`LIMITS` lets through of normal pages, with their headers; bytes/s, infinity for no limit.
 
+    With multifd ``stream`` is that of all channels, and ``thread`` the slower of the migration thread and the threads
+    of all channels together.
+
     Parameters
     ----------
     scenario : Scenario or View
@@ -66,12 +82,16 @@ def wire_limits(scenario: Any) -> dict[str, Any]:
     {'link': 12500, 'thread': 1954, 'max-bandwidth': 134}
     """
     page, limit = page_cost_s(scenario, scenario.costs.page), scenario.migration.max_bandwidth
-    stream = scenario.link.stream_bandwidth
+    stream, multifd = scenario.link.stream_bandwidth, scenario.migration.multifd
+    streams = stream_count(scenario)
+    # with multifd the threads are the migration thread, and those of the channels: the slower of the two
+    handed, channel = scenario.costs.multifd_page, page_cost_s(scenario, scenario.costs.channel_page)
+    page = np.where(multifd, np.maximum(handed, channel / streams), page)
     with np.errstate(divide="ignore"):
         thread = np.divide(scenario.guest.page_size + PAGE_HEADER, page, dtype=np.float64)
     return {
         "link": scenario.link.bandwidth,
-        "stream": np.where(stream > 0, stream, np.inf),
+        "stream": np.where(stream > 0, stream * streams, np.inf),
         "thread": thread,
         "max-bandwidth": np.where(limit > 0, limit, np.inf),
     }
