@@ -15,6 +15,10 @@ from typer.testing import CliRunner
 
 from migkit import Guest, Link, Migration, Region, Scenario, ScenarioError, Vfio, simulate
 from migkit.cli import app
+from migkit.kernels import drivers
+from migkit.run.values import Design
+from migkit.scenario.policy import own_functions
+from migkit.scenario.rows import records
 from migkit.study import lab, proposals
 
 MIB = 1 << 20
@@ -238,6 +242,30 @@ def test_no_device_with_initial_data_waits_for_long(walk, count, hot_mib, rate, 
     most_s = 0.11 * (initial_mib + 1) * (count + 1) * (1 + FAIR[walk]) + 1.0
     sent = found.numbers["device_initial_sent_s"][1:]
     assert (np.nan_to_num(sent, nan=math.inf) < most_s).all(), (sent, most_s)
+
+
+# ---------------------------------------------------------------- verdicts before the time limit
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("fix", lab.fixes(), ids=str)
+def test_a_verdict_before_the_time_limit_is_that_at_it(fix, seed):
+    """Whatever numbers a policy keeps; what completes is the same to the last bit."""
+    design = Design(method="sobol", points=32, seed=seed, ranges=lab.GUEST_AND_LINK | lab.DEVICES)
+    values = design.values()
+    scenario = lab.designed(2, fix).scenario
+    scenarios = [scenario.replace_all({path: value[k] for path, value in values.items()}) for k in range(32)]
+    own = own_functions(scenario)
+    early, late = (
+        drivers.run(records(scenarios), own=own, stops_early=stops).migrations.view(np.ndarray)
+        for stops in (True, False)
+    )
+    assert early[["outcome", "culprit"]].tolist() == late[["outcome", "culprit"]].tolist()
+    completed = late["outcome"] == 0
+    assert early[completed].tolist() == late[completed].tolist()
+    if fix.sync_policy != "by_expected_gain":  # which reads the clock
+        never = late["outcome"] != 0
+        assert early["steps"][never].sum() < 0.5 * late["steps"][never].sum()
 
 
 # ---------------------------------------------------------------- the four ways, the table, the command

@@ -9,7 +9,7 @@ the result is that of the step-by-step loop.
 
 A policy of the user's own must give the same answers in windows that repeat; whether it does follows from the fields
 that it reads (``policies_repeat`` of the case). A rule when to sync that reads sizes is asked with those at the end of
-the jump.
+the jump, and a rule which bandwidth to believe that keeps numbers is asked for every window.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from migkit.kernels.memory import alike, remaining, take
 from migkit.kernels.options import inlined_kernel, kernel, spliced_kernel
+from migkit.kernels.policies import bandwidth
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
 from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
 from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
@@ -77,7 +78,6 @@ def remember(s, mark):
         for k in range(POLICY_NUMBERS):
             old.own[k] = now.own[k]
             old.sync_own[k] = now.sync_own[k]
-            old.bandwidth_own[k] = now.bandwidth_own[k]
 
 
 @inlined_kernel
@@ -102,11 +102,7 @@ def same_policy(s, mark):
     if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
         return True
     for k in range(POLICY_NUMBERS if case.policies_remember == 1 else 0):
-        if (
-            state.own[k] != old.own[k]
-            or state.sync_own[k] != old.sync_own[k]
-            or state.bandwidth_own[k] != old.bandwidth_own[k]
-        ):
+        if state.own[k] != old.own[k] or state.sync_own[k] != old.sync_own[k]:
             return False
     for d in range(case.device_count):
         if (s.live[d].iteration == state.iteration) != (mark.live[d].iteration == old.iteration):
@@ -145,6 +141,8 @@ def jump_windows(s, mark):
     # the first call after a change of the rate has another time: no window that is jumped over may reach it
     count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
     count = min(count, repeats(s, mark))
+    if count >= 1 and case.bandwidth_policy == BANDWIDTH_OWN and case.policies_remember == 1:
+        count = believed_windows(s, mark, count)
     if count < 1:
         return
     take(s.ram, case, count * pages)
@@ -153,6 +151,31 @@ def jump_windows(s, mark):
     skip(s, mark, count)
     state.window_t += count * span
     state.mark += count * counted
+
+
+@kernel
+def believed_windows(s, mark, most):
+    """Ask the user's own rule which bandwidth to believe at the end of each window; how many pass before it matters.
+
+    That is where the estimate would fall to the threshold; another threshold ends it too where a policy may read it.
+    """
+    case, state, old = s.case, s.state, mark.state
+    if case.avail_switchover_bandwidth > 0:
+        return most
+    reads = case.policy == OWN or case.sync_policy == SYNC_OWN
+    first = state.threshold
+    falls = (state.ram_pages_sent - old.ram_pages_sent) * case.page_size
+    estimate = qemu_savevm_state_pending_estimate(s)
+    if case.sync_policy == SYNC_7_2:
+        estimate = state.ram_bytes
+    for d in range(case.device_count):
+        if s.devices[d].kind == VFIO:
+            falls += s.live[d].bytes - mark.live[d].bytes
+    for count in range(most):
+        if estimate - (count + 1) * falls <= state.threshold or (reads and state.threshold != first):
+            return count
+        state.threshold = int(bandwidth(s) * state.downtime_limit_ms)
+    return most
 
 
 @kernel

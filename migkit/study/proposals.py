@@ -213,8 +213,9 @@ def every_iteration(state, devices, live, own):
 @policy(question="bandwidth")
 def largest_of_the_last(state, devices, live, own):
     """The largest of the last eight windows: an idle window is not a slow link. New state: eight numbers."""
-    own[int(own[8])] = state.window_bytes / state.window_ms
-    own[8] = (own[8] + 1) % 8
+    for each in range(7, 0, -1):
+        own[each] = own[each - 1]
+    own[0] = state.window_bytes / state.window_ms
     most = 0.0
     for each in range(8):
         most = max(most, own[each])
