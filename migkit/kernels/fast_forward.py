@@ -64,6 +64,7 @@ def remember(s, mark):
     old.ram_calls = now.ram_calls
     old.ram_calls_done = now.ram_calls_done
     old.window_drained = now.window_drained
+    old.acknowledged = now.acknowledged
     for d in range(now.device_count):
         own, was = s.live[d], mark.live[d]
         was.initial = own.initial
@@ -101,6 +102,9 @@ def same_policy(s, mark):
     case, state, old = s.case, s.state, mark.state
     if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
         return True
+    arrived = state.flags_missing == 0 and state.ack_t <= state.t
+    if state.acknowledged != old.acknowledged or (arrived and state.acknowledged == 0):  # which a policy may read
+        return False
     for k in range(POLICY_NUMBERS if case.policies_remember == 1 else 0):
         if state.own[k] != old.own[k] or state.sync_own[k] != old.sync_own[k]:
             return False
@@ -205,6 +209,9 @@ def repeats(s, mark):
         count = min(count, (state.timer_due - 1 - state.t) // span)
     if case.postcopy_ram == 1:
         count = min(count, (state.postcopy_t - 1 - state.t) // span)
+    own = case.policy == OWN or case.sync_policy == SYNC_OWN or case.bandwidth_policy == BANDWIDTH_OWN
+    if own and state.ack_t > state.t:
+        count = min(count, (state.ack_t - 1 - state.t) // span)  # which a policy may read
     # the estimate falls by what RAM and the devices send and must stay above the threshold
     state.ram_bytes = remaining(s.ram) * case.page_size
     estimate = qemu_savevm_state_pending_estimate(s)
@@ -217,9 +224,11 @@ def repeats(s, mark):
             count = min(count, device_repeats(s.devices[d], s.live[d], mark.live[d]))
             if s.devices[d].kind == VFIO:
                 falls += s.live[d].bytes - mark.live[d].bytes
-    if falls <= 0:
+    if falls > 0:
+        count = min(count, above // falls)
+    elif case.sync_policy != SYNC_OWN or state.exact >= 0 or state.acknowledged == 1:
         return 0
-    count = min(count, above // falls)
+    # else nothing is sent and the user's own rule does not sync: only time passes, until the acknowledgement
     if case.sync_policy == SYNC_OWN and count >= 1:
         count = repeats_without_sync(s, old, estimate, falls, count)
     return count
@@ -227,9 +236,9 @@ def repeats(s, mark):
 
 @kernel
 def repeats_without_sync(s, old, estimate, falls, most):
-    """How often the last window can repeat before the user's own rule syncs: sizes fall, and it says yes but once."""
+    """How often the last window can repeat before the user's own rule syncs: sizes fall, time passes, it says yes once."""
     state = s.state
-    ram_bytes, precopy_bytes, before = state.ram_bytes, state.precopy_bytes, state.estimate
+    ram_bytes, precopy_bytes, before, since = state.ram_bytes, state.precopy_bytes, state.estimate, state.since_sync
     ram_falls = (state.ram_pages_sent - old.ram_pages_sent) * s.case.page_size
     first, last = np.int64(0), most + 1
     probe = most
@@ -237,12 +246,13 @@ def repeats_without_sync(s, old, estimate, falls, most):
         state.estimate = estimate - probe * falls
         state.ram_bytes = ram_bytes - probe * ram_falls
         state.precopy_bytes = precopy_bytes - probe * falls
+        state.since_sync = state.t + probe * (state.t - old.t) - state.synced_at
         if s.policies.syncs(state, s.devices, s.live, state.sync_own):
             last = probe
         else:
             first = probe
         probe = (first + last) // 2
-    state.ram_bytes, state.precopy_bytes, state.estimate = ram_bytes, precopy_bytes, before
+    state.ram_bytes, state.precopy_bytes, state.estimate, state.since_sync = ram_bytes, precopy_bytes, before, since
     for k in range(POLICY_NUMBERS):
         state.sync_own[k] = old.sync_own[k]
     return first

@@ -6,7 +6,8 @@ these tables. Kernels take records of these dtypes and nothing else.
 ``when`` tells what a scheduling policy may rely on while windows repeat and are jumped over
 (:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in equal iterations and windows, one of
 *windows* in equal windows only; one that *falls* only gets smaller, and one that *varies* does anything. One that
-*counts* repeats too, and goes up at every sync for as long as the migration runs.
+*counts* repeats too, and goes up at every sync for as long as the migration runs; one that *grows* does so until the
+next sync.
 """
 
 from __future__ import annotations
@@ -240,6 +241,10 @@ STATE = (
     # syncs and throttle
     Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "counts"),
     Field("sync_count", INT, "1", "dirty-sync-count", "counts"),
+    Field("synced_at", INT, "ns", "when the last sync was", "counts"),
+    Field("sync_span", INT, "ns", "from the sync before to the last one", "repeats"),
+    Field("sync_found", INT, "B", "of RAM that the last sync found written", "repeats"),
+    Field("since_sync", INT, "ns", "from the last sync to the beginning of this iteration", "grows"),
     Field("period_new", INT, "pages", "dirtied in this period of the throttle", "repeats"),
     Field("last_eval", INT, "ns", "when the period began", "counts"),
     Field("xfer_prev", INT, "B", "bytes counted then", "counts"),

@@ -90,7 +90,7 @@ _CALLED = {"next_device": "a scheduling policy", "syncs": "a sync policy", "band
            "management": "a management policy"}  # fmt: skip
 PARAMETERS = ("state", "devices", "live", "own")
 MANAGEMENT_PARAMETERS = ("shown", "own")
-_ALLOWED = {"next_device": {"repeats", "counts"}, "syncs": {"repeats", "counts", "falls"},
+_ALLOWED = {"next_device": {"repeats", "counts"}, "syncs": {"repeats", "counts", "falls", "grows"},
             "bandwidth": {"repeats", "counts", "windows"}}  # fmt: skip
 """Fields that a policy may read and still give the same answers in iterations that repeat."""
 BUILT_IN_LEVEL = 2
@@ -236,7 +236,7 @@ def policy(
             iteration.
         ``syncs``
             Whether this iteration runs the exact query, and so syncs: returns a bool. Where it reads sizes, it
-            must answer yes at all smaller ones once it has at one.
+            must answer yes at all smaller ones once it has at one; where it reads ``since_sync``, at all later times.
         ``bandwidth``
             Which bandwidth to believe, bytes per millisecond. Asked when a window has ended
             (``state.window_bytes``, ``state.window_ms``).

@@ -191,14 +191,12 @@ def by_expected_gain(state, devices, live, own):
     """The rule of 9.0, and also when writes since the last sync are expected to be an eighth of the dirty RAM.
 
     ``if (pending < threshold || 8 * dirty_rate * (now - synced_at) > dirty) sync();`` with the rate that the last sync
-    found. New state: when that was, the rate, and the dirty RAM before it. A sync finds pages that were written again
-    before they were sent: they are sent once, not twice.
+    found. New state: when that was, and the rate. A sync finds pages that were written again before they were sent:
+    they are sent once, not twice.
     """
-    if state.syncs != own[0]:
-        own[3] = max(0.0, state.ram_remaining - own[2]) / max(1.0, state.t - own[1])
-        own[0], own[1] = state.syncs, state.t
-    own[2] = state.ram_bytes
-    return state.estimate < state.threshold or 8.0 * own[3] * (state.t - own[1]) > state.ram_bytes
+    if state.estimate < state.threshold:
+        return True
+    return 8.0 * state.sync_found / max(1, state.sync_span) * state.since_sync > state.ram_bytes
 
 
 @policy(question="syncs")
