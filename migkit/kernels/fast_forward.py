@@ -236,7 +236,7 @@ def repeats(s, mark):
 
 @kernel
 def repeats_without_sync(s, old, estimate, falls, most):
-    """How often the last window can repeat before the user's own rule syncs: sizes fall, time passes, it says yes once."""
+    """How often the last window can repeat before the user's own rule syncs: sizes fall, time passes, it says yes."""
     state = s.state
     ram_bytes, precopy_bytes, before, since = state.ram_bytes, state.precopy_bytes, state.estimate, state.since_sync
     ram_falls = (state.ram_pages_sent - old.ram_pages_sent) * s.case.page_size

@@ -182,7 +182,11 @@ class Range(Part):
             ratio = math.log(high / low)
             found = [float(low) * math.exp(ratio * share) for share in shares.tolist()]
         else:
-            found = [float(low + (high - low) * Fraction(share)) for share in shares.tolist()]
+            # exact, as fractions would be, but in whole numbers
+            below = low.denominator * high.denominator
+            first, width = int(low * below), int((high - low) * below)
+            parts = [share.as_integer_ratio() for share in shares.tolist()]
+            found = [(first * q + width * p) / (below * q) for p, q in parts]
         values: list[Any]
         if not step:
             least, most = float(low), float(high)
