@@ -74,7 +74,10 @@ def next_device(s):
     if policy == SERIALIZED:
         return serialized(s.state, s.devices, s.live, s.state.own)
     s.state.budget = window_room(s.state) + 1 if s.state.max_bandwidth > 0 else NO_LIMIT
-    return s.policies.next_device(s.state, s.devices, s.live, s.state.own)
+    device, most_bytes = s.policies.next_device(s.state, s.devices, s.live, s.state.own)
+    if most_bytes < NO_LIMIT:
+        s.state.capped = 1
+    return device, most_bytes
 
 
 # ---------------------------------------------------------------- when to sync

@@ -305,6 +305,7 @@ STATE = (
     Field("bandwidth_own", FLOAT, "", "numbers of the rule which bandwidth to believe", "", (POLICY_NUMBERS,)),
     Field("bandwidth_anew", FLOAT, "", "the same, begun anew with zeros while it runs", "", (POLICY_NUMBERS,)),
     Field("sync_before", FLOAT, "", "sync_own before the question", "", (POLICY_NUMBERS,)),
+    Field("capped", INT, "flag", "1: the rule which device comes next has limited a call"),
     Field("blind", INT, "flag", "1: the rule when to sync would not sync below the threshold either"),
 )
 """Of a running migration (docs/model.md, section 1)."""

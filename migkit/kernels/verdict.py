@@ -174,6 +174,18 @@ def closes(distances, laps_left):
 
 
 @kernel
+def saws(distances, laps_left):
+    """Whether a distance that is thrown back now and then falls from lap to lap, so that it may reach 0 after all.
+
+    Calls of limited size are more or fewer in a pass, which moves the distance at once.
+    """
+    fall = 0.0
+    for k in range(LAPS - 1):
+        fall = max(fall, distances[k] - distances[k + 1])
+    return fall * laps_left * laps_left > distances[LAPS - 1]
+
+
+@kernel
 def drifts(values):
     """Whether the last laps went the same way by a page or more: slices that shift against the window."""
     a, b, c, d = values[0], values[1], values[2], values[3]
@@ -219,7 +231,7 @@ def end_lap(s, lap):
     stuck = False
     if end_memory(s, lap) and lap.count >= LAPS:
         laps_left = (case.time_limit_ns - state.t) / max(1, state.t - lap.began_t)
-        stuck = not closes(lap.gaps, laps_left)
+        stuck = not closes(lap.gaps, laps_left) and not (state.capped == 1 and saws(lap.gaps, laps_left))
         if case.switchover_ack == 1 and state.flags_missing > 0 and lap.gap < 0.0:
             # pending fits and only the acknowledgement is missing: can RAM ever leave an iteration to the device?
             stuck = stuck or not closes(lap.lefts, laps_left)

@@ -13,6 +13,8 @@ __all__ = ["BANDWIDTHS", "SYNCS", "WALKS"]
 
 BLOCK = 1 << 20
 """What VFIO reads in one call (``hw/vfio/migration.c:VFIO_MIG_DEFAULT_DATA_BUFFER_SIZE``)."""
+QUANTUM = 4 * BLOCK
+"""Of a round robin whose quantum is larger than a block."""
 
 
 # ---------------------------------------------------------------- which device comes next, how many bytes it may take
@@ -132,6 +134,28 @@ def round_robin_of_blocks(state, devices, live, own):
     device = int(own[0])
     own[0] = (device + 1) % state.device_count
     return device, BLOCK
+
+
+@policy
+def round_robin_of_four_blocks(state, devices, live, own):
+    """Deficit round robin with a quantum of four blocks: RAM takes at most 4 MiB in its turn, a VFIO device four reads.
+
+    ``se->deficit += 4 MiB; while (se->deficit > 0 && pending(se)) se->deficit -= iterate(se, se->deficit);``: what the
+    end of a window leaves of a deficit is used in the next one; a device without initial data keeps none. New state: a
+    pointer to the handler whose turn it is, and its deficit.
+    """
+    if state.previous < 0:
+        own[2] = 0.0  # turns that ended in this iteration
+    device = int(own[0])
+    reads_on = devices[device].kind == VFIO and live[device].initial_waits == 1 and own[1] < QUANTUM // BLOCK
+    if own[1] > 0.0 and not reads_on:
+        device = (device + 1) % state.device_count
+        own[0], own[1] = device, 0.0
+        own[2] += 1.0
+    if own[2] >= state.device_count:
+        return END, NO_LIMIT
+    own[1] += 1.0
+    return device, QUANTUM
 
 
 @policy
@@ -255,6 +279,7 @@ WALKS: tuple[Policy, ...] = (
     half_of_the_window_for_ram,
     initial_data_first,
     round_robin_of_blocks,
+    round_robin_of_four_blocks,
     vfio_checks_the_limit,
     all_initial_data_before_ram,
 )
