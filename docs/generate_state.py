@@ -25,7 +25,8 @@ The fields of the records that the kernels read and write; {doc}`model` says wha
 float64[16] is an array.
 
 *While windows repeat*: `migkit.kernels.fast_forward` skips windows that repeat. A field that *repeats* has the same
-value in each of them, one that *falls* only decreases, one that *varies* can do anything.
+value in each of them, and one that *counts* too, but goes up at every sync; one that *falls* only decreases, one that
+*grows* only increases until the next sync, one that *varies* can do anything.
 """
 
 

@@ -863,6 +863,7 @@ class Migration:
         self.sync_count = 1
         # section 6
         self.last_eval, self.period_new, self.xfer_prev = self.t, 0, 0
+        self.synced_at, self.sync_span, self.sync_found = self.t, 0, 0
         self.hi = self.throttle = 0
         self.next_tick, self.count_prev = self.t + self.throttle_timer_ns, 0
         # section 12
@@ -994,7 +995,10 @@ class Migration:
 
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
-        self.period_new += self.ram.migration_bitmap_sync(self.t)
+        new = self.ram.migration_bitmap_sync(self.t)
+        self.period_new += new
+        self.sync_found = new * self.page_size
+        self.sync_span, self.synced_at = self.t - self.synced_at, self.t
         self.ram.remaining_after_sync = self.ram.pending()
         if (self.t - self.last_eval) // MILLISECOND > 1000:
             if self.auto_converge and not self.block_bulk():

@@ -126,7 +126,7 @@ def to_records(parameters):
         part, field = place_of(name)
         getattr(records, part)[field] = column
     records.cases["policies_repeat"] = 2
-    records.cases["may_stop_early"] = 1
+    records.cases["may_stop_early"] = 2
     return records
 
 

@@ -13,7 +13,7 @@ from migkit import Block, Guest, Link, Region, Scenario, ScenarioError, Sweep, V
 from migkit.cli import app
 from migkit.run.values import Design
 from migkit.scenario.catalogue import notes
-from migkit.scenario.scenario import field, reader
+from migkit.scenario.scenario import field, read_values
 from migkit.scenario.shown import differing
 
 pytestmark = pytest.mark.short
@@ -66,7 +66,9 @@ RANGED = {name: note for name, note in NOTES.items() if note.unit}
 
 @pytest.mark.parametrize("note", RANGED.values(), ids=RANGED)
 def test_the_range_is_what_is_allowed(note):
-    read = reader(of(note), note.path)
+    def read(value):
+        return read_values(of(note), note.path, [value])[0]
+
     low, high = re.search(r"from (.*) to (.*)", note.allowed).groups()
     if note.unit in ("1", "%"):
         low, high = (float(end) if "." in end else int(end) for end in (low, high))

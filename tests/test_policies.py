@@ -11,7 +11,8 @@ from rows import OUTPUTS, to_outputs, to_parameters, to_records
 import migkit
 from migkit.kernels import drivers
 from migkit.kernels.state import BANDWIDTH_OWN, OWN, SYNC_OWN
-from migkit.scenario.policy import policy
+from migkit.scenario.policy import policies_settle, policy
+from migkit.scenario.rows import records as records_of
 
 OWN_WORDS = {"outcome", "culprit", "steps"}  # the naive loop knows only: completed or not
 
@@ -189,7 +190,7 @@ def run(parameters, engine, made, **options):
     records.cases[field] = code
     records.cases["policies_repeat"] = made.level
     records.cases["policies_remember"] = made.remembers
-    records.cases["may_stop_early"] = made.settles
+    records.cases["may_stop_early"] = policies_settle(made)
     own = (*(made.compiled() if question == made.question else None for question in FIELDS), None)
     return to_outputs(drivers.run(records, engine, own=own, **options))
 
@@ -321,8 +322,8 @@ def patient_then_blind(state, devices, live, own):
     return False
 
 
-def test_a_rule_when_to_sync_with_numbers_of_its_own_is_not_stopped_early():
-    assert not policy(patient_then_blind, question="syncs").settles
+def test_a_rule_when_to_sync_that_counts_is_not_stopped_early():
+    assert not policy(patient_then_blind, question="syncs").by_sizes
     scenario = migkit.Scenario(
         guest=migkit.Guest(ram="1 GiB"),
         link=migkit.Link(bandwidth="10 Gbit/s"),
@@ -335,3 +336,93 @@ def test_a_rule_when_to_sync_with_numbers_of_its_own_is_not_stopped_early():
     blind = migkit.simulate(scenario.replace("sync_policy", rule))
     assert blind.converged
     assert blind.sync_count > 30
+
+
+def serialized_for_a_while(state, devices, live, own):
+    """Counts its iterations: a device behind RAM is served after 400 of them."""
+    if state.previous < 0:
+        own[0] += 1.0
+    elif state.returned != 1 and own[0] < 400.0:
+        return -1, NO_LIMIT
+    return state.previous + 1, NO_LIMIT
+
+
+def serialized_for_some_turns_of_two_hands(state, devices, live, own):
+    """Counts as a clock does, with few numbers on each hand."""
+    if state.previous < 0:
+        own[0] += 1.0
+        if own[0] == 12.0:
+            own[0] = 0.0
+            own[1] += 1.0
+    elif state.returned != 1 and own[1] < 35.0:
+        return -1, NO_LIMIT
+    return state.previous + 1, NO_LIMIT
+
+
+def serialized_for_some_syncs(state, devices, live, own):
+    if state.previous >= 0 and state.returned != 1 and state.syncs < 150:
+        return -1, NO_LIMIT
+    return state.previous + 1, NO_LIMIT
+
+
+def window_for_a_while(state, devices, live, own):
+    """Counts windows, as far as 250; then believes in any link."""
+    own[0] = min(own[0] + 1.0, 250.0)
+    return 1e12 if own[0] == 250.0 else state.window_bytes / state.window_ms
+
+
+def window_for_some_bytes(state, devices, live, own):
+    own[1] = state.window_bytes / state.window_ms
+    own[0] += state.window_bytes
+    return 1e12 if own[0] > 2e10 else own[1]
+
+
+def window_but_by_chance(state, devices, live, own):
+    """Draws one number of 400 in each window."""
+    own[0] = (own[0] * 3877.0 + 29573.0) % 139968.0
+    return 1e12 if own[0] < 350.0 else state.window_bytes / state.window_ms
+
+
+def average_of_the_last_minute(state, devices, live, own):
+    """Begins at nothing and gets to the window in a minute."""
+    own[0] += 0.002 * (state.window_bytes / state.window_ms - own[0])
+    return own[0]
+
+
+LATE = {
+    "next_device": [serialized_for_a_while, serialized_for_some_turns_of_two_hands, serialized_for_some_syncs],
+    "syncs": [patient_then_blind],
+    "bandwidth": [window_for_a_while, window_for_some_bytes, window_but_by_chance, average_of_the_last_minute],
+}
+
+
+@pytest.mark.parametrize(("question", "function"), [(q, each) for q, functions in LATE.items() for each in functions])
+def test_what_a_policy_does_late_is_waited_for(question, function):
+    """Migrations that would never end otherwise, of which the policy lets some complete late."""
+    made = policy(function, question=question)
+    scenarios = [
+        migkit.Scenario(
+            guest=migkit.Guest(
+                ram="2 GiB", regions=[migkit.Region(size=f"{hot} MiB", start="1 GiB", write_rate="20 GB/s")]
+            ),
+            devices=[migkit.Vfio(initial_bytes="8 MiB", stop_copy_bytes=stop_copy)],
+            link=migkit.Link(bandwidth=link),
+            migration=migkit.Migration(max_bandwidth=0, switchover_ack=True, return_path=True),
+            time_limit="120 s",
+            **{{"next_device": "policy", "syncs": "sync_policy"}.get(question, "bandwidth_policy"): made},
+        )
+        for hot in (8, 40, 150, 600)
+        for link in ("3 Gbit/s", "10 Gbit/s", "40 Gbit/s")
+        for stop_copy in ("1 MiB", "300 MiB")
+    ]
+    found = [run_scenarios(scenarios, made, stops_early=stops) for stops in (True, False)]
+    early, late = (reports.migrations for reports in found)
+    assert ((late["outcome"] == 0) & (late["total_ns"] > 5e9)).any()
+    np.testing.assert_array_equal(early["outcome"], late["outcome"])
+    completed = late["outcome"] == 0
+    np.testing.assert_array_equal(early[completed], late[completed])
+
+
+def run_scenarios(scenarios, made, **options):
+    own = (*(made.compiled() if question == made.question else None for question in FIELDS), None)
+    return drivers.run(records_of(scenarios), own=own, **options)

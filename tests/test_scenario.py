@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import migkit
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
 from migkit.scenario.errors import show
-from migkit.scenario.scenario import as_scenario, field, reader
+from migkit.scenario.scenario import as_scenario, field, read_values
 from migkit.scenario.units import Rate, Seconds
 from migkit.scenario.versions import PROFILES, profile
 
@@ -233,12 +233,11 @@ def test_values_that_fit_only_together_are_replaced_together():
 def test_fields_are_found_and_read_by_path():
     one = scenario(devices=[Vfio(initial_bytes="1 MiB")])
     assert field(one, "devices.0.initial_bytes") == 2**20
-    read = reader(one, "devices.0.initial_bytes")
-    assert repr(read("2 MiB")) == "2 MiB"
+    assert repr(read_values(one, "devices.0.initial_bytes", ["2 MiB", "3 MiB"])) == "(2 MiB, 3 MiB)"
     with pytest.raises(ScenarioError, match=r'devices\.0\.initial_bytes = "2 s" is a time'):
-        read("2 s")
-    assert reader(one, "policy")(None) is None
-    assert reader(one, "devices.0.count")(np.int64(3)) == 3
+        read_values(one, "devices.0.initial_bytes", ["2 MiB", "2 s", "3 s"])
+    assert read_values(one, "policy", [None]) == (None,)
+    assert read_values(one, "devices.0.count", [np.int64(3)]) == (3,)
 
 
 def test_a_scenario_can_be_given_as_a_mapping():

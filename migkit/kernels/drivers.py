@@ -187,7 +187,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
         if not goes_on:
             qemu_savevm_state_setup(s, run.seed, run.replicates[i])
             s.state.effort = s.ram.head.effort
-            s.state.stops_early = run.stops_early * s.case.may_stop_early * (1 - s.case.rates_change)
+            s.state.stops_early = run.stops_early * min(1, s.case.may_stop_early) * (1 - s.case.rates_change)
             if s.case.postcopy_ns < s.case.time_limit_ns:
                 s.state.stops_early = 0  # post-copy will end it
             s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0

@@ -9,7 +9,7 @@ the result is that of the step-by-step loop.
 
 A policy of the user's own must give the same answers in windows that repeat; whether it does follows from the fields
 that it reads (``policies_repeat`` of the case). A rule when to sync that reads sizes is asked with those at the end of
-the jump.
+the jump, and a rule which bandwidth to believe that keeps numbers is asked for every window.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from migkit.kernels.memory import alike, remaining, take
 from migkit.kernels.options import inlined_kernel, kernel
+from migkit.kernels.policies import bandwidth
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
 from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
 from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
@@ -69,6 +70,7 @@ def remember(s, mark):
         old.queued_zero = now.queued_zero
         old.in_flight = now.in_flight
         old.busy_until = now.busy_until
+    old.acknowledged = now.acknowledged
     for d in range(now.device_count):
         own, was = s.live[d], mark.live[d]
         was.initial = own.initial
@@ -83,7 +85,6 @@ def remember(s, mark):
         for k in range(POLICY_NUMBERS):
             old.own[k] = now.own[k]
             old.sync_own[k] = now.sync_own[k]
-            old.bandwidth_own[k] = now.bandwidth_own[k]
 
 
 @inlined_kernel
@@ -121,12 +122,11 @@ def same_policy(s, mark):
     case, state, old = s.case, s.state, mark.state
     if case.policy != OWN and case.sync_policy != SYNC_OWN and case.bandwidth_policy != BANDWIDTH_OWN:
         return True
+    arrived = state.flags_missing == 0 and state.ack_t <= state.t
+    if state.acknowledged != old.acknowledged or (arrived and state.acknowledged == 0):  # which a policy may read
+        return False
     for k in range(POLICY_NUMBERS if case.policies_remember == 1 else 0):
-        if (
-            state.own[k] != old.own[k]
-            or state.sync_own[k] != old.sync_own[k]
-            or state.bandwidth_own[k] != old.bandwidth_own[k]
-        ):
+        if state.own[k] != old.own[k] or state.sync_own[k] != old.sync_own[k]:
             return False
     for d in range(case.device_count):
         if (s.live[d].iteration == state.iteration) != (mark.live[d].iteration == old.iteration):
@@ -167,6 +167,8 @@ def jump_windows(s, mark):
     if case.multifd_channels > 0:
         count = min(count, (state.tail_pages - 1) // pages)
     count = min(count, repeats(s, mark))
+    if count >= 1 and case.bandwidth_policy == BANDWIDTH_OWN and case.policies_remember == 1:
+        count = believed_windows(s, mark, count)
     if count < 1:
         return
     state.tail_pages -= count * pages
@@ -176,6 +178,31 @@ def jump_windows(s, mark):
     skip(s, mark, count)
     state.window_t += count * span
     state.mark += count * counted
+
+
+@kernel
+def believed_windows(s, mark, most):
+    """Ask the user's own rule which bandwidth to believe at the end of each window; how many pass before it matters.
+
+    That is where the estimate would fall to the threshold; another threshold ends it too where a policy may read it.
+    """
+    case, state, old = s.case, s.state, mark.state
+    if case.avail_switchover_bandwidth > 0:
+        return most
+    reads = case.policy == OWN or case.sync_policy == SYNC_OWN
+    first = state.threshold
+    falls = (state.ram_pages_sent - old.ram_pages_sent) * case.page_size
+    estimate = qemu_savevm_state_pending_estimate(s)
+    if case.sync_policy == SYNC_7_2:
+        estimate = state.ram_bytes
+    for d in range(case.device_count):
+        if s.devices[d].kind == VFIO:
+            falls += s.live[d].bytes - mark.live[d].bytes
+    for count in range(most):
+        if estimate - (count + 1) * falls <= state.threshold or (reads and state.threshold != first):
+            return count
+        state.threshold = int(bandwidth(s) * state.downtime_limit_ms)
+    return most
 
 
 @kernel
@@ -205,6 +232,9 @@ def repeats(s, mark):
         count = min(count, (state.timer_due - 1 - state.t) // span)
     if case.postcopy_ram == 1:
         count = min(count, (state.postcopy_t - 1 - state.t) // span)
+    own = case.policy == OWN or case.sync_policy == SYNC_OWN or case.bandwidth_policy == BANDWIDTH_OWN
+    if own and state.ack_t > state.t:
+        count = min(count, (state.ack_t - 1 - state.t) // span)  # which a policy may read
     # the estimate falls by what RAM and the devices send and must stay above the threshold
     state.ram_bytes = remaining(s.ram) * case.page_size
     estimate = qemu_savevm_state_pending_estimate(s)
@@ -217,9 +247,11 @@ def repeats(s, mark):
             count = min(count, device_repeats(s.devices[d], s.live[d], mark.live[d]))
             if s.devices[d].kind == VFIO:
                 falls += s.live[d].bytes - mark.live[d].bytes
-    if falls <= 0:
+    if falls > 0:
+        count = min(count, above // falls)
+    elif case.sync_policy != SYNC_OWN or state.exact >= 0 or state.acknowledged == 1:
         return 0
-    count = min(count, above // falls)
+    # else nothing is sent and the user's own rule does not sync: only time passes, until the acknowledgement
     if case.sync_policy == SYNC_OWN and count >= 1:
         count = repeats_without_sync(s, old, estimate, falls, count)
     return count
@@ -227,9 +259,9 @@ def repeats(s, mark):
 
 @kernel
 def repeats_without_sync(s, old, estimate, falls, most):
-    """How often the last window can repeat before the user's own rule syncs: sizes fall, and it says yes but once."""
+    """How often the last window can repeat before the user's own rule syncs: sizes fall, time passes, it says yes."""
     state = s.state
-    ram_bytes, precopy_bytes, before = state.ram_bytes, state.precopy_bytes, state.estimate
+    ram_bytes, precopy_bytes, before, since = state.ram_bytes, state.precopy_bytes, state.estimate, state.since_sync
     ram_falls = (state.ram_pages_sent - old.ram_pages_sent) * s.case.page_size
     first, last = np.int64(0), most + 1
     probe = most
@@ -237,12 +269,13 @@ def repeats_without_sync(s, old, estimate, falls, most):
         state.estimate = estimate - probe * falls
         state.ram_bytes = ram_bytes - probe * ram_falls
         state.precopy_bytes = precopy_bytes - probe * falls
+        state.since_sync = state.t + probe * (state.t - old.t) - state.synced_at
         if s.policies.syncs(state, s.devices, s.live, state.sync_own):
             last = probe
         else:
             first = probe
         probe = (first + last) // 2
-    state.ram_bytes, state.precopy_bytes, state.estimate = ram_bytes, precopy_bytes, before
+    state.ram_bytes, state.precopy_bytes, state.estimate, state.since_sync = ram_bytes, precopy_bytes, before, since
     for k in range(POLICY_NUMBERS):
         state.sync_own[k] = old.sync_own[k]
     return first

@@ -79,6 +79,7 @@ def migration_iteration_run(s):
     if state.postcopy == 1:
         return ENDED if postcopy_iteration_run(s) else ITERATED
     began, syncs_before = state.t, state.syncs
+    state.since_sync = began - state.synced_at
     state.ram_bytes = remaining(s.ram) * case.page_size
     state.estimate = qemu_savevm_state_pending_estimate(s)
     state.exact = -1

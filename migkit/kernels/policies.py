@@ -23,6 +23,7 @@ from migkit.kernels.qemu_file import window_room
 from migkit.kernels.state import (
     END,
     NO_LIMIT,
+    POLICY_NUMBERS,
     SERIALIZED,
     SYNC_7_2,
     SYNC_8_2,
@@ -73,7 +74,10 @@ def next_device(s):
     if policy == SERIALIZED:
         return serialized(s.state, s.devices, s.live, s.state.own)
     s.state.budget = window_room(s.state) + 1 if s.state.max_bandwidth > 0 else NO_LIMIT
-    return s.policies.next_device(s.state, s.devices, s.live, s.state.own)
+    device, most_bytes = s.policies.next_device(s.state, s.devices, s.live, s.state.own)
+    if most_bytes < NO_LIMIT:
+        s.state.capped = 1
+    return device, most_bytes
 
 
 # ---------------------------------------------------------------- when to sync
@@ -119,7 +123,24 @@ def syncs(s):
         if s.case.postcopy_ram == 1:
             return True
         return sync_11_1(s.state, s.devices, s.live, s.state.sync_own)
-    return s.policies.syncs(s.state, s.devices, s.live, s.state.sync_own) != 0
+    return own_syncs(s)
+
+
+@kernel
+def own_syncs(s):
+    """Ask the user's own rule, and also what it would say with everything just below the threshold."""
+    case, state = s.case, s.state
+    for k in range(POLICY_NUMBERS if case.policies_remember == 1 else 0):
+        state.sync_before[k] = state.sync_own[k]
+    answer = s.policies.syncs(state, s.devices, s.live, state.sync_own) != 0
+    state.blind = 1
+    if case.may_stop_early > 0:
+        estimate, ram_bytes, precopy_bytes = state.estimate, state.ram_bytes, state.precopy_bytes
+        below = max(0, state.threshold - 1)
+        state.estimate, state.ram_bytes, state.precopy_bytes = below, below, below
+        state.blind = 0 if s.policies.syncs(state, s.devices, s.live, state.sync_before) else 1
+        state.estimate, state.ram_bytes, state.precopy_bytes = estimate, ram_bytes, precopy_bytes
+    return answer
 
 
 # ---------------------------------------------------------------- which bandwidth to believe
@@ -136,4 +157,7 @@ def bandwidth(s):
     """Ask which bandwidth is to be believed, bytes per millisecond."""
     if s.case.bandwidth_policy == WINDOW:
         return window(s.state, s.devices, s.live, s.state.bandwidth_own)
-    return max(0.0, s.policies.bandwidth(s.state, s.devices, s.live, s.state.bandwidth_own))
+    believed = s.policies.bandwidth(s.state, s.devices, s.live, s.state.bandwidth_own)
+    if s.case.policies_remember == 1:
+        s.policies.bandwidth(s.state, s.devices, s.live, s.state.bandwidth_anew)
+    return max(0.0, believed)

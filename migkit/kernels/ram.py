@@ -305,7 +305,10 @@ def migration_bitmap_sync(s):
     case, state = s.case, s.state
     state.syncs += 1
     state.window_syncs += 1
-    state.period_new += sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
+    new = sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
+    state.period_new += new
+    state.sync_found = new * case.page_size
+    state.sync_span, state.synced_at = state.t - state.synced_at, state.t
     state.effort += s.ram.head.effort
     state.ram_remaining = remaining(s.ram) * case.page_size
     if case.management_syncs == 1:

@@ -33,6 +33,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.device_count = case.device_count
     state.t = case.setup_ns
     state.window_t, state.last_eval, state.iteration_t = case.setup_ns, case.setup_ns, case.setup_ns
+    state.synced_at = case.setup_ns
     state.max_bandwidth = case.max_bandwidth
     state.downtime_limit_ms = case.downtime_limit_ms
     state.link_ns_per_byte = s.link.ns_per_byte

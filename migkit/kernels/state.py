@@ -5,7 +5,9 @@ these tables. Kernels take records of these dtypes and nothing else.
 
 ``when`` tells what a scheduling policy may rely on while windows repeat and are jumped over
 (:mod:`migkit.kernels.fast_forward`): a field that *repeats* has the same values in equal iterations and windows, one of
-*windows* in equal windows only; one that *falls* only gets smaller, and one that *varies* does anything.
+*windows* in equal windows only; one that *falls* only gets smaller, and one that *varies* does anything. One that
+*counts* repeats too, and goes up at every sync for as long as the migration runs; one that *grows* does so until the
+next sync.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ WINDOW, BANDWIDTH_OWN = 0, 1
 """Which bandwidth to believe: the raw window, and the function of the migration's policy."""
 POLICY_NUMBERS = 16
 """Numbers of its own that a policy keeps from one question to the next."""
+KINDS = 16
+"""Different sets of these numbers that are compared before a verdict (:mod:`migkit.kernels.memory_of_policies`)."""
 UNMANAGED, MANAGED = 0, 1
 """Who manages the migration: nobody, and the function of its management policy."""
 KEEP, SET_DOWNTIME_LIMIT, SET_MAX_BANDWIDTH, STOP_VM, CANCEL, START_POSTCOPY = range(6)
@@ -113,7 +117,7 @@ CASE = (
     Field("policies_repeat", INT, "code", "policies repeat: 0 never, 1 in equal windows, 2 in equal iterations"),
     Field("policies_remember", INT, "flag", "1: a policy of the user's own keeps numbers"),
     Field("rates_change", INT, "flag", "1: a writer's rate changes, so that nothing is settled before the time limit"),
-    Field("may_stop_early", INT, "flag", "1: the rule when to sync asks for sizes alone, so that a verdict is final"),
+    Field("may_stop_early", INT, "code", "verdicts are final: 0 none, 1 of laps, 2 all: syncs are asked for by size"),
     # what differs between versions (docs/model.md, section 4)
     Field("complete_rule", INT, "code", "0: pending < threshold; 1: pending <= threshold (10.1)"),
     Field("ram_exact_always", INT, "flag", "0: RAM's exact query syncs only below the threshold (8.0 to 8.2)"),
@@ -261,11 +265,15 @@ STATE = (
     Field("was_drained", INT, "ns", "how far drained_at was ahead, packets ago", "varies"),
     Field("was_next", INT, "index", "next_channel then", "varies"),
     # syncs and throttle
-    Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "repeats"),
-    Field("sync_count", INT, "1", "dirty-sync-count", "repeats"),
+    Field("syncs", INT, "1", "bitmap syncs that were made, without that of setup", "counts"),
+    Field("sync_count", INT, "1", "dirty-sync-count", "counts"),
+    Field("synced_at", INT, "ns", "when the last sync was", "counts"),
+    Field("sync_span", INT, "ns", "from the sync before to the last one", "repeats"),
+    Field("sync_found", INT, "B", "of RAM that the last sync found written", "repeats"),
+    Field("since_sync", INT, "ns", "from the last sync to the beginning of this iteration", "grows"),
     Field("period_new", INT, "pages", "dirtied in this period of the throttle", "repeats"),
-    Field("last_eval", INT, "ns", "when the period began", "repeats"),
-    Field("xfer_prev", INT, "B", "bytes counted then", "repeats"),
+    Field("last_eval", INT, "ns", "when the period began", "counts"),
+    Field("xfer_prev", INT, "B", "bytes counted then", "counts"),
     Field("high", INT, "1", "periods above the trigger, at most one", "repeats"),
     Field("timer_due", INT, "ns", "next tick of the sync timer", "varies"),
     Field("timer_count", INT, "1", "sync_count at the last tick", "varies"),
@@ -302,7 +310,7 @@ STATE = (
     Field("faults_t", INT, "ns", "until when they are counted", "varies"),
     # what repeats
     Field("zero_level", INT, "1e-15", "zero share of the pages sent last", "repeats"),
-    Field("events", INT, "1", "changes that end a run of equal windows", "repeats"),
+    Field("events", INT, "1", "changes that end a run of equal windows", "counts"),
     Field("drained", INT, "1", "iterations in a row in which only devices sent", "varies"),
     Field("stops_early", INT, "flag", "1: the migration ends when nothing can change any more", "repeats"),
     Field("jumps", INT, "code", "what is jumped over: 0 nothing, 1 windows, 2 iterations too", "repeats"),
@@ -322,6 +330,10 @@ STATE = (
     Field("own", FLOAT, "", "numbers of the rule which device comes next", "", (POLICY_NUMBERS,)),
     Field("sync_own", FLOAT, "", "numbers of the rule when to sync", "", (POLICY_NUMBERS,)),
     Field("bandwidth_own", FLOAT, "", "numbers of the rule which bandwidth to believe", "", (POLICY_NUMBERS,)),
+    Field("bandwidth_anew", FLOAT, "", "the same, begun anew with zeros while it runs", "", (POLICY_NUMBERS,)),
+    Field("sync_before", FLOAT, "", "sync_own before the question", "", (POLICY_NUMBERS,)),
+    Field("capped", INT, "flag", "1: the rule which device comes next has limited a call"),
+    Field("blind", INT, "flag", "1: the rule when to sync would not sync below the threshold either"),
 )
 """Of a running migration (docs/model.md, section 1)."""
 
@@ -533,6 +545,7 @@ LAP = (
     Field("most", FLOAT, "pages", "most left after an iteration"),
     Field("last_gap", FLOAT, "B", "gap of the lap before"),
     Field("last_gap_is_stop", INT, "flag", "of the lap before"),
+    Field("same_reason", INT, "1", "laps in a row that have it alike"),
     Field("old_least", FLOAT, "B", "least gap of the older half"),
     Field("new_least", FLOAT, "B", "least gap of the newer half"),
     Field("never_fits", INT, "flag", "1: the stop-copy is above any threshold that can still come"),
@@ -540,6 +553,17 @@ LAP = (
     Field("gaps", FLOAT, "B", "gaps of the last laps", "", (LAPS,)),
     Field("lefts", FLOAT, "pages", "fewest left of the last laps", "", (LAPS,)),
     Field("mosts", FLOAT, "pages", "most left of the last laps", "", (LAPS,)),
+    # what policies keep (memory_of_policies)
+    Field("noted", INT, "1", "iterations noted in this round"),
+    Field("kinds", INT, "1", "different numbers of the walk and the rule when to sync in it, KINDS + 1: too many"),
+    Field("kinds_before", INT, "1", "in the round before, -1: there is none"),
+    Field("new_kinds", INT, "1", "of this round's that the one before had not"),
+    Field("rounds_alike", INT, "1", "rounds in a row that had the numbers of the round before"),
+    Field("now", FLOAT, "", "numbers of this round, one set behind the other", "", (2 * POLICY_NUMBERS * KINDS,)),
+    Field("before", FLOAT, "", "numbers of the round before", "", (2 * POLICY_NUMBERS * KINDS,)),
+    Field("apart", FLOAT, "", "bandwidth_own from bandwidth_anew, when that was begun", "", (POLICY_NUMBERS,)),
+    Field("lowest", FLOAT, "", "least of bandwidth_own since then", "", (POLICY_NUMBERS,)),
+    Field("highest", FLOAT, "", "largest of bandwidth_own since then", "", (POLICY_NUMBERS,)),
 )
 """Verdict: a lap of the cursor over all that is dirty."""
 

@@ -8,6 +8,7 @@ pages were left when RAM's call was over, which is what a device behind RAM wait
 from __future__ import annotations
 
 from migkit.kernels.memory import fraction, remaining
+from migkit.kernels.memory_of_policies import begin_memory, end_memory, note_memory
 from migkit.kernels.multifd import FLUSH_BYTES, packet_header, packet_pages
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import WINDOW_NS, WINDOWS_PER_S, pages_at_one_rate
@@ -20,7 +21,6 @@ from migkit.kernels.state import (
     RAM_ABOVE_LINK,
     RUNNING,
     STOP_COPY_ABOVE_THRESHOLD,
-    SYNC_OWN,
     TIME_LIMIT,
     VFIO,
 )
@@ -109,8 +109,9 @@ def begin_first_lap(s, lap):
     for k in range(LAPS):
         lap.gaps[k], lap.lefts[k], lap.mosts[k] = FAR, FAR, 0.0
     lap.last_gap = FAR
-    lap.last_gap_is_stop = 0
+    lap.last_gap_is_stop, lap.same_reason = 0, 0
     begin_lap(s, lap)
+    begin_memory(s, lap)
 
 
 @inlined_kernel
@@ -129,32 +130,18 @@ def note_iteration(s, lap, synced):
     left = remaining(s.ram) + fraction(s.ram)
     lap.left = min(lap.left, left)
     lap.most = max(lap.most, left)
+    note_memory(s, lap)
     if state.exact >= 0 and state.synced > 0:
         gap = float(state.pending - state.threshold) + state.sync_fraction * s.case.page_size
         if gap < lap.gap:
             lap.gap = gap
             lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
-    elif synced or may_complete_on_estimate(s):  # what the timer has synced is exact
-        lap.gap = min(lap.gap, float(state.pending - state.threshold))
-
-
-@kernel
-def may_complete_on_estimate(s):
-    """Whether the rule when to sync is one of the user's own that need not sync below the threshold.
-
-    A rule of sizes alone is asked: whether it would have synced in this iteration, had the estimate been below.
-    """
-    state = s.state
-    if s.case.sync_policy != SYNC_OWN:
-        return False
-    if s.case.may_stop_early == 0:
-        return True
-    estimate, ram_bytes, precopy_bytes = state.estimate, state.ram_bytes, state.precopy_bytes
-    below = max(0, state.threshold - 1)
-    state.estimate, state.ram_bytes, state.precopy_bytes = below, below, below
-    answer = s.policies.syncs(state, s.devices, s.live, state.sync_own)
-    state.estimate, state.ram_bytes, state.precopy_bytes = estimate, ram_bytes, precopy_bytes
-    return not answer
+    elif synced or state.blind == 1:  # what the timer has synced is exact
+        gap = float(state.pending - state.threshold)
+        if gap < lap.gap:
+            lap.gap = gap
+            if state.blind == 1:
+                lap.gap_is_stop = 0  # an estimate has no stop-copy
 
 
 @inlined_kernel
@@ -188,6 +175,18 @@ def closes(distances, laps_left):
 
 
 @kernel
+def saws(distances, laps_left):
+    """Whether a distance that is thrown back now and then falls from lap to lap, so that it may reach 0 after all.
+
+    Calls of limited size are more or fewer in a pass, which moves the distance at once.
+    """
+    fall = 0.0
+    for k in range(LAPS - 1):
+        fall = max(fall, distances[k] - distances[k + 1])
+    return fall * laps_left * laps_left > distances[LAPS - 1]
+
+
+@kernel
 def drifts(values):
     """Whether the last laps went the same way by a page or more: slices that shift against the window."""
     a, b, c, d = values[0], values[1], values[2], values[3]
@@ -214,9 +213,9 @@ def end_lap(s, lap):
         # a link that is slow in the first pass gives higher thresholds later
         or pages_at_one_rate(case, s.link, lap.began_pages) <= case.ram_pages
         or case.policies_repeat == 0
-        or case.policies_remember == 1
     ):
         lap.count = 0
+        begin_memory(s, lap)
     else:
         lap.count += 1
     append(lap.gaps, lap.gap)
@@ -228,15 +227,18 @@ def end_lap(s, lap):
     lap.new_least = min(lap.new_least, lap.gap)
     append(lap.mosts, lap.most)
     lap.last_gap = lap.gap
+    lap.same_reason = lap.same_reason + 1 if lap.gap_is_stop == lap.last_gap_is_stop else 1
     lap.last_gap_is_stop = lap.gap_is_stop
     stuck = False
-    if lap.count >= LAPS:
+    if end_memory(s, lap) and lap.count >= LAPS:
         laps_left = (case.time_limit_ns - state.t) / max(1, state.t - lap.began_t)
-        stuck = not closes(lap.gaps, laps_left)
+        stuck = not closes(lap.gaps, laps_left) and not (state.capped == 1 and saws(lap.gaps, laps_left))
         if case.switchover_ack == 1 and state.flags_missing > 0 and lap.gap < 0.0:
             # pending fits and only the acknowledgement is missing: can RAM ever leave an iteration to the device?
             stuck = stuck or not closes(lap.lefts, laps_left)
         stuck = stuck and not drifts(lap.mosts)
+        if (case.may_stop_early == 1 or case.policies_remember == 1) and lap.same_reason < LAPS:
+            stuck = False  # exact sizes and estimates, or thresholds above the stop-copy and below it, take turns
     lap.stuck = 1 if stuck else 0
     begin_lap(s, lap)
 
@@ -284,8 +286,8 @@ def never_fits(s):
     state = s.state
     if state.threshold <= 0 or state.stop_copy <= state.threshold or s.case.bandwidth_policy == BANDWIDTH_OWN:
         return False
-    if may_complete_on_estimate(s):
-        return False  # an estimate has no stop-copy
+    if s.case.may_stop_early < 2 or state.blind == 1:
+        return False  # the rule when to sync may let it complete on an estimate, which has no stop-copy
     return state.stop_copy > highest_threshold(s)
 
 

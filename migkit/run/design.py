@@ -22,7 +22,7 @@ from migkit.scenario.errors import ScenarioError, did_you_mean, show
 from migkit.scenario.fields import READ, Part, Text, check_keys, plain, whole_number
 from migkit.scenario.parts import HostCosts, Migration
 from migkit.scenario.policy import POLICY_FIELDS, Policy, read_policy
-from migkit.scenario.scenario import Scenario, as_scenario, field, reader, with_costs
+from migkit.scenario.scenario import Scenario, as_scenario, field, read_values, with_costs
 from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import SI_UNITS
@@ -481,16 +481,13 @@ def _together(name: str, group: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]
 
 def _read(scenario: Scenario, path: str, given: Sequence[Any], differ: bool) -> tuple[Any, ...]:
     """The values as the field holds them; if they must `differ`, none may be there twice."""
-    read = reader(scenario, path)
+    values = read_values(scenario, path, given)
     first: dict[Any, Any] = {}
-    values = []
-    for raw in given:
-        value = read(raw)
-        if differ and value in first:
+    for raw, value in zip(given, values, strict=True) if differ else ():
+        if value in first:
             raise ScenarioError(f"is on the axis twice (first as {show(first[value])})", path, raw)
         first[value] = raw
-        values.append(value)
-    return tuple(values)
+    return values
 
 
 _TAKEN = frozenset(variable.name for variable in results.VARIABLES) | {

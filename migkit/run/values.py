@@ -15,7 +15,7 @@ from pydantic import model_validator
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Part, check_keys, whole_number
 from migkit.scenario.units import (
-    FORMATS,
+    KINDS,
     MOST_VALUES,
     SI_UNITS,
     check_number_of_values,
@@ -182,12 +182,23 @@ class Range(Part):
             ratio = math.log(high / low)
             found = [float(low) * math.exp(ratio * share) for share in shares.tolist()]
         else:
-            found = [float(low + (high - low) * Fraction(share)) for share in shares.tolist()]
-        rounded = [round(value / step) * step if step else Fraction(f"{value:.12g}") for value in found]
-        rounded = [min(max(value, low), high) if not step else value for value in rounded]
+            # exact, as fractions would be, but in whole numbers
+            below = low.denominator * high.denominator
+            first, width = int(low * below), int((high - low) * below)
+            parts = [share.as_integer_ratio() for share in shares.tolist()]
+            found = [(first * q + width * p) / (below * q) for p, q in parts]
+        values: list[Any]
+        if not step:
+            least, most = float(low), float(high)
+            values = [min(max(float(f"{value:.12g}"), least), most) for value in found]
+        elif step.denominator == 1:
+            whole, size = int(step), float(step)
+            values = [round(value / size) * whole for value in found]
+        else:
+            values = [float(round(value / step) * step) for value in found]
         if kind:
-            return tuple(FORMATS[kind](value) for value in rounded)
-        return tuple(int(value) if step and step.denominator == 1 else float(value) for value in rounded)
+            return tuple(map(KINDS[kind], values))
+        return tuple(values)
 
 
 class Design(Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from inspect import Parameter, Signature
 from itertools import islice
@@ -174,6 +174,21 @@ class Part(BaseModel):
             raise _sentence(error, cls).within(name) from None
 
     @classmethod
+    def read_all(cls, name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Read many values of one field as :meth:`read` does each, several times faster.
+
+        Examples
+        --------
+        >>> from migkit import Link
+        >>> Link.read_all("bandwidth", ["8 Gbit/s", "16 Gbit/s"])
+        (1 GB/s, 2 GB/s)
+        """
+        try:
+            return tuple(_adapter_of_many(cls, name).validate_python(list(map(plain, values))))
+        except (PydanticError, ScenarioError):  # the first that is refused, in its own words
+            return tuple(cls.read(name, value) for value in values)
+
+    @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         # What a notebook shows for the constructor: names and defaults, without pydantic's annotations.
         cls.__signature__ = Signature(
@@ -231,12 +246,23 @@ class Part(BaseModel):
             yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
 
 
-@lru_cache(maxsize=256)
-def _adapter(part: type[Part], name: str) -> TypeAdapter[Any]:
+def _annotation(part: type[Part], name: str) -> Any:
+    """The type of a field with all that is said about it."""
     field = part.model_fields[name]
     annotation: Any = field.annotation
     for note in field.metadata:
         annotation = Annotated[annotation, note]
+    return annotation
+
+
+@lru_cache(maxsize=256)
+def _adapter(part: type[Part], name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_annotation(part, name))
+
+
+@lru_cache(maxsize=256)
+def _adapter_of_many(part: type[Part], name: str) -> TypeAdapter[Any]:
+    annotation: Any = list[_annotation(part, name)]  # type: ignore[misc]
     return TypeAdapter(annotation)
 
 

@@ -90,7 +90,8 @@ _CALLED = {"next_device": "a scheduling policy", "syncs": "a sync policy", "band
            "management": "a management policy"}  # fmt: skip
 PARAMETERS = ("state", "devices", "live", "own")
 MANAGEMENT_PARAMETERS = ("shown", "own")
-_ALLOWED = {"next_device": {"repeats"}, "syncs": {"repeats", "falls"}, "bandwidth": {"repeats", "windows"}}
+_ALLOWED = {"next_device": {"repeats", "counts"}, "syncs": {"repeats", "counts", "falls", "grows"},
+            "bandwidth": {"repeats", "counts", "windows"}}  # fmt: skip
 """Fields that a policy may read and still give the same answers in iterations that repeat."""
 BUILT_IN_LEVEL = 2
 
@@ -111,8 +112,11 @@ class Policy(str):
     remembers : bool
         Whether it uses its own numbers.
     settles : bool
+        Whether it reads no number that goes up for as long as the migration runs, nor, as a rule when to sync, anything
+        that does not repeat. With a policy that does, a migration is not ended before the time limit.
+    by_sizes : bool
         Whether it is not a rule when to sync that reads more than sizes and the threshold, or that has numbers of its
-        own. With one that does, a migration is not ended before the time limit.
+        own: such a one may let a migration complete on an estimate.
     first_ns, poll_ns : int
         Of a management policy: its first poll, and the time from one to the next, nanoseconds.
     after_syncs : bool
@@ -129,6 +133,7 @@ class Policy(str):
     level: int
     remembers: bool
     settles: bool
+    by_sizes: bool
     first_ns: int = 0
     poll_ns: int = 0
     after_syncs: bool = False
@@ -231,7 +236,7 @@ def policy(
             iteration.
         ``syncs``
             Whether this iteration runs the exact query, and so syncs: returns a bool. Where it reads sizes, it
-            must answer yes at all smaller ones once it has at one.
+            must answer yes at all smaller ones once it has at one; where it reads ``since_sync``, at all later times.
         ``bandwidth``
             Which bandwidth to believe, bytes per millisecond. Asked when a window has ended
             (``state.window_bytes``, ``state.window_ms``).
@@ -352,11 +357,12 @@ def _made(plain: types.FunctionType, question: str, name: str) -> Policy:
     made.question, made.function = question, plain
     made.digest = hashlib.sha256("\n".join(map(_identity, used)).encode()).hexdigest()
     if question == "management":  # jumps end before a poll, and nothing is settled while there are polls
-        made.level, made.remembers, made.settles = BUILT_IN_LEVEL, False, True
+        made.level, made.remembers, made.settles, made.by_sizes = BUILT_IN_LEVEL, False, True, True
         return made
     made.level = 2 if when <= _ALLOWED[question] else 1 if when <= _ALLOWED[question] | {"windows"} else 0
     made.remembers = _remembers(plain)
-    made.settles = question != "syncs" or (reads & _WHEN.keys() <= _SIZES and not made.remembers)
+    made.settles = "counts" not in when and (question != "syncs" or made.level > 0)
+    made.by_sizes = question != "syncs" or (reads & _WHEN.keys() <= _SIZES and not made.remembers)
     return made
 
 
@@ -450,9 +456,9 @@ def policies_remember(given: str | None) -> bool:
     return isinstance(given, Policy) and given.remembers
 
 
-def policies_settle(given: str | None) -> bool:
-    """Whether a migration with this rule when to sync may end before its time limit (:attr:`Policy.settles`)."""
-    return not isinstance(given, Policy) or given.settles
+def policies_settle(given: str | None) -> int:
+    """Which verdicts about a migration with this policy are final (``may_stop_early`` of the case)."""
+    return int(given.settles) * (1 + given.by_sizes) if isinstance(given, Policy) else 2
 
 
 def own_functions(scenario: Any) -> tuple[Any, Any, Any, Any] | None:
@@ -506,7 +512,8 @@ def _reads(code: types.CodeType) -> Iterator[str]:
 def _remembers(function: types.FunctionType) -> bool:
     """Whether a policy uses its fourth parameter, its own numbers."""
     own = list(inspect.signature(function).parameters)[3]
-    return any(instruction.argval == own for instruction in dis.get_instructions(function.__code__))
+    named = (instruction.argval for instruction in dis.get_instructions(function.__code__))
+    return any(own == each or (isinstance(each, tuple) and own in each) for each in named)  # two at once from 3.13 on
 
 
 def _tree(function: types.FunctionType) -> ast.FunctionDef | None:

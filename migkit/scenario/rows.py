@@ -166,7 +166,7 @@ CASES: Mapping[str, Expression] = {
     "policies_repeat": lambda s: each(min, *(each(policy_level, getattr(s, name)) for name in POLICY_FIELDS)),
     "policies_remember": lambda s: each(max, *(each(policies_remember, getattr(s, name)) for name in POLICY_FIELDS)),
     "rates_change": lambda s: any(_steps(region) for region in s.guest.regions),
-    "may_stop_early": lambda s: each(policies_settle, s.sync_policy),
+    "may_stop_early": lambda s: each(min, *(each(policies_settle, getattr(s, name)) for name in POLICY_FIELDS)),
     "complete_rule": _of_profile("complete_rule"),
     "ram_exact_always": _of_profile("ram_exact_always"),
     "vfio_counts": _of_profile("vfio_counts"),

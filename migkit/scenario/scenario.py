@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,7 +45,7 @@ __all__ = [
     "device_labels",
     "field",
     "read_toml",
-    "reader",
+    "read_values",
     "with_costs",
 ]
 
@@ -634,20 +634,19 @@ def field(scenario: Scenario, path: str) -> Any:
     return value
 
 
-def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
-    """How a field by its dotted path reads and checks a single value; its errors name the path.
+def read_values(scenario: Scenario, path: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Read and check single values of a field by its dotted path; errors name the path.
 
     Raises
     ------
     ScenarioError
-        If there is no such field, or if it does not hold single numbers or words.
+        If there is no such field, if it does not hold single numbers or words, or if it refuses a value.
 
     Examples
     --------
     >>> from migkit import Guest, Link, Scenario
-    >>> read = reader(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth")
-    >>> read("2 GB/s") / 1e9
-    2.0
+    >>> read_values(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s")), "link.bandwidth", ["16 Gbit/s"])
+    (2 GB/s,)
     """
     if isinstance(field(scenario, path), Part | tuple):  # rates and curve too
         raise ScenarioError("cannot be an axis: its values are not single numbers or words", path)
@@ -657,14 +656,10 @@ def reader(scenario: Scenario, path: str) -> Callable[[Any], Any]:
     part = type(field(scenario, inside) if inside else scenario)
     if not issubclass(part, Part):  # a time or a rate of a pair in rates or curve
         raise ScenarioError("cannot be an axis: it is one of a pair, in a list that is no field with one value", path)
-
-    def read(value: Any) -> Any:
-        try:
-            return part.read(name, value)
-        except ScenarioError as error:
-            raise error.within(inside) from None
-
-    return read
+    try:
+        return part.read_all(name, values)
+    except ScenarioError as error:
+        raise error.within(inside) from None
 
 
 def with_costs(table: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def exact_value(value: Any, kind: str) -> Fraction:
         exact = _from_text(value, kind)
     elif isinstance(value, (Rate, Seconds)) and not math.isfinite(value):
         raise ScenarioError(f"is not finite: {_wanted(kind)}", value=float(value))
-    elif isinstance(value, _KINDS[kind]):
+    elif isinstance(value, KINDS[kind]):
         exact = Fraction(value)
     elif hasattr(value, "m_as") and hasattr(value, "units"):
         exact = _from_pint(value, kind)
@@ -164,6 +164,8 @@ def _as_float(value: Any, kind: str) -> float:
         number, _, found, exact = _parse_text(value)
         if found == kind and number[0] != "-" and exact[0].bit_length() < 900 and exact[1].bit_length() < 900:
             return exact[0] / exact[1]
+    elif type(value) is KINDS[kind] and 0.0 <= value <= sys.float_info.max:
+        return float(value)
     exact_fraction = exact_value(value, kind)
     return exact_fraction.numerator / exact_fraction.denominator
 
@@ -194,6 +196,8 @@ def parse_bytes(value: Any) -> int:
         number, _, found, (above, below) = _parse_text(value)
         if found == "size" and number[0] != "-" and above.bit_length() < 900 and not above % below:
             return above // below
+    elif type(value) is Bytes and 0 <= value <= sys.float_info.max:
+        return int(value)
     exact = exact_value(value, "size")
     if exact.denominator != 1:
         near = round(exact)
@@ -373,7 +377,7 @@ class Seconds(float):
     __repr__ = __str__
 
 
-_KINDS: dict[str, Any] = {"size": Bytes, "rate": Rate, "time": Seconds}
+KINDS: dict[str, Any] = {"size": Bytes, "rate": Rate, "time": Seconds}
 SI_UNITS: dict[type, str] = {Bytes: "B", Rate: "B/s", Seconds: "s"}
 """Unit of a number by the type of its field."""
 FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format_rate, "time": format_time}
@@ -381,7 +385,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {"size": format_bytes, "rate": format
 
 def kind_name(value: Any) -> str:
     """Return "size", "rate" or "time"."""
-    for kind, cls in _KINDS.items():
+    for kind, cls in KINDS.items():
         if isinstance(value, cls):
             return kind
     if isinstance(value, str) and (kind := _parse_text(value)[2]):

@@ -13,6 +13,8 @@ __all__ = ["BANDWIDTHS", "SYNCS", "WALKS"]
 
 BLOCK = 1 << 20
 """What VFIO reads in one call (``hw/vfio/migration.c:VFIO_MIG_DEFAULT_DATA_BUFFER_SIZE``)."""
+QUANTUM = 4 * BLOCK
+"""Of a round robin whose quantum is larger than a block."""
 
 
 # ---------------------------------------------------------------- which device comes next, how many bytes it may take
@@ -135,6 +137,28 @@ def round_robin_of_blocks(state, devices, live, own):
 
 
 @policy
+def round_robin_of_four_blocks(state, devices, live, own):
+    """Deficit round robin with a quantum of four blocks: RAM takes at most 4 MiB in its turn, a VFIO device four reads.
+
+    ``se->deficit += 4 MiB; while (se->deficit > 0 && pending(se)) se->deficit -= iterate(se, se->deficit);``: what the
+    end of a window leaves of a deficit is used in the next one; a device without initial data keeps none. New state: a
+    pointer to the handler whose turn it is, and its deficit.
+    """
+    if state.previous < 0:
+        own[2] = 0.0  # turns that ended in this iteration
+    device = int(own[0])
+    reads_on = devices[device].kind == VFIO and live[device].initial_waits == 1 and own[1] < QUANTUM // BLOCK
+    if own[1] > 0.0 and not reads_on:
+        device = (device + 1) % state.device_count
+        own[0], own[1] = device, 0.0
+        own[2] += 1.0
+    if own[2] >= state.device_count:
+        return END, NO_LIMIT
+    own[1] += 1.0
+    return device, QUANTUM
+
+
+@policy
 def vfio_checks_the_limit(state, devices, live, own):
     """The walk of 9.0, with a VFIO handler that looks at the limit and sends no more than the window has left.
 
@@ -191,14 +215,12 @@ def by_expected_gain(state, devices, live, own):
     """The rule of 9.0, and also when writes since the last sync are expected to be an eighth of the dirty RAM.
 
     ``if (pending < threshold || 8 * dirty_rate * (now - synced_at) > dirty) sync();`` with the rate that the last sync
-    found. New state: when that was, the rate, and the dirty RAM before it. A sync finds pages that were written again
-    before they were sent: they are sent once, not twice.
+    found. New state: when that was, and the rate. A sync finds pages that were written again before they were sent:
+    they are sent once, not twice.
     """
-    if state.syncs != own[0]:
-        own[3] = max(0.0, state.ram_remaining - own[2]) / max(1.0, state.t - own[1])
-        own[0], own[1] = state.syncs, state.t
-    own[2] = state.ram_bytes
-    return state.estimate < state.threshold or 8.0 * own[3] * (state.t - own[1]) > state.ram_bytes
+    if state.estimate < state.threshold:
+        return True
+    return 8.0 * state.sync_found / max(1, state.sync_span) * state.since_sync > state.ram_bytes
 
 
 @policy(question="syncs")
@@ -213,8 +235,9 @@ def every_iteration(state, devices, live, own):
 @policy(question="bandwidth")
 def largest_of_the_last(state, devices, live, own):
     """The largest of the last eight windows: an idle window is not a slow link. New state: eight numbers."""
-    own[int(own[8])] = state.window_bytes / state.window_ms
-    own[8] = (own[8] + 1) % 8
+    for each in range(7, 0, -1):
+        own[each] = own[each - 1]
+    own[0] = state.window_bytes / state.window_ms
     most = 0.0
     for each in range(8):
         most = max(most, own[each])
@@ -256,6 +279,7 @@ WALKS: tuple[Policy, ...] = (
     half_of_the_window_for_ram,
     initial_data_first,
     round_robin_of_blocks,
+    round_robin_of_four_blocks,
     vfio_checks_the_limit,
     all_initial_data_before_ram,
 )
