@@ -11,9 +11,9 @@ from typing import Any
 
 __all__ = ["COMPILING", "UNCACHED", "announce_compilation", "progress_bar", "tell"]
 
-COMPILING = "compiling the simulation, once, about 20 s"
+COMPILING = "compiling the simulation, once, about 40 s"
 UNCACHED = (
-    "compiling the simulation, about 20 s at each start: Numba finds no folder for its cache that it can write, "
+    "compiling the simulation, about 40 s at each start: Numba finds no folder for its cache that it can write, "
     "NUMBA_CACHE_DIR names one"
 )
 _LOG = logging.getLogger(__name__)

@@ -211,11 +211,11 @@ LINKS: Mapping[str, Expression] = {
     "fresh_ns_per_byte": _fresh_ns_per_byte,
     "fresh_slack_ns": lambda s: np.floor(s.link.send_buffer * _fresh_ns_per_byte(s)),
     "fresh_after_pages": _fresh_after_pages,
-    "rtt_ns": lambda s: _ns(s.link.rtt),
     "channels_ns_per_byte": lambda s: 1e9 / s.link.bandwidth,
     "channels_slack_ns": lambda s: _channels_slack_ns(s, 1e9 / s.link.bandwidth),
     "channels_fresh_ns_per_byte": lambda s: _fresh_on(s, s.link.bandwidth),
     "channels_fresh_slack_ns": lambda s: _channels_slack_ns(s, _fresh_on(s, s.link.bandwidth)),
+    "rtt_ns": lambda s: _ns(s.link.rtt),
 }
 """Fields of a link, of the scenario."""
 
