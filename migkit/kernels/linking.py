@@ -9,8 +9,10 @@ kept on disk.
 
 from __future__ import annotations
 
+import hashlib
+
 from numba import _dynfunc
-from numba.core import compiler, lowering, typed_passes
+from numba.core import compiler, itanium_mangler, lowering, typed_passes
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_machinery import register_pass
 
@@ -26,6 +28,9 @@ class Part(JITCodeLibrary):
         """Note that this part calls what is in another library."""
         library._ensure_finalized()
         self.needs.append(library)
+
+    def _optimize_functions(self, module):
+        module.data_layout = self._codegen._data_layout  # what is left out here is done once to the whole
 
     def finalize(self):
         """Say that the part is complete."""
@@ -64,6 +69,15 @@ class Whole(JITCodeLibrary):
         super()._optimize_final_module()
 
 
+def _mangled(name, types, *, abi_tags=(), uid=None):
+    """The name of a function in machine code.
+
+    Numba writes out the types of all arguments, which for our records makes 40,000 letters, in every call.
+    """
+    digest = hashlib.sha256(repr([str(one) for one in types]).encode()).hexdigest()[:16]
+    return itanium_mangler.mangle(f"{name}.{digest}", (), abi_tags=abi_tags, uid=uid)
+
+
 class _Lowering(typed_passes.BaseNativeLowering):
     library: type[JITCodeLibrary]
 
@@ -72,6 +86,7 @@ class _Lowering(typed_passes.BaseNativeLowering):
         return lowering.Lower
 
     def run_pass(self, state):
+        state.targetctx = state.targetctx.subtarget(mangler=_mangled)
         state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return super().run_pass(state)
@@ -102,6 +117,19 @@ class _LoweringOfWhole(_Lowering):
     library = Whole
 
 
+SPARED = {
+    "with_lifting",
+    "inline_inlinables",
+    "inline_closure_likes",
+    "make_function_op_code_to_jit_function",
+    "literal_unroll",
+    "inline_overloads",
+    "nopython_rewrites",
+    "dump_parfor_diagnostics",
+}
+"""Passes of Numba for what no kernel contains: ``with``, closures, comprehensions, sums of whole arrays."""
+
+
 class _Compiler(compiler.CompilerBase):
     lowered_by: type[_Lowering]
 
@@ -109,6 +137,8 @@ class _Compiler(compiler.CompilerBase):
         manager = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         changed = compiler.PassManager(manager.pipeline_name)
         for each, why in manager.passes:
+            if each.name() in SPARED:
+                continue
             changed.add_pass(self.lowered_by if each is typed_passes.NativeLowering else each, why)
         changed.finalize()
         return [changed]
