@@ -28,9 +28,11 @@ figures: $(DEV)
 # The kernels are tested three times: compiled, as plain Python, and compiled with index checks.
 # Index checks need a cache of their own: Numba does not key its cache on them.
 test: lint
+	$(BIN)/python tests/compile_engines.py
 	$(BIN)/pytest $(PYTEST_ARGS)
 	NUMBA_DISABLE_JIT=1 $(BIN)/pytest -m nojit $(PYTEST_ARGS)
-	cache=$$(mktemp -d) && NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
+	cache=$$(mktemp -d) && export NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$$cache && \
+	$(BIN)/python tests/compile_engines.py && $(BIN)/pytest -m nojit $(PYTEST_ARGS); \
 	status=$$?; rm -rf "$$cache"; exit $$status
 	$(MAKE) test-pythons
 
@@ -50,7 +52,8 @@ test-short: $(DEV)
 # The tests with each dependency that pyproject.toml names at its lower bound, on the lowest version of Python. The Numba
 # cache is its own: two versions of Numba overwrite the index of each other.
 test-oldest: $(OLDEST)/.dev
-	NUMBA_CACHE_DIR=$(OLDEST)/numba $(OLDEST)/bin/pytest $(PYTEST_ARGS)
+	export NUMBA_CACHE_DIR=$(OLDEST)/numba && \
+	$(OLDEST)/bin/python tests/compile_engines.py && $(OLDEST)/bin/pytest $(PYTEST_ARGS)
 
 # The bounds are constraints: installation fails where they do not fit each other, and takes no later version. uv, because
 # pip needs minutes.
