@@ -672,7 +672,7 @@ def advise(
     ] = None,
     words: Annotated[
         list[str] | None,
-        typer.Option(help="Settings in the words of qemu, libvirt, kubevirt, nova or ovirt.", show_default=False),
+        typer.Option(help="Settings for qemu, libvirt, kubevirt, nova, ovirt or proxmox.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:

@@ -191,6 +191,10 @@ def test_the_words_of_each_layer_can_be_read(name):
     assert ovirt["vars"].getint("migration_downtime") == round(1000 * float(migration.downtime_limit))
     assert ovirt["vars"].getint("migration_max_bandwidth") > 0
 
+    words = shlex.split(str(told["proxmox"]), comments=True)
+    assert float(words[words.index("--migrate_downtime") + 1]) == float(migration.downtime_limit)
+    assert ("--bwlimit" in words) == (migration.max_bandwidth > 0)
+
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_layer_says_what_becomes_of_the_migration_as_it_runs_it(dialect):
@@ -205,6 +209,17 @@ def test_nova_keeps_its_first_step_until_it_aborts():
     found = migkit.advise(HOT, "300 ms", "5 min")
     run = migkit.simulate(found.commands("nova").as_run)
     assert run.numbers["final_downtime_limit_s"] == float(found.recommended.migration.downtime_limit)
+
+
+def test_proxmox_slows_the_guest_whatever_is_recommended():
+    quiet = BUSY.replace("guest.regions.0.write_rate", "10 MB/s").replace("migration.max_bandwidth", "100 MiB/s")
+    found = migkit.advise(quiet, "300 ms", "5 min", worlds=10)
+    told = found.commands("proxmox")
+    assert told.as_run.migration.auto_converge
+    assert not found.recommended.migration.auto_converge
+    assert "auto-converge cannot be switched off." in told.cannot
+    speed = float(found.recommended.migration.max_bandwidth)
+    assert float(told.as_run.migration.max_bandwidth) == (speed // 1024 * 1024 if speed else 16 * 2**30)
 
 
 def test_kubevirt_has_no_downtime_limit():

@@ -151,7 +151,7 @@ class Advice:
 
         Parameters
         ----------
-        dialect : {"qemu", "libvirt", "kubevirt", "nova", "ovirt"}
+        dialect : {"qemu", "libvirt", "kubevirt", "nova", "ovirt", "proxmox"}
 
         Returns
         -------

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from migkit.scenario.errors import ScenarioError, did_you_mean
-from migkit.scenario.management import kubevirt, legacy_steps, nova, ovirt
+from migkit.scenario.management import kubevirt, legacy_steps, nova, ovirt, proxmox
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Rate, Seconds
 from migkit.scenario.versions import PROFILES
@@ -23,6 +23,7 @@ __all__ = ["DIALECTS", "Commands", "checked_dialect", "commands"]
 _MIB, _GB = 1 << 20, 10**9
 _QEMU_DOWNTIME_MS, _QEMU_INITIAL, _QEMU_INCREMENT = 300, 20, 10
 _KUBEVIRT_CHANNELS = 8
+_PROXMOX_MOST = 16 << 30  # bytes/s, where no limit is set
 _NOVA_STEPS, _NOVA_LEAST_DELAY_S, _NOVA_LEAST_DOWNTIME_MS = 3, 3, 100
 
 
@@ -34,7 +35,8 @@ class Commands(NamedTuple):
     dialect : str
         One of :data:`DIALECTS`.
     text : str
-        What is pasted: QMP as one JSON object a line, virsh as shell lines, KubeVirt as YAML, Nova and oVirt as INI.
+        What is pasted: QMP as one JSON object a line, virsh and Proxmox as shell lines, KubeVirt as YAML, Nova and
+        oVirt as INI.
     cannot : tuple of str
         What the layer cannot set or does otherwise, a sentence each.
     as_run : Scenario
@@ -281,12 +283,42 @@ def _ovirt(wanted: _Wanted) -> Commands:
     return Commands("ovirt", "\n".join(lines), tuple(cannot), as_run)
 
 
+def _proxmox(wanted: _Wanted) -> Commands:
+    migration = wanted.scenario.migration
+    limit = wanted.max_bandwidth // 1024 if wanted.max_bandwidth else 0
+    migrate = ["qm migrate", '"$VMID"', '"$NODE"', "--online"] + ([f"--bwlimit {limit}"] if limit else [])
+    lines = [f'qm set "$VMID" --migrate_speed 0 --migrate_downtime {wanted.downtime_ms / 1e3:g}', " ".join(migrate)]
+    cannot = [
+        "VMID is the number of the guest, NODE the name of the destination; migrate_downtime is in seconds, bwlimit in "
+        "KiB/s.",
+        "A constant downtime limit cannot be set: it doubles whenever a look has shown more left than the one before "
+        "for the sixth time.",
+        f"A deadline cannot be set: cancel the task where it has not ended after {Seconds(wanted.completion_s)}.",
+        "xbzrle is always on, with a cache of a tenth of the RAM; this answer is computed without it.",
+    ]
+    if not limit:
+        cannot.append("Without bwlimit the one of the data centre holds, and without that 16 GiB/s.")
+    if not migration.auto_converge:
+        cannot.append("auto-converge cannot be switched off.")
+    as_run = wanted.otherwise(
+        **wanted.without_these(),
+        auto_converge=True,
+        max_bandwidth=Rate(limit * 1024 or _PROXMOX_MOST),
+        management=proxmox(migrate_downtime=f"{wanted.downtime_ms} ms"),
+    )
+    cannot += _Wanted(wanted.scenario.replace("migration.auto_converge", True), wanted.completion_s).lacks(
+        "avail_switchover_bandwidth", "throttle", "switchover_ack", "multifd"
+    )
+    return Commands("proxmox", "\n".join(lines), tuple(cannot), as_run)
+
+
 _LAYERS: dict[str, Callable[[_Wanted], Commands]] = {
     "qemu": _qemu,
     "libvirt": _libvirt,
     "kubevirt": _kubevirt,
     "nova": _nova,
     "ovirt": _ovirt,
+    "proxmox": _proxmox,
 }
 DIALECTS = tuple(_LAYERS)
 """QEMU, and the layers that manage it."""

@@ -40,6 +40,7 @@ __all__ = [
     "kubevirt_stall_detection",
     "legacy_steps",
     "libvirt",
+    "libvirt_postcopy_after_precopy",
     "nova",
     "ovirt",
     "proxmox",
@@ -540,7 +541,8 @@ def _libvirt(shown: Any, own: Any) -> tuple[int, float]:
 def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     """libvirt: ``virsh migrate --timeout``, which after a time stops the VM or starts post-copy, and never cancels.
 
-    Polls every 0.5 s (``tools/virsh-domain.c:virshMigrateTimeout``).
+    Polls every 0.5 s (``tools/virsh-domain.c:virshMigrateTimeout``). Its other rule is
+    :func:`libvirt_postcopy_after_precopy`.
 
     Parameters
     ----------
@@ -555,6 +557,29 @@ def libvirt(*, timeout: Any, action: str = "suspend") -> Any:
     60.0
     """
     return [settings.seconds("timeout", timeout), float(settings.word("action", action, "suspend", "postcopy"))]
+
+
+def _after_precopy(shown: Any, own: Any) -> tuple[int, float]:
+    if own[0] == 1.0 or shown.dirty_sync_count < 2:
+        return KEEP, 0.0
+    own[0] = 1.0
+    return START_POSTCOPY, 0.0
+
+
+@settings.named(_after_precopy, poll="0.5 s", after_syncs=True, starts_postcopy=True)
+def libvirt_postcopy_after_precopy() -> Any:
+    """libvirt: ``virsh migrate --postcopy-after-precopy``, which starts post-copy when the second pass begins.
+
+    It acts on QEMU's event of a new pass, that is after the sync that makes ``dirty-sync-count`` 2
+    (``tools/virsh-domain.c:virshMigrateIteration``). With ``postcopy-ram`` enabled QEMU 11.1 syncs in every
+    iteration, so that post-copy starts at once.
+
+    Examples
+    --------
+    >>> libvirt_postcopy_after_precopy().poll_ns
+    500000000
+    """
+    return []
 
 
 def _proxmox(shown: Any, own: Any) -> tuple[int, float]:

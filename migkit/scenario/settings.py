@@ -21,7 +21,9 @@ _POSTCOPY = ("permit_post_copy", "allow_post_copy", "action", "schedule")
 """Settings by which a policy may start post-copy."""
 
 
-def named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Callable[..., list[float]]], Any]:
+def named(
+    decide: Callable[..., Any], poll: str, *, starts_postcopy: bool = False, **asked: Any
+) -> Callable[[Callable[..., list[float]]], Any]:
     """Make the function of the settings of a policy, which gives numbers, one that gives the policy.
 
     Parameters
@@ -30,6 +32,8 @@ def named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Call
         Of ``(shown, own)``: what the policy answers.
     poll : str
         From one poll to the next.
+    starts_postcopy : bool, default False
+        Whether it starts post-copy with any settings; with others it is told from these.
     **asked : object
         `first_poll` and `after_syncs`, as :func:`migkit.policy` takes them.
     """
@@ -53,7 +57,8 @@ def named(decide: Callable[..., Any], poll: str, **asked: Any) -> Callable[[Call
             shown = ", ".join(f"{each}={_text(given[each])}" for each in known if each in given)
             text = f"{name}({shown})" if shown else name
             made = built_in(decide, text, numbers, poll=poll, **asked)  # type: ignore[arg-type]
-            made.starts_postcopy = any(given.get(each) in (True, "postcopy", "post-copy") for each in _POSTCOPY)
+            asked_for = any(given.get(each) in (True, "postcopy", "post-copy") for each in _POSTCOPY)
+            made.starts_postcopy = starts_postcopy or asked_for
             return made
 
         FACTORIES[name] = make
