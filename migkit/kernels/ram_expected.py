@@ -3,6 +3,10 @@
 A *segment* is a range of pages of one region and one chunk of the dirty log, all with the same probability of being
 dirty and of being known to the log. The cursor passes segments as it passes pages; where it stands at a sync it cuts
 a segment in two. In the mean this is the bitmap engine exactly; what it leaves out is the noise around the mean.
+
+Where a uniform writer has more than :data:`MOST_GROUPS` chunks, a segment has several: the cursor clears them one after
+the other, and the mean over their clears has a closed form. What is left out then is how the probability differs from
+chunk to chunk of a group.
 """
 
 from __future__ import annotations
@@ -23,7 +27,27 @@ class ExpectedRam(NamedTuple):
 
 
 OUTSIDE, UNUSED = -1, -2  # in place of a region
+MOST_GROUPS = 16
+"""Groups of chunks; a guest with no more chunks than that under uniform writers has a segment for each."""
 SPARE_SEGMENTS = 64  # room for cuts by the cursor and by sequential writers, besides regions and chunks
+
+
+@kernel
+def chunks_inside(case, region):
+    """Chunks that lie whole in a region that is written uniformly."""
+    if region.writes_per_s <= 0.0 or region.sequential == 1:
+        return np.int64(0)
+    first = (region.start + case.chunk_pages - 1) // case.chunk_pages
+    return max(np.int64(0), (region.start + region.pages) // case.chunk_pages - first)
+
+
+@kernel
+def chunks_of_a_group(case, regions):
+    """How many chunks a segment may have."""
+    inside = np.int64(0)
+    for r in range(case.region_count):
+        inside += chunks_inside(case, regions[r])
+    return max(np.int64(1), (inside + MOST_GROUPS - 1) // MOST_GROUPS)
 
 
 @kernel
@@ -32,16 +56,25 @@ def most_segments(case, regions):
 
     It depends on the migration alone, so that its neighbours in a batch change nothing.
     """
+    group = chunks_of_a_group(case, regions)
     most = 2 * case.region_count + 3 + SPARE_SEGMENTS
     for r in range(case.region_count):
-        most += 2 * (regions[r].pages // case.chunk_pages + 2)
+        chunks = regions[r].pages // case.chunk_pages
+        if group > 1 and chunks_inside(case, regions[r]) > 0:
+            chunks = chunks // group + 2  # and a piece of a chunk at each end
+        most += 2 * (chunks + 2)
     return most
 
 
 def widest(cases, regions):
     """Segments that have room for any of these migrations (:func:`most_segments`, for all rows at once)."""
+    chunk = cases["chunk_pages"][:, None]
     there = np.arange(regions.shape[1]) < cases["region_count"][:, None]
-    each = 2 * (regions["pages"] // cases["chunk_pages"][:, None] + 2)
+    chunks = regions["pages"] // chunk
+    inside = (regions["start"] + regions["pages"]) // chunk - (regions["start"] + chunk - 1) // chunk
+    inside = np.where(there & (regions["writes_per_s"] > 0) & (regions["sequential"] == 0), np.maximum(inside, 0), 0)
+    group = np.maximum(1, -(-inside.sum(axis=1) // MOST_GROUPS))[:, None]
+    each = 2 * (np.where((group > 1) & (inside > 0), chunks // group + 2, chunks) + 2)
     return int((2 * cases["region_count"] + 3 + SPARE_SEGMENTS + np.where(there, each, 0).sum(axis=1)).max())
 
 
@@ -57,6 +90,8 @@ def append_segment(ram, start, stop, region, chunk, waits):
     ram.segments[n].chunk = chunk
     ram.segments[n].waits = waits
     ram.segments[n].clear_t = 0
+    ram.segments[n].grouped = 0
+    ram.segments[n].left_t = 0
     ram.head.count = n + 1
 
 
@@ -86,6 +121,9 @@ def expected_reset(ram, case, regions, seed, replicate):
     ram.head.used = 0.0
     ram.head.fraction = 0.0
     ram.head.offset = 0.0
+    ram.head.open = -1
+    group = chunks_of_a_group(case, regions)
+    ram.head.group_pages = group * case.chunk_pages if group > 1 else 0
     page = np.int64(0)
     while page < case.ram_pages:
         stop = case.ram_pages
@@ -104,7 +142,14 @@ def expected_reset(ram, case, regions, seed, replicate):
                 stop = min(stop, first)
         chunk = page // case.chunk_pages
         touched = next_written_chunk(case, regions, chunk)
-        if touched == chunk:
+        whole = np.int64(0)
+        if group > 1 and inside >= 0 and page == chunk * case.chunk_pages and chunks_inside(case, regions[inside]) > 0:
+            whole = min(group, (stop - page) // case.chunk_pages)
+        if whole > 0:
+            append_segment(ram, page, page + whole * case.chunk_pages, inside, chunk, case.lazy_clear)
+            ram.segments[ram.head.count - 1].grouped = 1
+            stop = page + whole * case.chunk_pages
+        elif touched == chunk:
             stop = min(stop, (chunk + 1) * case.chunk_pages)
             append_segment(ram, page, stop, inside, chunk, case.lazy_clear)
         else:
@@ -145,7 +190,15 @@ def following(ram, n):
 
 @kernel
 def clear_chunk(ram, here, t):
-    """Re-protect the chunk that segment ``here`` is in: its segments, side by side, start to log anew."""
+    """Re-protect the chunk that segment ``here`` is in: its segments, side by side, start to log anew.
+
+    Of a group of chunks it is the first one; the others follow as the cursor passes.
+    """
+    if ram.segments[here].grouped == 1:
+        ram.segments[here].waits = 0
+        ram.segments[here].clear_t = t
+        ram.head.open = here
+        return
     chunk = ram.segments[here].chunk
     first = here
     while first > 0 and ram.segments[first - 1].chunk == chunk:
@@ -164,7 +217,7 @@ def expected_stretch(ram, case, regions, t):
     Returns
     -------
     pages : int
-        Dirty pages up to the next chunk that waits or the next change of the zero share.
+        Dirty pages up to the next chunk that waits, the end of a group, or the next change of the zero share.
     zero_share : float
     """
     count = ram.head.count
@@ -179,10 +232,15 @@ def expected_stretch(ram, case, regions, t):
         here = following(ram, here)
         steps += 1
     ram.head.cursor = here
+    if ram.head.open >= 0 and ram.head.open != here:
+        ram.segments[ram.head.open].left_t = t
+        ram.head.open = -1
     if ram.segments[here].waits == 1:
         clear_chunk(ram, here, t)
     share = zero_share_at(case, regions, ram.segments[here].region)
     pages = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
+    if ram.head.open == here:
+        return min(ram.head.remaining, max(1, int(pages + 0.5))), share
     n = here
     for _ in range(count - 1):
         n = following(ram, n)
@@ -206,6 +264,8 @@ def copy_segment(ram, source, target):
     new.chunk = old.chunk
     new.waits = old.waits
     new.clear_t = old.clear_t
+    new.grouped = old.grouped
+    new.left_t = old.left_t
 
 
 @kernel
@@ -220,6 +280,8 @@ def cut(ram, n, pages):
     first.length = pages
     if ram.head.cursor > n:
         ram.head.cursor += 1
+    if ram.head.open > n:
+        ram.head.open += 1
 
 
 @inlined_kernel
@@ -240,6 +302,7 @@ def expected_take(ram, case, count):
         behind = (1.0 - density) / density
         # it matters where the region goes on in another chunk: the next page sent may clear this one
         alone = last == 0 or ram.segments[last - 1].region != ram.segments[last].region
+        alone = alone or ram.segments[last].grouped == 1
         if not alone and 0.0 < behind < ram.segments[last].length and ram.head.count < ram.head.most:
             cut(ram, last, ram.segments[last].length - behind)
         ram.head.cursor = following(ram, last)
@@ -276,17 +339,28 @@ def expected_alike(ram, case, regions):
                 return max(0, int(pages)), share
             share = here
             pages += dirty
+            if n == ram.head.open:
+                return min(ram.head.remaining, max(0, int(pages))), share
         n = following(ram, n)
     return min(ram.head.remaining, int(pages)), share
 
 
 @kernel
-def cut_at_cursor(ram):
-    """Split the cursor's segment in the part that was sent and the part that was not."""
+def cut_at_cursor(ram, t):
+    """Split the cursor's segment in the part that was sent and the part that was not.
+
+    Of a group of chunks the part that was not sent waits again; in fact the rest of the cursor's chunk is cleared.
+    """
     here = ram.head.cursor
     used = ram.head.used
+    opened = ram.head.open
     ram.head.used = 0.0
+    ram.head.open = -1
+    if opened >= 0:
+        ram.segments[opened].left_t = t
     if used <= 0.0:
+        if opened == here:
+            ram.segments[here].waits = 1
         return
     segment = ram.segments[here]
     share = used / (segment.length * segment.dirty)
@@ -297,6 +371,8 @@ def cut_at_cursor(ram):
     cut(ram, here, segment.length * share)
     segment.dirty = 0.0
     ram.head.cursor = here + 1
+    if opened == here:
+        ram.segments[here + 1].waits = 1
 
 
 @kernel
@@ -308,12 +384,18 @@ def join(ram, n, m):
         first.dirty += (second.dirty - first.dirty) * (second.length / length)
         first.known += (second.known - first.known) * (second.length / length)
     first.length = length
+    first.left_t = second.left_t
 
 
 @kernel
 def neighbours(ram, n, m):
     """Whether segment ``m`` follows ``n`` in the same region and chunk, and the cursor does not stand between them."""
     first, second = ram.segments[n], ram.segments[m]
+    if first.grouped == 1 and second.grouped == 1:
+        # groups of one region, both to be cleared, or cleared one after the other
+        follows = first.waits == second.waits and (first.waits == 1 or first.left_t == second.clear_t)
+        fits = first.length + second.length <= ram.head.group_pages
+        return fits and follows and first.region == second.region and m != ram.head.cursor
     return first.region == second.region and first.chunk == second.chunk and m != ram.head.cursor
 
 
@@ -323,6 +405,8 @@ def same_state(ram, regions, n, m):
     first, second = ram.segments[n], ram.segments[m]
     if first.dirty == second.dirty and first.known == second.known:
         return True
+    if first.grouped == 1 and (first.waits == 1 or first.clear_t == 0):
+        return True  # waiting for their clear, or never cleared in pieces: the mean of both is all that is kept
     if first.region < 0 or regions[first.region].sequential == 1:
         return False
     return first.dirty == 0.0 and second.dirty == 0.0
@@ -410,6 +494,25 @@ def written_share(case, regions, writers, segment, since_t, t):
 
 
 @kernel
+def written_since_clears(case, regions, writers, segment, t):
+    """Share of the pages of a group of chunks written since each chunk was cleared, one after the other.
+
+    With ``n`` chunks cleared at ``c + j (l - c) / n``, ``j = 0 .. n - 1``, and the rate ``w`` of a page: the mean of
+    ``1 - exp(-w (t - c_j))`` is ``1 - (exp(-w (t - l)) - exp(-w (t - c))) / (n expm1(w (l - c) / n))``.
+    """
+    region = regions[segment.region]
+    rate = region.writes_per_s * 1e-9 / region.pages * case.track_pages
+    cleared = writer_ns(writers, segment.region, segment.clear_t)
+    left = writer_ns(writers, segment.region, segment.left_t)
+    now = writer_ns(writers, segment.region, t)
+    chunks = max(1.0, segment.length / case.chunk_pages)
+    step = np.expm1(rate * (left - cleared) / chunks) * chunks
+    if step <= 0.0:
+        return -np.expm1(-rate * (now - cleared))
+    return 1.0 - (np.exp(-rate * (now - left)) - np.exp(-rate * (now - cleared))) / step
+
+
+@kernel
 def expected_sync(ram, case, regions, writers, t, number):
     """Bring the writes up to time ``t`` into the segments (migration/ram.c:migration_bitmap_sync, in the mean).
 
@@ -425,7 +528,7 @@ def expected_sync(ram, case, regions, writers, t, number):
     """
     before = ram.head.sync_t
     lazy = case.lazy_clear == 1
-    cut_at_cursor(ram)
+    cut_at_cursor(ram, t)
     join_alike(ram, regions)
     for r in range(case.region_count):
         if regions[r].sequential == 1:
@@ -456,7 +559,10 @@ def expected_sync(ram, case, regions, writers, t, number):
             if r != region_seen or regions[r].sequential == 1:
                 since_sync = written_share(case, regions, writers, segment, before, t)
                 region_seen, clear_seen, since_clear = r, before, since_sync
-            if cleared and clear_t != clear_seen:
+            if cleared and segment.grouped == 1:
+                clear_seen = np.int64(-1)
+                since_clear = written_since_clears(case, regions, writers, segment, t)
+            elif cleared and clear_t != clear_seen:
                 clear_seen = clear_t
                 since_clear = written_share(case, regions, writers, segment, clear_seen, t)
             sent = segment.dirty == 0.0

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MODEL_VERSION = "4"
+MODEL_VERSION = "5"
 """Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
 
 ENGINES = ("expected", "bitmap")
@@ -488,9 +488,11 @@ SEGMENT = (
     Field("region", INT, "index", "-1 outside the regions"),
     Field("chunk", INT, "index", "of the dirty log, -1 where nothing is written"),
     Field("waits", INT, "flag", "1: the log of the chunk is to be cleared before a page of it is sent"),
-    Field("clear_t", INT, "ns", "time of the last clear"),
+    Field("clear_t", INT, "ns", "time of the last clear; of its first chunk, where there are several"),
+    Field("grouped", INT, "flag", "1: it has several chunks, which are cleared one after the other"),
+    Field("left_t", INT, "ns", "when the cursor had passed all of its chunks"),
 )
-"""Expected engine: a range of pages of one region and chunk that are alike."""
+"""Expected engine: a range of pages of one region that are alike, in one chunk or in a group of chunks."""
 
 EXPECTED_HEAD = (
     Field("count", INT, "1", "segments"),
@@ -502,6 +504,8 @@ EXPECTED_HEAD = (
     Field("fraction", FLOAT, "pages", "what the whole pages left of the last sync's sum"),
     Field("offset", FLOAT, "pages", "fraction of a page carried to the next sync"),
     Field("effort", INT, "1", "of a sync: segments"),
+    Field("group_pages", INT, "pages", "most pages of a segment that has several chunks, 0 if none has"),
+    Field("open", INT, "index", "segment with several chunks that the cursor has begun to clear, -1 if there is none"),
 )
 """Expected engine: the cursor and the sums."""
 
