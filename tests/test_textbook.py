@@ -94,6 +94,29 @@ def test_uniform_writes_above_the_bandwidth_settle():
     assert np.array_equal(textbook.uniform_remainder([0.0, 0.5, 1.0]), np.zeros(3))
 
 
+def test_cloud_hypervisor_ends_as_its_own_test_says():
+    """Its test of a stressed guest: a downtime of 1 ms and a timeout of 1 s, so that the receiver fails."""
+    stressed = {"memory_bytes": 4e9, "written_bytes": 1e9, "dirty_bytes_per_s": 5e9, "bandwidth_bytes_per_s": 1e9}
+    failed = textbook.cloud_hypervisor_precopy(**stressed, downtime_s=0.001, timeout_s=1.0)
+    assert np.isinf(failed.total_time_s)
+    # ignored, the iteration that runs at the timeout is finished: of 4 s, and one with all that is written
+    paused = textbook.cloud_hypervisor_precopy(**stressed, downtime_s=0.001, timeout_s=1.0, timeout_strategy="ignore")
+    assert paused.rounds == 1
+    assert paused.total_time_s == pytest.approx(4.0 + paused.downtime_s)
+    assert paused.downtime_s == pytest.approx(1.0, rel=1e-6)
+
+
+def test_cloud_hypervisor_iterates_until_the_timeout():
+    settled = {"memory_bytes": 4e9, "written_bytes": 1e9, "dirty_bytes_per_s": 2e9, "bandwidth_bytes_per_s": 1e9}
+    left = float(textbook.uniform_remainder(2.0))
+    paused = textbook.cloud_hypervisor_precopy(**settled, timeout_s=600.0, timeout_strategy="ignore")
+    assert paused.downtime_s == pytest.approx(left, rel=1e-9)
+    assert 600.0 <= paused.total_time_s - paused.downtime_s <= 600.0 + left + 1e-9
+    assert np.isinf(textbook.cloud_hypervisor_precopy(**settled, timeout_s=600.0).total_time_s)
+    quiet = textbook.cloud_hypervisor_precopy(4e9, 1e9, 0.0, 1e9)
+    assert (quiet.rounds, quiet.total_time_s, quiet.downtime_s) == (1.0, 4.0, 0.0)
+
+
 def test_downtime_limits_of_management_layers():
     time, limit = textbook.nova_downtime_limits(0.4, 10, 30, 3)
     assert np.array_equal(time, np.arange(11) * 90.0)
@@ -119,6 +142,8 @@ def test_a_curve_that_touches_zero_ends():
         (lambda: textbook.interpolated_dirty_pages(1, [2, 1], [1, 2]), "must be two or more ascending times"),
         (lambda: textbook.interpolated_dirty_pages(1, [1, 2], [1]), "must have one number for each period"),
         (lambda: textbook.nova_downtime_limits(0.5, 0, 75, 4), "steps = 0 must be a whole number, 1 or more"),
+        (lambda: textbook.cloud_hypervisor_precopy(1e9, 2e9, 1e9, 1e9), "no more than memory_bytes"),
+        (lambda: textbook.cloud_hypervisor_precopy(1e9, 1e9, 1e9, 1e9, timeout_strategy="stop"), 'must be "cancel" or'),
         (lambda: textbook.kubevirt_stalled([0, 1], [1]), "must have one number for each time"),
         (lambda: textbook.cloudsim_time(1, 1, 0), "share = 0 must be above 0 and at most 1"),
     ],

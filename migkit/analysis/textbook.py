@@ -14,6 +14,7 @@ from migkit.scenario.errors import ScenarioError
 
 __all__ = [
     "Precopy",
+    "cloud_hypervisor_precopy",
     "cloudsim_time",
     "dirty_volume",
     "dissect_dirtied",
@@ -224,6 +225,87 @@ def uniform_precopy(
             return Precopy(np.inf, np.inf, np.inf, np.inf)
         volume, sent, rounds = following, sent + following, rounds + 1
     return Precopy(float(rounds), sent, sent / bandwidth, volume / bandwidth)
+
+
+def cloud_hypervisor_precopy(
+    memory_bytes: float,
+    written_bytes: float,
+    dirty_bytes_per_s: float,
+    bandwidth_bytes_per_s: float,
+    downtime_s: float = 0.3,
+    timeout_s: float = 3600.0,
+    timeout_strategy: str = "cancel",
+) -> Precopy:
+    r"""Pre-copy of cloud-hypervisor, whose loop has no windows, no threshold for devices and no throttle.
+
+    It sends all memory, then takes the dirty log before each iteration: :math:`V_{i+1} = W (1 - e^{-D t_i / W})`, with
+    :math:`t_i` the time of the iteration before. It pauses the guest where nothing is dirty, or where :math:`V / B`
+    is no more than the downtime, with B the bandwidth of the iteration before, and sends V.
+
+    Parameters
+    ----------
+    memory_bytes : float
+        M, what the first iteration sends, above 0.
+    written_bytes : float
+        W, memory that the guest writes at random, above 0 and no more than M.
+    dirty_bytes_per_s : float
+        D, page writes per second times the page size, 0 or more.
+    bandwidth_bytes_per_s : float
+        B, above 0.
+    downtime_s : float, default 0.3
+        ``downtime_ms`` / 1000, seconds, above 0.
+    timeout_s : float, default 3600
+        ``timeout_s``, seconds since the start, above 0; asked before each iteration, so that one may go beyond it.
+    timeout_strategy : {"cancel", "ignore"}, default "cancel"
+        What follows: the migration fails, or the guest is paused whatever is left.
+
+    Returns
+    -------
+    Precopy
+        Infinite where it is cancelled.
+
+    Raises
+    ------
+    ScenarioError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    cloud-hypervisor of 2026, ``vm.send-migration`` with its ``downtime_ms`` and ``timeout_s``. Writes are drawn as in
+    :func:`dirty_volume`, in the limit of small pages; the time between iterations and the state of devices are left out.
+
+    Examples
+    --------
+    >>> rounds = cloud_hypervisor_precopy(4e9, 4e9, 0.5e9, 1e9)
+    >>> int(rounds.rounds), round(float(rounds.downtime_s), 2)
+    (4, 0.17)
+    """
+    memory = float(_above_0("memory_bytes", memory_bytes))
+    written = float(_above_0("written_bytes", written_bytes))
+    if written > memory:
+        raise ScenarioError("must be no more than memory_bytes", "written_bytes", written_bytes)
+    bandwidth = float(_above_0("bandwidth_bytes_per_s", bandwidth_bytes_per_s))
+    dirty = float(_not_below_0("dirty_bytes_per_s", dirty_bytes_per_s))
+    most = float(_above_0("downtime_s", downtime_s)) * bandwidth
+    timeout = float(_above_0("timeout_s", timeout_s))
+    if timeout_strategy not in ("cancel", "ignore"):
+        raise ScenarioError('must be "cancel" or "ignore"', "timeout_strategy", timeout_strategy)
+    sent = volume = memory
+    rounds = 0
+    while rounds < _MOST_UNIFORM_ROUNDS:
+        before = volume
+        volume = -written * float(np.expm1(-dirty * volume / bandwidth / written))
+        rounds += 1
+        late = sent / bandwidth >= timeout
+        if late and volume > most and timeout_strategy == "cancel":
+            break
+        if volume <= most or late:
+            return Precopy(float(rounds), sent + volume, (sent + volume) / bandwidth, volume / bandwidth)
+        sent += volume
+        if volume == before:  # settled: the same iteration until the time is up
+            again = max(0.0, np.ceil((timeout - sent / bandwidth) / (volume / bandwidth)))
+            rounds, sent = rounds + int(again), sent + again * volume
+    return Precopy(np.inf, np.inf, np.inf, np.inf)
 
 
 def uniform_remainder(ratio: Any) -> Any:
