@@ -272,7 +272,7 @@ def cloud_hypervisor_precopy(
     Notes
     -----
     cloud-hypervisor of 2026, ``vm.send-migration`` with its ``downtime_ms`` and ``timeout_s``. Writes are drawn as in
-    :func:`dirty_volume`, in the limit of small pages; the time between iterations and the state of devices are left out.
+    :func:`dirty_volume`, in the limit of small pages; the time between iterations and devices are left out.
 
     Examples
     --------
