@@ -72,6 +72,30 @@ def test_a_sync_in_every_window_is_the_cause_and_not_the_link():
     assert free.converged
 
 
+def test_syncs_that_no_longer_downtime_limit_makes_up_for_are_the_cause():
+    # 1 TiB: a sync takes 143 ms, the thread sends a little more than is written, and it takes seconds to catch up
+    regions = [
+        Region(size="200 GiB", write_rate="1.2 GB/s"),
+        Region(size="16 GiB", start="400 GiB", write_rate="600 MB/s"),
+    ]
+    found = simulate(case(Guest(ram="1 TiB", regions=regions), "25 Gbit/s", {"downtime_limit": "1 s"}, qemu="8.2"))
+    assert found.cause == "sync cost"
+    assert (found.margin.needed, found.margin.available) == (
+        found.numbers["pending_bytes"], found.numbers["threshold_bytes"])  # fmt: skip
+    read_sentence(found)
+    assert not simulate(found.scenario.replace("migration.downtime_limit", "8 s")).converged
+    assert simulate(found.scenario.replace("costs.bitmap_sync_per_gib", "0 s")).converged
+
+
+def test_dirty_data_of_devices_is_no_ram():
+    cards = [Vfio(count=8, initial_bytes="8 MiB", dirty_rate="50 MB/s", dirty_max="64 MiB")]
+    found = simulate(case(hot("2 GiB", "200 MB/s", "8 GiB"), "4 Gbit/s", devices=cards, qemu="9.0"))
+    assert found.cause == "link"
+    assert found.sentence.startswith("RAM and the devices are written faster than the link can take it: ")
+    assert "MB/s of pages and device data become dirty" in found.sentence
+    assert found.margin.needed == pytest.approx(600e6, rel=0.03)
+
+
 def test_without_switchover_ack_no_acknowledgement_is_missed():
     devices = [Vfio(count=8, initial_bytes="64 MiB", stop_copy_bytes="2 MiB")]
     found = simulate(case(hot("300 MiB", "4 GB/s"), "25 Gbit/s", devices=devices, qemu="8.2"))
@@ -200,8 +224,9 @@ def some_scenario(draw):
     regions, start = [], 0
     for _ in range(draw.randint(0, 2)):
         size = max(MIB, round(about(MIB, ram / 3) / MIB) * MIB)
+        phase, pattern = draw.random(), of("uniform", "sequential")
         regions.append({"size": Bytes(size), "start": Bytes(start), "write_rate": Rate(about(1e6, 2e10)),
-                        "phase": draw.random(), "pattern": of("uniform", "sequential"),
+                        "phase": phase if pattern == "sequential" else None, "pattern": pattern,
                         "vcpu_share": of(1.0, 0.3)})  # fmt: skip
         start += size
     devices = [

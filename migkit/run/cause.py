@@ -11,6 +11,7 @@ import numpy as np
 from migkit.results import DOWNTIME_PARTS, Outcome, by_postcopy, bytes_text, legible, never_sent, seconds_text
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario, placed
+from migkit.scenario.unsaid import sync_s as sync_time_s
 from migkit.scenario.wire import PAGE_HEADER
 
 __all__ = ["CAUSES", "Explanation", "Margin", "explain"]
@@ -22,6 +23,8 @@ Cause = Literal[
 CAUSES: tuple[Cause, ...] = Cause.__args__  # type: ignore[attr-defined]
 """Every cause. The first four are what carries RAM; which of them, :attr:`migkit.Scenario.binds` says."""
 _WINDOW_S = 0.1
+_CALL_S = 0.051
+"""The longest call of RAM's handler (``migration/ram.c:MAX_WAIT``)."""
 _CARRIERS: dict[str, Cause] = {
     "link": "link",
     "stream": "stream ceiling",
@@ -198,21 +201,39 @@ class _Case:
 
     def written(self, duration_s: float) -> float:
         """Bytes on the wire of the pages, and of dirty data of devices, that become dirty in a time."""
+        return self.of_ram(duration_s) + self.of_devices(duration_s)
+
+    def of_ram(self, duration_s: float) -> float:
+        """Bytes on the wire of the pages that become dirty in a time."""
         throttle = int(self.numbers["throttle_percent"]) / 100.0
         page = int(self.scenario.guest.page_size)
         tracked = max(page, int(self.scenario.guest.tracking))
         total = 0.0
         for region in self.scenario.guest.regions:
             total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
-        for device in self.scenario.devices:
-            if isinstance(device, Vfio) and device.dirty_rate > 0:
-                total += device.count * min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
         return total
+
+    def of_devices(self, duration_s: float) -> float:
+        """Bytes of dirty data of devices that come in a time."""
+        return sum(
+            min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
+            for device in self.devices
+            if isinstance(device, Vfio)
+        )
+
+    @property
+    def over_s(self) -> float:
+        """The time in which as much is sent as fits, seconds."""
+        return max(self.limit_s - self.stop_bytes / self.carried, 1e-6)
 
     def needed_rate(self) -> float:
         """How fast pages become dirty over the time in which as much is sent as fits, bytes/s on the wire."""
-        over_s = max(self.limit_s - self.stop_bytes / self.carried, 1e-6)
-        return self.written(over_s) / over_s
+        return self.written(self.over_s) / self.over_s
+
+    def become_dirty(self, rate: float) -> str:
+        """What becomes dirty at such a rate."""
+        what = "pages and device data" if self.of_devices(1.0) > 0 else "pages"
+        return f"{_rate(rate)} of {what} become dirty"
 
     def completed(self) -> Explanation:
         total, downtime = float(self.numbers["total_time_s"]), float(self.numbers["downtime_s"])
@@ -288,10 +309,7 @@ class _Case:
         needed = self.written(over_s) / over_s
         if needed <= self.carried:
             return ""
-        return (
-            f"; RAM is not sent within it either: {_rate(needed)} of pages become dirty, {self.carries} "
-            f"{_rate(self.carried)}"
-        )
+        return f"; RAM is not sent within it either: {self.become_dirty(needed)}, {self.carries} {_rate(self.carried)}"
 
     def waiting(self) -> str:
         """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
@@ -308,16 +326,18 @@ class _Case:
         left = f"{bytes_text(float(self.numbers['ram_remaining_bytes']))} were dirty after the last sync"
         fit = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
         throttled = int(self.numbers["throttle_percent"])
-        writes = f"RAM, throttled to {throttled} %, is" if throttled else "RAM is"
-        rates = f"{_rate(needed)} of pages become dirty, {self.carries} {_rate(self.carried)}"
+        alone = self.of_ram(self.over_s) / self.over_s > self.carried
+        who = "RAM" if alone or self.of_devices(1.0) == 0 else "RAM and the devices"
+        writes = f"{who}, throttled to {throttled} %," if throttled else who
+        writes += " is" if who == "RAM" else " are"
+        rates = f"{self.become_dirty(needed)}, {self.carries} {_rate(self.carried)}"
         if needed > self.carried:
             return Explanation(
                 _CARRIERS[self.binds], Margin(needed, self.carried, "B/s"),
                 f"{writes} written faster than {self.carries.rsplit(' ', 1)[0]} can take it: {rates}"
                 f"{self.beside()}; {left}, and {fit}.",
             )  # fmt: skip
-        costs, gib = self.scenario.costs, float(self.scenario.guest.ram) / 2**30
-        sync_s = float(costs.bitmap_sync) + float(costs.bitmap_sync_per_gib) * gib
+        sync_s = sync_time_s(self.scenario)
         in_sync, measured = self.written(sync_s), self.measured()
         if sync_s >= self.limit_s and in_sync > self.threshold:
             return Explanation(
@@ -330,6 +350,17 @@ class _Case:
                 f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, and "
                 f"{_a_little_less(measured, needed)} with a sync in every window; {left}, and {fit}.",
             )  # fmt: skip
+        # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
+        call = self.carried * (_CALL_S if self.binds != "max-bandwidth" else _WINDOW_S)
+        if needed < self.carried and self.threshold > 2.0 * call:
+            between = self.written(sync_s * self.carried / (self.carried - needed))
+            if between > 2.0 * call:
+                return Explanation(
+                    "sync cost", Margin(self.pending, self.threshold, "B"),
+                    f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, so that "
+                    f"{bytes_text(between)} are written from one sync to the next, also with a longer downtime limit; "
+                    f"{bytes_text(self.pending)} were pending, and {fit}.",
+                )  # fmt: skip
         return Explanation(
             "downtime limit", Margin(self.pending, self.threshold, "B"),
             "The downtime limit is too short for what is written in one iteration: "
