@@ -565,11 +565,12 @@ class HostCosts(Part):
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
     throttle_late : seconds, default 0 s
         How late a pause of a vCPU that auto-converge slows ends, taken from the 10 ms that it then has; up to 9 ms.
-        Not fitted by `migkit calibrate`.
+        It does not vary: the measured runs do not tell by how much. Not fitted by `migkit calibrate`.
     jitter : float, default 0
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
-        deviation. Not fitted to the measured runs.
+        deviation. Not fitted, since one number does not fit them all: slices have 0.03 on the measured paced link and
+        0.09 on loopback, syncs 0.2 (KVM) to 0.9 (TCG); docs/model.md, section 5. 0.1 makes islands vanish.
     discard : seconds, default 2.5 us
         The destination drops a run of pages that became dirty again, when post-copy starts; up to 1 ms. From what the
         measured runs need between the stop of the source and the running destination, less `destination_load`. Not
