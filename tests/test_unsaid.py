@@ -86,6 +86,28 @@ def test_other_things_that_no_field_says():
     assert named(fast.replace("devices.0.read_rate", "10 GB/s"), "read_rate") == []
 
 
+def test_a_paced_guest_is_not_taken_for_a_busy_one_in_silence():
+    throttled = LARGE.replace("migration.auto_converge", True)
+    assert named(throttled, "guest.regions.0.vcpu_share, 1 where it is not given")
+    assert named(throttled.replace("guest.regions.0.vcpu_share", 0.3), "vcpu_share") == []
+    assert named(LARGE, "vcpu_share") == []
+
+
+def test_post_copy_that_nothing_starts():
+    allowed = LARGE.replace_all({"migration.postcopy_ram": True})
+    assert named(allowed, "never started: migration.postcopy_at")
+    for starts in (
+        {"migration.postcopy_at": "5 s"}, {"changes": [{"at": "5 s", "command": "migrate-start-postcopy"}]},
+    ):  # fmt: skip
+        assert named(allowed.replace_all(starts), "never started") == []
+
+
+def test_a_device_that_is_loaded_in_no_time():
+    card = LARGE.replace("devices", [Vfio(initial_bytes="200 MB")])
+    assert named(card, "loads 200 MB of initial data in 300 us: devices.0.load_time")
+    assert named(card.replace("devices.0.load_time", "1480 ms"), "load_time") == []
+
+
 def test_zero_pages_that_take_a_good_part_of_the_time():
     empty = simulate(Scenario(guest=Guest(ram="64 GiB", zero_share=1.0), link=Link(bandwidth="10 Gbit/s")))
     (scan,) = [each for each in empty.assumed if "zero pages take" in each]

@@ -7,7 +7,7 @@ from typing import Any
 
 from migkit.results import seconds_text
 from migkit.scenario.units import Bytes, Seconds
-from migkit.scenario.wire import LIMITS, PAGE_BYTES, binds, page_cost_s, stream_count, wire_limits
+from migkit.scenario.wire import LIMITS, PAGE_BYTES, binds, page_cost_s, stream_count, wire, wire_limits
 
 __all__ = ["LARGEST_MEASURED", "PUBLISHED_SYNC_PER_GIB", "assumed_costs", "sync_is_assumed", "sync_s", "without_effect"]
 
@@ -95,15 +95,41 @@ def _assumed(scenario: Any) -> Iterator[str]:
             )
     if guest.used_at == "spread" and guest.used > 0:
         yield "what is in use outside the regions is spread over RAM: guest.used_at"
+    for index, region in enumerate(guest.regions):
+        if scenario.migration.auto_converge and region.highest_rate > 0 and _is_default(region, "vcpu_share"):
+            yield (
+                f"the guest writes as fast as its vCPU lets it, and slows down with any throttle: "
+                f"guest.regions.{index}.vcpu_share, 1 where it is not given"
+            )
+            break  # once is enough
+    if scenario.migration.postcopy_ram and not _starts_postcopy(scenario):
+        yield "post-copy is allowed and never started: migration.postcopy_at"
     for index, device in enumerate(scenario.devices):
-        if device.kind == "vfio" and device.count > 0 and _is_default(device, "read_rate"):
-            read_s = device.count * device.stop_copy_bytes / float(device.read_rate)
-            noted_s = _NOTED_SHARE * float(scenario.migration.downtime_limit)
-            if device.read_rate < scenario.link.bandwidth and read_s > noted_s:
-                yield (
-                    f"what the stopped devices send is read in {seconds_text(read_s)}: devices.{index}.read_rate, "
-                    f"{device.read_rate} as of a synthetic device"
-                )
+        if device.kind == "vfio" and device.count > 0:
+            yield from _of_device(scenario, index, device)
+
+
+def _of_device(scenario: Any, index: int, device: Any) -> Iterator[str]:
+    read_s = device.count * device.stop_copy_bytes / float(device.read_rate)
+    noted_s = _NOTED_SHARE * float(scenario.migration.downtime_limit)
+    if _is_default(device, "read_rate") and device.read_rate < wire(scenario) and read_s > noted_s:
+        yield (
+            f"what the stopped devices send is read in {seconds_text(read_s)}: devices.{index}.read_rate, "
+            f"{device.read_rate} as of a synthetic device"
+        )
+    if device.initial_bytes > 0 and _is_default(device, "load_time"):
+        yield (
+            f"the destination loads {device.initial_bytes} of initial data in {device.load_time}: "
+            f"devices.{index}.load_time, as of a synthetic device"
+        )
+
+
+def _starts_postcopy(scenario: Any) -> bool:
+    return (
+        scenario.migration.postcopy_at is not None
+        or any(change.command == "migrate-start-postcopy" for change in scenario.changes)
+        or bool(getattr(scenario.management, "starts_postcopy", False))
+    )
 
 
 def without_effect(scenario: Any) -> tuple[str, ...]:
