@@ -358,8 +358,8 @@ class _Case:
                 return Explanation(
                     "sync cost", Margin(self.pending, self.threshold, "B"),
                     f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, so that "
-                    f"{bytes_text(between)} are written from one sync to the next, also with a longer downtime limit; "
-                    f"{bytes_text(self.pending)} were pending, and {fit}.",
+                    f"{bytes_text(between)} are written from one sync to the next; {bytes_text(self.pending)} were "
+                    f"pending, and {fit}.",
                 )  # fmt: skip
         return Explanation(
             "downtime limit", Margin(self.pending, self.threshold, "B"),
