@@ -61,7 +61,8 @@ class Region(Part):
         Where the region begins in RAM; whole pages. Regions do not overlap.
     write_rate : bytes/s, default 0 B/s
         Page writes per second times the page size; up to 1 TB/s. A write dirties one page; several writes to one page
-        between two syncs dirty it once.
+        between two syncs dirty it once. With a larger `Guest.tracking` it dirties that much: of a dirty rate that was
+        measured in such units give ``page_size / tracking`` for uniform writes.
     rates : list of (duration, bytes/s), default none
         Write rates that follow one another, instead of `write_rate`: each for its duration of the writer's time, 1 ms
         to 168 h, and the last one from then on; up to 1024. The writer's time begins with the migration and is slowed
