@@ -210,6 +210,23 @@ def test_a_time_limit_says_when_it_would_complete():
     assert found.margin == (longer.total_time_s, pytest.approx(10, abs=0.2), "s")
 
 
+def test_limits_in_force_are_allowed_ones():
+    # Proxmox VE doubles the limit; a double of milliseconds is a little above the largest that is allowed
+    scenario = case(hot("1 GiB", "1 GB/s"), "1 Gbit/s", management="proxmox")
+    numbers = dict(simulate(scenario).numbers) | {"final_downtime_limit_s": 2000.0000000000002}
+    assert in_force(scenario, numbers).migration.downtime_limit == 2000
+
+
+def test_what_is_needed_never_reads_like_what_there_is():
+    cards = [Vfio(initial_bytes="1 MiB", stop_copy_bytes="37.5 MB")]
+    scenario = case(Guest(ram="1 GiB"), "1 Gbit/s", {"downtime_limit": "300 ms"}, cards, qemu="9.0")
+    fits = simulate(scenario.replace("devices.0.stop_copy_bytes", "38 MB")).numbers["threshold_bytes"]
+    found = simulate(scenario.replace("devices.0.stop_copy_bytes", f"{fits + 100} B"))
+    assert found.cause == "stop-copy"
+    assert str(found.margin).startswith("a little more than 35.")
+    read_sentence(found)
+
+
 # ---------------------------------------------------------------- random scenarios
 
 

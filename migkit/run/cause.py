@@ -55,9 +55,13 @@ class Margin(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
+        return f"{self.needed_text} needed, {_text(self.available, self.unit)} available"
+
+    @property
+    def needed_text(self) -> str:
+        """What would be needed, as text that is not that of what there is."""
         needed, available = _text(self.needed, self.unit), _text(self.available, self.unit)
-        more = "a little more than " if needed == available and self.needed > self.available else ""
-        return f"{more}{needed} needed, {available} available"
+        return f"a little more than {needed}" if needed == available and self.needed > self.available else needed
 
 
 class Explanation(NamedTuple):
@@ -161,7 +165,7 @@ def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
         "management": None,
         "changes": (),
         "migration.max_bandwidth": f"{int(numbers['final_max_bandwidth'])} B/s",
-        "migration.downtime_limit": f"{float(numbers['final_downtime_limit_s'])!r} s",
+        "migration.downtime_limit": f"{round(float(numbers['final_downtime_limit_s']), 9)!r} s",  # whole nanoseconds
     }
     for change in scenario.changes:
         if change.link_bandwidth is not None and float(change.at) <= float(numbers["verdict_time_s"]):
@@ -230,10 +234,10 @@ class _Case:
         """How fast pages become dirty over the time in which as much is sent as fits, bytes/s on the wire."""
         return self.written(self.over_s) / self.over_s
 
-    def become_dirty(self, rate: float) -> str:
-        """What becomes dirty at such a rate."""
+    def become_dirty(self, rate: float, available: float) -> str:
+        """What becomes dirty at such a rate, told apart from what can be sent."""
         what = "pages and device data" if self.of_devices(1.0) > 0 else "pages"
-        return f"{_rate(rate)} of {what} become dirty"
+        return f"{Margin(rate, available, 'B/s').needed_text} of {what} become dirty"
 
     def completed(self) -> Explanation:
         total, downtime = float(self.numbers["total_time_s"]), float(self.numbers["downtime_s"])
@@ -290,7 +294,7 @@ class _Case:
             return Explanation(
                 "acknowledgement", margin,
                 f"While the loop waits for the acknowledgement of {waiting} with next to nothing to send, its windows "
-                f"carry next to nothing: {fits}, and {whose} while the VM is stopped is {bytes_text(self.stop_bytes)}.",
+                f"carry next to nothing: {fits}, and {whose} while the VM is stopped is {margin.needed_text}.",
             )  # fmt: skip
         quiet = (
             f"; windows that had more to send would give up to {bytes_text(self.carried * self.limit_s)}"
@@ -299,7 +303,7 @@ class _Case:
         )
         return Explanation(
             "stop-copy", margin,
-            f"The downtime limit is too short for {whose} while the VM is stopped, {bytes_text(self.stop_bytes)}: "
+            f"The downtime limit is too short for {whose} while the VM is stopped, {margin.needed_text}: "
             f"{fits}{quiet}{self.ram_too()}.",
         )  # fmt: skip
 
@@ -309,7 +313,8 @@ class _Case:
         needed = self.written(over_s) / over_s
         if needed <= self.carried:
             return ""
-        return f"; RAM is not sent within it either: {self.become_dirty(needed)}, {self.carries} {_rate(self.carried)}"
+        dirty = self.become_dirty(needed, self.carried)
+        return f"; RAM is not sent within it either: {dirty}, {self.carries} {_rate(self.carried)}"
 
     def waiting(self) -> str:
         """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
@@ -330,7 +335,8 @@ class _Case:
         who = "RAM" if alone or self.of_devices(1.0) == 0 else "RAM and the devices"
         writes = f"{who}, throttled to {throttled} %," if throttled else who
         writes += " is" if who == "RAM" else " are"
-        rates = f"{self.become_dirty(needed)}, {self.carries} {_rate(self.carried)}"
+        carried = f"{self.carries} {_rate(self.carried)}"
+        rates = f"{self.become_dirty(needed, self.carried)}, {carried}"
         if needed > self.carried:
             return Explanation(
                 _CARRIERS[self.binds], Margin(needed, self.carried, "B/s"),
@@ -341,30 +347,31 @@ class _Case:
         in_sync, measured = self.written(sync_s), self.measured()
         if sync_s >= self.limit_s and in_sync > self.threshold:
             return Explanation(
-                "sync cost", Margin(in_sync, self.threshold, "B"),
-                f"A bitmap sync takes {seconds_text(sync_s)}, in which {bytes_text(in_sync)} are written, and {fit}.",
+                "sync cost", (written := Margin(in_sync, self.threshold, "B")),
+                f"A bitmap sync takes {seconds_text(sync_s)}, in which {written.needed_text} are written, and {fit}.",
             )  # fmt: skip
         if needed > measured and 1.0 - measured / self.carried <= 2.0 * sync_s / (sync_s + _WINDOW_S):
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
-                f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, and "
-                f"{_a_little_less(measured, needed)} with a sync in every window; {left}, and {fit}.",
+                f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: "
+                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync in every window; {left}, and {fit}.",
             )  # fmt: skip
+        waits = Margin(self.pending, self.threshold, "B")
         # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
         call = self.carried * (_CALL_S if self.binds != "max-bandwidth" else _WINDOW_S)
         if needed < self.carried and self.threshold > 2.0 * call:
             between = self.written(sync_s * self.carried / (self.carried - needed))
             if between > 2.0 * call:
                 return Explanation(
-                    "sync cost", Margin(self.pending, self.threshold, "B"),
+                    "sync cost", waits,
                     f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, so that "
-                    f"{bytes_text(between)} are written from one sync to the next; {bytes_text(self.pending)} were "
+                    f"{bytes_text(between)} are written from one sync to the next; {waits.needed_text} were "
                     f"pending, and {fit}.",
                 )  # fmt: skip
         return Explanation(
-            "downtime limit", Margin(self.pending, self.threshold, "B"),
+            "downtime limit", waits,
             "The downtime limit is too short for what is written in one iteration: "
-            f"{bytes_text(self.pending)} were pending, and {fit}, although what is written can be sent "
+            f"{waits.needed_text} were pending, and {fit}, although what is written can be sent "
             f"({rates}{self.beside()}).",
         )  # fmt: skip
 
@@ -447,11 +454,6 @@ def _dirtied(region: Region, duration_s: float, throttle: float, page: int, trac
 
 def _rate(value: float) -> str:
     return f"{value / 1e6:.4g} MB/s" if value < 1e10 else f"{value / 1e9:.4g} GB/s"
-
-
-def _a_little_less(value: float, than: float) -> str:
-    """A rate below another one, also where both read the same."""
-    return f"a little less than {_rate(than)}" if _rate(value) == _rate(than) else _rate(value)
 
 
 def _text(value: float, unit: str) -> str:
