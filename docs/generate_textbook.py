@@ -60,9 +60,8 @@ def compared() -> list[tuple[str, str, textbook.Precopy, float, float]]:
     ]
     out = []
     for writes, formula, said, size, rate, pattern in cases:
-        region = Region(
-            size=size, write_rate=units.Rate(rate), pattern=pattern, phase=0.0
-        )  # the writer begins at page 0
+        begins = 0.0 if pattern == "sequential" else None  # at page 0
+        region = Region(size=size, write_rate=units.Rate(rate), pattern=pattern, phase=begins)
         scenario = Scenario(
             guest=Guest(ram=MEMORY, regions=[region]),
             link=Link(bandwidth=LINK),

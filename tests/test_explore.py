@@ -222,8 +222,8 @@ def test_every_value_of_every_control_is_valid():
 
 
 def test_hot_sets_are_whole_pages():
-    scenario = STARVED.replace("guest.page_size", "64 MiB")
-    assert {size % 2**26 for size in controls_of(scenario)["hot set"].values.values()} == {0}
+    scenario = STARVED.replace("guest.page_size", "64 KiB")
+    assert {size % 2**16 for size in controls_of(scenario)["hot set"].values.values()} == {0}
 
 
 def test_the_map_equals_a_sweep():

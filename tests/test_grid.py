@@ -142,7 +142,7 @@ def test_what_the_kernels_get_is_what_the_grid_has():
 
 VALUES = {
     "guest.ram": ["1 GiB", "2 GiB", "3 GiB", "5 GiB"],
-    "guest.page_size": ["4 KiB", "8 KiB", "64 KiB", "2 MiB"],
+    "guest.page_size": ["4 KiB", "8 KiB", "16 KiB", "64 KiB"],
     "guest.accel": ["kvm", "tcg"],
     "guest.zero_share": [0, 0.25, 1],
     "guest.regions.0.size": ["12 KiB", "512 MiB", "1 GiB", "3 GiB"],

@@ -66,3 +66,30 @@ def test_islands_of_never_vanish():
 def test_a_jitter_that_is_none_is_refused(value):
     with pytest.raises(ScenarioError, match="jitter"):
         migkit.HostCosts(jitter=value)
+
+
+def measured(values):
+    """Relative standard deviation within each run that has 15 values or more."""
+    found = values.agg(["mean", "std", "size"])
+    return (found["std"] / found["mean"])[found["size"] >= 15]
+
+
+def test_the_measured_runs_have_no_one_jitter():
+    # the table of docs/model.md, section 5
+    from migkit.qemu.traces import runs, table
+
+    quiet = runs().query("other_cpu <= 0.2 and campaign == '2026-11-22'")
+    syncs = table("syncs").query("run in @quiet.index")
+    number = syncs.groupby("run", observed=True).cumcount()
+    first_pass_ms = syncs[number == 1].set_index("run")["t_ms"]
+    last = syncs.groupby("run", observed=True)["t_ms"].transform("size") - 1
+    kvm = quiet.index[quiet["accel"] == "kvm"]
+    in_loop = syncs[(number > 0) & (number < last) & syncs["run"].isin(kvm)]
+    assert measured(in_loop.groupby("run", observed=True)["us"]).median() == pytest.approx(0.23, abs=0.01)
+    slices = table("big_waits").query("run in @quiet.index")
+    later = slices[slices["t_ms"] > slices["run"].astype(str).map(first_pass_ms).fillna(np.inf)]
+    pace = measured((later["elapsed_ms"] / later["pages"]).groupby(later["run"].astype(str)))
+    paced = quiet.loc[pace.index].eval("link_mib_s > 0 and writes_max")
+    loopback = quiet.loc[pace.index].eval("link_mib_s == 0 and writes_max")
+    assert pace[paced].median() == pytest.approx(0.03, abs=0.005)
+    assert pace[loopback].median() == pytest.approx(0.09, abs=0.005)

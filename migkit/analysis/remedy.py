@@ -260,7 +260,10 @@ def _searches(scenario: Scenario) -> list[tuple[str, _Search]]:
            migration.downtime_limit)  # fmt: skip
     number("time_limit", float(scenario.time_limit), float(_LONGEST_TIME), Seconds)
     if not migration.avail_switchover_bandwidth > 0:
-        switch("migration.avail_switchover_bandwidth", Rate(0), Rate(min(scenario.wire_limits().values())))
+        carried = float(min(scenario.wire_limits().values()))
+        digits = _DIGITS - 1 - math.floor(math.log10(carried))
+        told = max(math.floor(carried * 10.0**digits) / 10.0**digits, 1000.0)  # no more than is carried
+        switch("migration.avail_switchover_bandwidth", Rate(0), Rate(told))
     if not migration.auto_converge:
         switch("migration.auto_converge", False, True)
     if migration.switchover_ack:

@@ -70,13 +70,14 @@ def drawn_regions(
     cold_start = np.where(hot_first, before + hot + between, before)
     drawn = np.exp(rng.uniform(np.log(LEAST_SHARE), 0.0, count))
     share = drawn if vcpu_share is None else np.full(count, np.clip(vcpu_share, 1e-4, 1.0))
+    sequential, begins = (table["kind"] == "sequential").to_numpy(), rng.random(count).tolist()
     return {
         "guest.zero_share": np.clip(untouched_bytes / (np.maximum(free, 1) * PAGE), 0.0, 1.0).tolist(),
         "guest.regions.0.size": _sizes(hot),
         "guest.regions.0.start": _sizes(hot_start),
         "guest.regions.0.write_rate": _rates(table["rate_bytes_per_s"]),
-        "guest.regions.0.pattern": np.where(table["kind"] == "sequential", "sequential", "uniform").tolist(),
-        "guest.regions.0.phase": rng.random(count).tolist(),
+        "guest.regions.0.pattern": np.where(sequential, "sequential", "uniform").tolist(),
+        **({"guest.regions.0.phase": begins} if sequential.any() else {}),
         "guest.regions.0.vcpu_share": share.tolist(),
         "guest.regions.1.size": _sizes(cold),
         "guest.regions.1.start": _sizes(cold_start),
@@ -114,6 +115,8 @@ def guest_of(guest: Guest, axes: Mapping[str, list[Any]], draw: int) -> Guest:
         if path.startswith("guest.regions."):
             _, _, number, name = path.split(".")
             fields[int(number)][name] = values[draw]
+    if fields[0]["pattern"] == "uniform":
+        fields[0].pop("phase", None)
     return Guest(
         ram=guest.ram,
         page_size=guest.page_size,

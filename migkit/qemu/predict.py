@@ -444,7 +444,7 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
         pattern = {"rand": "uniform", "seq": "sequential"}[run["mode"]]
         size = int(run["ws_pages"]) * PAGE
         regions = [_region(start, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))] if size else []
-    if len(regions) == 1:  # the counters of several writers are told together
+    if len(regions) == 1 and regions[0].pattern == "sequential":  # counters of several writers are told together
         regions = [regions[0].changed(phase=phase_of(run, path))]
     return counters(start), *regions
 
@@ -461,7 +461,7 @@ def _region(start: int, size: int, write_rate: float, pattern: str, at_full_spee
         start=Bytes(start),
         write_rate=Rate(write_rate),
         pattern=pattern,
-        phase=0.0,
+        phase=0.0 if pattern == "sequential" else None,
         vcpu_share=1.0 if at_full_speed else PACED_VCPU_SHARE,
     )
 

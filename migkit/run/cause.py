@@ -11,6 +11,7 @@ import numpy as np
 from migkit.results import DOWNTIME_PARTS, Outcome, by_postcopy, bytes_text, legible, never_sent, seconds_text
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario, placed
+from migkit.scenario.unsaid import sync_s as sync_time_s
 from migkit.scenario.wire import PAGE_HEADER
 
 __all__ = ["CAUSES", "Explanation", "Margin", "explain"]
@@ -22,6 +23,8 @@ Cause = Literal[
 CAUSES: tuple[Cause, ...] = Cause.__args__  # type: ignore[attr-defined]
 """Every cause. The first four are what carries RAM; which of them, :attr:`migkit.Scenario.binds` says."""
 _WINDOW_S = 0.1
+_CALL_S = 0.051
+"""The longest call of RAM's handler (``migration/ram.c:MAX_WAIT``)."""
 _CARRIERS: dict[str, Cause] = {
     "link": "link",
     "stream": "stream ceiling",
@@ -52,9 +55,13 @@ class Margin(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
+        return f"{self.needed_text} needed, {_text(self.available, self.unit)} available"
+
+    @property
+    def needed_text(self) -> str:
+        """What would be needed, as text that is not that of what there is."""
         needed, available = _text(self.needed, self.unit), _text(self.available, self.unit)
-        more = "a little more than " if needed == available and self.needed > self.available else ""
-        return f"{more}{needed} needed, {available} available"
+        return f"a little more than {needed}" if needed == available and self.needed > self.available else needed
 
 
 class Explanation(NamedTuple):
@@ -158,7 +165,7 @@ def in_force(scenario: Scenario, numbers: Mapping[str, Any]) -> Scenario:
         "management": None,
         "changes": (),
         "migration.max_bandwidth": f"{int(numbers['final_max_bandwidth'])} B/s",
-        "migration.downtime_limit": f"{float(numbers['final_downtime_limit_s'])!r} s",
+        "migration.downtime_limit": f"{round(float(numbers['final_downtime_limit_s']), 9)!r} s",  # whole nanoseconds
     }
     for change in scenario.changes:
         if change.link_bandwidth is not None and float(change.at) <= float(numbers["verdict_time_s"]):
@@ -198,21 +205,39 @@ class _Case:
 
     def written(self, duration_s: float) -> float:
         """Bytes on the wire of the pages, and of dirty data of devices, that become dirty in a time."""
+        return self.of_ram(duration_s) + self.of_devices(duration_s)
+
+    def of_ram(self, duration_s: float) -> float:
+        """Bytes on the wire of the pages that become dirty in a time."""
         throttle = int(self.numbers["throttle_percent"]) / 100.0
         page = int(self.scenario.guest.page_size)
         tracked = max(page, int(self.scenario.guest.tracking))
         total = 0.0
         for region in self.scenario.guest.regions:
             total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
-        for device in self.scenario.devices:
-            if isinstance(device, Vfio) and device.dirty_rate > 0:
-                total += device.count * min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
         return total
+
+    def of_devices(self, duration_s: float) -> float:
+        """Bytes of dirty data of devices that come in a time."""
+        return sum(
+            min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
+            for device in self.devices
+            if isinstance(device, Vfio)
+        )
+
+    @property
+    def over_s(self) -> float:
+        """The time in which as much is sent as fits, seconds."""
+        return max(self.limit_s - self.stop_bytes / self.carried, 1e-6)
 
     def needed_rate(self) -> float:
         """How fast pages become dirty over the time in which as much is sent as fits, bytes/s on the wire."""
-        over_s = max(self.limit_s - self.stop_bytes / self.carried, 1e-6)
-        return self.written(over_s) / over_s
+        return self.written(self.over_s) / self.over_s
+
+    def become_dirty(self, rate: float, available: float) -> str:
+        """What becomes dirty at such a rate, told apart from what can be sent."""
+        what = "pages and device data" if self.of_devices(1.0) > 0 else "pages"
+        return f"{Margin(rate, available, 'B/s').needed_text} of {what} become dirty"
 
     def completed(self) -> Explanation:
         total, downtime = float(self.numbers["total_time_s"]), float(self.numbers["downtime_s"])
@@ -269,7 +294,7 @@ class _Case:
             return Explanation(
                 "acknowledgement", margin,
                 f"While the loop waits for the acknowledgement of {waiting} with next to nothing to send, its windows "
-                f"carry next to nothing: {fits}, and {whose} while the VM is stopped is {bytes_text(self.stop_bytes)}.",
+                f"carry next to nothing: {fits}, and {whose} while the VM is stopped is {margin.needed_text}.",
             )  # fmt: skip
         quiet = (
             f"; windows that had more to send would give up to {bytes_text(self.carried * self.limit_s)}"
@@ -278,7 +303,7 @@ class _Case:
         )
         return Explanation(
             "stop-copy", margin,
-            f"The downtime limit is too short for {whose} while the VM is stopped, {bytes_text(self.stop_bytes)}: "
+            f"The downtime limit is too short for {whose} while the VM is stopped, {margin.needed_text}: "
             f"{fits}{quiet}{self.ram_too()}.",
         )  # fmt: skip
 
@@ -288,10 +313,8 @@ class _Case:
         needed = self.written(over_s) / over_s
         if needed <= self.carried:
             return ""
-        return (
-            f"; RAM is not sent within it either: {_rate(needed)} of pages become dirty, {self.carries} "
-            f"{_rate(self.carried)}"
-        )
+        dirty = self.become_dirty(needed, self.carried)
+        return f"; RAM is not sent within it either: {dirty}, {self.carries} {_rate(self.carried)}"
 
     def waiting(self) -> str:
         """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
@@ -308,32 +331,48 @@ class _Case:
         left = f"{bytes_text(float(self.numbers['ram_remaining_bytes']))} were dirty after the last sync"
         fit = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
         throttled = int(self.numbers["throttle_percent"])
-        writes = f"RAM, throttled to {throttled} %, is" if throttled else "RAM is"
-        rates = f"{_rate(needed)} of pages become dirty, {self.carries} {_rate(self.carried)}"
+        alone = self.of_ram(self.over_s) / self.over_s > self.carried
+        who = "RAM" if alone or self.of_devices(1.0) == 0 else "RAM and the devices"
+        writes = f"{who}, throttled to {throttled} %," if throttled else who
+        writes += " is" if who == "RAM" else " are"
+        carried = f"{self.carries} {_rate(self.carried)}"
+        rates = f"{self.become_dirty(needed, self.carried)}, {carried}"
         if needed > self.carried:
             return Explanation(
                 _CARRIERS[self.binds], Margin(needed, self.carried, "B/s"),
                 f"{writes} written faster than {self.carries.rsplit(' ', 1)[0]} can take it: {rates}"
                 f"{self.beside()}; {left}, and {fit}.",
             )  # fmt: skip
-        costs, gib = self.scenario.costs, float(self.scenario.guest.ram) / 2**30
-        sync_s = float(costs.bitmap_sync) + float(costs.bitmap_sync_per_gib) * gib
+        sync_s = sync_time_s(self.scenario)
         in_sync, measured = self.written(sync_s), self.measured()
         if sync_s >= self.limit_s and in_sync > self.threshold:
             return Explanation(
-                "sync cost", Margin(in_sync, self.threshold, "B"),
-                f"A bitmap sync takes {seconds_text(sync_s)}, in which {bytes_text(in_sync)} are written, and {fit}.",
+                "sync cost", (written := Margin(in_sync, self.threshold, "B")),
+                f"A bitmap sync takes {seconds_text(sync_s)}, in which {written.needed_text} are written, and {fit}.",
             )  # fmt: skip
         if needed > measured and 1.0 - measured / self.carried <= 2.0 * sync_s / (sync_s + _WINDOW_S):
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
-                f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, and "
-                f"{_a_little_less(measured, needed)} with a sync in every window; {left}, and {fit}.",
+                f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: "
+                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync in "
+                f"every window; {left}, and {fit}.",
             )  # fmt: skip
+        waits = Margin(self.pending, self.threshold, "B")
+        # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
+        call = self.carried * (_CALL_S if self.binds != "max-bandwidth" else _WINDOW_S)
+        if needed < self.carried and self.threshold > 2.0 * call:
+            between = self.written(sync_s * self.carried / (self.carried - needed))
+            if between > 2.0 * call:
+                return Explanation(
+                    "sync cost", waits,
+                    f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: {rates}{self.beside()}, so that "
+                    f"{bytes_text(between)} are written from one sync to the next; {waits.needed_text} were "
+                    f"pending, and {fit}.",
+                )  # fmt: skip
         return Explanation(
-            "downtime limit", Margin(self.pending, self.threshold, "B"),
+            "downtime limit", waits,
             "The downtime limit is too short for what is written in one iteration: "
-            f"{bytes_text(self.pending)} were pending, and {fit}, although what is written can be sent "
+            f"{waits.needed_text} were pending, and {fit}, although what is written can be sent "
             f"({rates}{self.beside()}).",
         )  # fmt: skip
 
@@ -416,11 +455,6 @@ def _dirtied(region: Region, duration_s: float, throttle: float, page: int, trac
 
 def _rate(value: float) -> str:
     return f"{value / 1e6:.4g} MB/s" if value < 1e10 else f"{value / 1e9:.4g} GB/s"
-
-
-def _a_little_less(value: float, than: float) -> str:
-    """A rate below another one, also where both read the same."""
-    return f"a little less than {_rate(than)}" if _rate(value) == _rate(than) else _rate(value)
 
 
 def _text(value: float, unit: str) -> str:

@@ -7,7 +7,7 @@ import functools
 import html
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,12 @@ from migkit.run.cause import Explanation, Margin, explain, in_force
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.errors import ScenarioError, did_you_mean
+from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import Policy, own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario, device_labels
+from migkit.scenario.unsaid import PUBLISHED_SYNC_PER_GIB, sync_is_assumed, sync_s
+from migkit.scenario.wire import page_cost_s
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,7 @@ __all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_th
 
 _LONGEST_TIME_LIMIT, _LIMIT_OF_LONGEST = "168 h", "2 s"
 _LONG_ENOUGH = "30 min"
+_NOTED_SHARE = 0.1
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
@@ -182,6 +186,42 @@ class SimulatedMigration:
     def sentence(self) -> str:
         """One sentence on how the migration ended, and why."""
         return self.explanation.sentence
+
+    @functools.cached_property
+    def assumed(self) -> tuple[str, ...]:
+        """What is taken for granted, since no field says it, and whether the outcome hangs on it.
+
+        That of the scenario (:attr:`migkit.Scenario.assumed`), and what the numbers show to matter.
+        """
+        return (*self.scenario.assumed, *self._hangs_on_sync(), *self._hangs_on_zero_pages())
+
+    def _hangs_on_sync(self) -> Iterator[str]:
+        """With which of the published costs of a sync it would end otherwise, where that cost is assumed."""
+        if not sync_is_assumed(self.scenario):
+            return
+        for per_gib in PUBLISHED_SYNC_PER_GIB:
+            other = self.scenario.replace("costs.bitmap_sync_per_gib", per_gib)
+            try:
+                found = simulate(other, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
+            except ScenarioError:  # takes too much computing
+                continue
+            if found.converged != self.converged:
+                how = f"it completes in {seconds_text(found.total_time_s)}"
+                yield (
+                    f"with syncs of {seconds_text(sync_s(other))}, as published of 256 GiB, "
+                    f"{how if found.converged else 'it does not complete'}: the outcome hangs on "
+                    "costs.bitmap_sync_per_gib"
+                )
+
+    def _hangs_on_zero_pages(self) -> Iterator[str]:
+        """What zero pages take, where that is a good part of the time."""
+        costs = self.scenario.costs
+        scan_s = int(self.numbers["ram_zero_pages"]) * float(page_cost_s(self.scenario, costs.zero_page))
+        if costs.zero_page == HostCosts().zero_page and scan_s > _NOTED_SHARE * self.verdict_time_s > 0:
+            yield (
+                f"zero pages take {seconds_text(scan_s)} of the {seconds_text(self.verdict_time_s)}: costs.zero_page, "
+                f"{costs.zero_page} as on the one machine that was measured"
+            )
 
     @property
     def total_time_s(self) -> float:
@@ -359,7 +399,8 @@ class SimulatedMigration:
             else:
                 table[variable.name] = plain(value)
         table["binds"] = self.binds
-        table["assumed"] = list(self.scenario.assumed)
+        table["assumed"] = list(self.assumed)
+        table["without_effect"] = list(self.scenario.without_effect)
         table["devices"] = per_device
         if self.numbers["changes"]:
             table["changes"] = [
@@ -386,7 +427,8 @@ class SimulatedMigration:
         facts.append(("sent", bytes_text(int(number["bytes_sent"]))))
         if self.converged:
             facts[-1] = ("sent", f"{facts[-1][1]}, {bytes_text(int(number['switchover_bytes']))} of it at the end")
-        facts += [("assumed", each) for each in self.scenario.assumed]
+        facts += [("assumed", each) for each in self.assumed]
+        facts += [("no effect", each) for each in self.scenario.without_effect]
         facts.append(("limited by", self._limits()))
         if number["changes"] or isinstance(self.scenario.management, Policy):
             who = [legible(str(self.scenario.management), 60)] if self.scenario.management else []

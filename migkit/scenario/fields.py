@@ -36,10 +36,12 @@ class Quantity:
         The range allowed, both ends included.
     or_zero : bool, default False
         Whether 0 is allowed below `low`.
+    above : str, default ""
+        What is said of values above `high`, after the range.
     """
 
-    def __init__(self, low: str, high: str, or_zero: bool = False) -> None:
-        self.low, self.high, self.or_zero = low, high, or_zero
+    def __init__(self, low: str, high: str, or_zero: bool = False, above: str = "") -> None:
+        self.low, self.high, self.or_zero, self.above = low, high, or_zero, above
         self.allowed = f"0, or from {low} to {high}" if or_zero else f"from {low} to {high}"
 
     def __get_pydantic_core_schema__(self, kind: Any, _handler: Any) -> Any:
@@ -49,8 +51,9 @@ class Quantity:
         def check(value: Any) -> Any:
             number = read(value)
             if not (least <= number <= most or (self.or_zero and number == 0)):
+                more = f": {self.above}" if self.above and number > most else ""
                 raise ScenarioError(
-                    f"is outside the allowed range: it must be {self.allowed}",
+                    f"is outside the allowed range: it must be {self.allowed}{more}",
                     value=str(value) if isinstance(value, kind) else value,
                 )
             return kind(number)

@@ -98,7 +98,7 @@ ROWS: tuple[Row, ...] = (
         ("vfio-precopy-info-reinit",)),
     Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has "
         "`guest.page_size`, writes are tracked in `guest.tracking`",
-        ("huge-pages", "hugepages", "mem-prealloc")),
+        ("huge-pages", "hugepages", "hugepage", "hugepage-size", "backing", "mem-path", "mem-prealloc")),
     Row("not modelled", ("migrate-recover",), "failure and recovery; other parameters changed while the migration runs",
         ("recover",)),
 )  # fmt: skip

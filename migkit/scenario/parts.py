@@ -40,6 +40,16 @@ def _power_of_two(value: Bytes) -> Bytes:
     return value
 
 
+# No target of QEMU has a larger page than 64 KiB, which is that of Hexagon's user mode.
+TargetPage = Annotated[
+    Bytes,
+    quantity("512 B", "64 KiB", above="no target of QEMU has a larger page; RAM in huge pages is sent page by page, "
+             "and what is tracked as one is guest.tracking"),
+    AfterValidator(_power_of_two),
+]  # fmt: skip
+"""``TARGET_PAGE_SIZE``."""
+
+
 class Region(Part):
     """A range of RAM that the guest writes to; RAM outside all regions is never written.
 
@@ -51,20 +61,21 @@ class Region(Part):
         Where the region begins in RAM; whole pages. Regions do not overlap.
     write_rate : bytes/s, default 0 B/s
         Page writes per second times the page size; up to 1 TB/s. A write dirties one page; several writes to one page
-        between two syncs dirty it once.
+        between two syncs dirty it once. With a larger `Guest.tracking` it dirties that much: of a dirty rate that was
+        measured in such units give ``page_size / tracking`` for uniform writes.
     rates : list of (duration, bytes/s), default none
         Write rates that follow one another, instead of `write_rate`: each for its duration of the writer's time, 1 ms
         to 168 h, and the last one from then on; up to 1024. The writer's time begins with the migration and is slowed
         by auto-converge as the writer is.
     periodic : bool, default False
-        Whether `rates` begin again when the last one has passed.
+        Whether `rates`, two or more, begin again when the last one has passed.
     curve : list of (time, bytes/s), default none
         A measured rate instead: each value holds from its time, which grows from 0 s, to the next one; up to 1024.
     pattern : {"uniform", "sequential"}, default "uniform"
         Independent writes to random pages, or one page after the other, round and round.
     phase : float, optional
         Where a sequential writer stands when the migration begins, as a share of the region, 0 to 1. By default it is
-        drawn, anew in each replicate, with either engine.
+        drawn, anew in each replicate, with either engine. Refused for uniform writes, which stand nowhere.
     vcpu_share : float, default 1
         Share of its vCPU that the writer needs at `write_rate`, 0.0001 to 1. Auto-converge takes the vCPU's idle time
         first: a writer that is paced by its work slows down when the throttle leaves less than this, one that writes
@@ -108,8 +119,19 @@ class Region(Part):
                 lambda: ScenarioError(f"cannot be given beside {given[0]}: give one of them", "write_rate",
                                       str(self.write_rate)),
             )  # fmt: skip
-        if not self.rates:
-            yield Rule(lambda: self.periodic, lambda: ScenarioError("needs rates: they begin again", "periodic", True))
+        if len(self.rates) < 2:
+            yield Rule(
+                lambda: self.periodic,
+                lambda: ScenarioError("needs rates, two or more: they begin again", "periodic", True),
+            )
+        # in a sweep an axis may have no effect at some values of another one, and is refused where it has none at all
+        yield Rule(
+            lambda: np.all(
+                each(lambda phase: phase is not None, self.phase) & each(lambda how: how == "uniform", self.pattern)
+            ),
+            lambda: ScenarioError('has no effect on uniform writes: give pattern = "sequential", or no phase', "phase",
+                                  self.phase),
+        )  # fmt: skip
         times = [time for time, _ in self.curve]
         wrong = times[0] != 0 or any(later <= time for time, later in pairwise(times)) if times else False
         yield Rule(
@@ -126,12 +148,13 @@ class Guest(Part):
     ram : bytes
         Size of RAM, whole pages, up to 1024 TiB.
     page_size : bytes, default 4 KiB
-        The target's page (``TARGET_PAGE_SIZE``), a power of two from 512 B to 1 GiB: what is sent as one, and one bit
-        of a dirty bitmap. It is 4 KiB on x86 whatever backs the guest: RAM in huge pages is sent page by page too.
+        The target's page (``TARGET_PAGE_SIZE``), a power of two from 512 B to 64 KiB: what is sent as one, and one bit
+        of a dirty bitmap. It is 4 KiB on x86, Arm, POWER and s390 whatever backs the guest and whatever pages the host
+        has: RAM in huge pages is sent page by page too.
     tracking : bytes, default 0 B
         Size at which writes are tracked, where that is larger than a page: a write then dirties so much at once, as
-        with 16 MiB pages on POWER, or an IOMMU that tracks in 2 MiB. 0 = `page_size`, else a power of two from
-        `page_size` to 4096 pages. KVM on x86 splits huge pages and tracks 4 KiB.
+        with 16 MiB pages on POWER, a host with pages of 64 KiB, or an IOMMU that tracks in 2 MiB. 0 = `page_size`, else
+        a power of two from `page_size` to 4096 pages. KVM on x86 splits huge pages and tracks 4 KiB.
     accel : {"kvm", "tcg"}, default "kvm"
         Who keeps the dirty log. ``kvm``: re-protected lazily, chunk by chunk, just before its pages are sent
         (``migration/ram.c:migration_clear_memory_region_dirty_bitmap``); ``tcg``: at the sync.
@@ -141,7 +164,7 @@ class Guest(Part):
         RAM in use, the regions included; all else are zero pages. 0 = all of it.
     used_at : {"spread", "start", "end"}, default "spread"
         Where that lies outside the regions: anywhere, or together at the first or the last addresses. It decides when
-        in the first pass the zero pages come.
+        in the first pass the zero pages come, and needs `used`.
     regions : list of Region, default none
         What is written to, up to 1024 entries.
 
@@ -153,7 +176,7 @@ class Guest(Part):
     """
 
     ram: SizeAboveZero
-    page_size: Annotated[Bytes, quantity("512 B", "1 GiB"), AfterValidator(_power_of_two)] = Bytes(4096)
+    page_size: TargetPage = Bytes(4096)
     tracking: Annotated[Bytes, quantity("512 B", "1 GiB", or_zero=True), AfterValidator(_power_of_two)] = Bytes(0)
     accel: Literal["kvm", "tcg"] = "kvm"
     zero_share: Share = 0.0
@@ -182,6 +205,12 @@ class Guest(Part):
                 f"{format_bytes(sum(region.size for region in self.regions))}", "used", str(self.used)
             ),
         )  # fmt: skip
+        yield Rule(
+            lambda: np.all(each(lambda place: place != "spread", self.used_at) & (self.used == 0)),
+            lambda: ScenarioError(
+                "has no effect without used: give how much of RAM is in use", "used_at", self.used_at
+            ),
+        )
         yield Rule(
             lambda: self.used > self.ram,
             lambda: ScenarioError(f"is more than the {self.ram} of RAM", "used", str(self.used)),
@@ -537,11 +566,12 @@ class HostCosts(Part):
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
     throttle_late : seconds, default 0 s
         How late a pause of a vCPU that auto-converge slows ends, taken from the 10 ms that it then has; up to 9 ms.
-        Not fitted by `migkit calibrate`.
+        It does not vary: the measured runs do not tell by how much. Not fitted by `migkit calibrate`.
     jitter : float, default 0
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
-        deviation. Not fitted to the measured runs.
+        deviation. Not fitted, since one number does not fit them all: slices have 0.03 on the measured paced link and
+        0.09 on loopback, syncs 0.2 (KVM) to 0.9 (TCG); docs/model.md, section 5. 0.1 makes islands vanish.
     discard : seconds, default 2.5 us
         The destination drops a run of pages that became dirty again, when post-copy starts; up to 1 ms. From what the
         measured runs need between the stop of the source and the running destination, less `destination_load`. Not

@@ -23,6 +23,7 @@ from migkit.scenario.policy import POLICIES, read_policy
 from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
+from migkit.scenario.unsaid import assumed_costs, without_effect
 from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, known_version, profile
 from migkit.scenario.views import each
 from migkit.scenario.wire import LIMITS, binds, wire_limits
@@ -144,9 +145,10 @@ class Scenario(Part):
 
     @property
     def assumed(self) -> tuple[str, ...]:
-        """What the version of QEMU leaves open: by which profile it is computed, and what its build may have besides.
+        """What is taken for granted, since the scenario does not say it.
 
-        Sentences without a full stop; empty if `qemu` is a profile.
+        By which profile a version of QEMU is computed that is none, and what its build may have besides; costs of the
+        host that are used beyond what was measured, where the result may hang on them. Sentences without a full stop.
 
         Examples
         --------
@@ -155,7 +157,22 @@ class Scenario(Part):
         ('QEMU 10.2.2 is computed by the rules of profile 10.2',)
         """
         known = known_version(self.qemu)
-        return known.notes + (known.warnings if self.policy is None else ())
+        return known.notes + (known.warnings if self.policy is None else ()) + assumed_costs(self)
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """What was given and has no effect with the other fields, such as channels without multifd.
+
+        Sentences without a full stop.
+
+        Examples
+        --------
+        >>> from migkit import Guest, Link, Migration, Scenario
+        >>> Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"),
+        ...          migration=Migration(multifd_channels=8)).without_effect
+        ('migration.multifd_channels = 8 has no effect without migration.multifd',)
+        """
+        return without_effect(self)
 
     @property
     def walk_policy(self) -> str:
