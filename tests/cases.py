@@ -158,6 +158,10 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "dirty_ring_pages": 0,
+        "dirty_limit": 0,
+        "vcpu_dirty_limit": 1,
+        "dirty_limit_period_ms": 1000,
         "multifd_channels": 0,
         "multifd_flush_after_each_section": int(profile in ("7.2", "8.0")),
         "multifd_sends_full_queue": int(profile in ("7.2", "8.0", "8.1", "8.2")),
@@ -411,6 +415,39 @@ def random_multifd_case(rng: random.Random) -> dict:
         found["multifd_zero_pages"] = 0  # zero-page-detection = legacy
     if own.random() < 0.1:
         found |= {"jitter": 0.3}
+    return found
+
+
+def random_limited_case(rng: random.Random) -> dict:
+    """A case with dirty-limit: large pages, so that rates are far above the tolerance of its controller."""
+    own = random.Random(f"limited {rng.random()}")
+    draw = own.choice([random_case, random_later_case, random_changing_case, random_postcopy_case, random_multifd_case])
+    found = draw(rng)
+    page_size = own.choice([65536, 262144, 1048576])
+    factor = (page_size + 8) / (found["page_size"] + 8)
+    for name in ("link_ns_per_byte", "fresh_ns_per_byte", "channels_ns_per_byte", "channels_fresh_ns_per_byte"):
+        found[name] /= factor
+    largest = max(found["region_pages"], default=100)
+    found |= {
+        "page_size": page_size,
+        "track_pages": 1,
+        "lazy_clear": 0,
+        "auto_converge": 0,
+        "max_bandwidth": int(found["max_bandwidth"] * factor),
+        "dirty_limit": 1,
+        "dirty_ring_pages": own.choice([16, 64, max(1, largest // 10), max(1, largest // 2), largest + 1]),
+        "vcpu_dirty_limit": own.choice([1, 1, own.randint(1, 40), int(log_uniform(own, 1, 1000))]),
+        "dirty_limit_period_ms": own.choice([1000, own.randint(1, 50), own.randint(1, 1000)]),
+        "throttle_trigger_threshold": own.choice([1, 10, 50]),
+        # long enough for two periods of the trigger, with no more syncs than before
+        "time_limit_ns": max(found["time_limit_ns"], own.randint(3, 8) * S),
+        "sync_ns": max(found["sync_ns"], 25 * MS),
+        "downtime_limit_ms": own.choice([found["downtime_limit_ms"], 20.0]),
+    }
+    faster = own.choice([1.0, 3.0, 10.0])
+    found["region_writes_per_s"] = [rate * faster for rate in found["region_writes_per_s"]]
+    if own.random() < 0.3:  # stopped, so that the last writes before it are found afterwards
+        found |= changes_of([change(own.randint(0, found["time_limit_ns"]), command=3)])
     return found
 
 

@@ -107,6 +107,7 @@ class Region:
         numbers = range(first, first + case["region_rate_count"][index])
         self.rates = [(case["rate_from_ns"][n], case["rate_share"][n]) for n in numbers]
         self.period_ns = case["region_period_ns"][index]
+        self.ring_pages = case["dirty_ring_pages"]
         self.track_pages = case["track_pages"]
 
     def writes_so_far(self, work_ns):
@@ -136,30 +137,69 @@ class Region:
         if phase < 0:
             phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
         self.first = math.floor(phase * self.pages)
-        self.tau_then, self.tau_since, self.gets = 0, t, self.vcpu_share
+        self.speeds = [(t, 0, self.vcpu_share)]  # from when, guest time then, share of the vCPU
+        self.sleep_us = 0
         self.stopped = False
 
     def stop(self, t):
-        self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, 0
+        self.changes_speed(t, 0)
         self.stopped = True
+
+    def changes_speed(self, t, gets):
+        self.speeds.append((t, self.guest_time(t), gets))
 
     def guest_time(self, t):
         """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
-        return self.tau_then + (t - self.tau_since) * self.gets // self.vcpu_share
+        since, then, gets = [speed for speed in self.speeds if speed[0] <= t][-1]
+        return then + (t - since) * gets // self.vcpu_share
 
     def work(self, t):
         return self.work_until(self.guest_time(t))
 
     def resumes(self, stopped, t):
         """On the destination: no time passes in between, and there is no throttle."""
-        self.tau_then, self.tau_since, self.gets = self.guest_time(stopped), t, self.vcpu_share
+        self.speeds.append((t, self.guest_time(stopped), self.vcpu_share))
 
     def throttled(self, t, percent):
         if self.stopped:
             return
         gets = min(self.vcpu_share, 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND))
-        if gets != self.gets:
-            self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
+        if gets != self.speeds[-1][2]:
+            self.changes_speed(t, gets)
+
+    # -- dirty-limit (section 14)
+
+    def ring_full_ns(self):
+        """Work after which the ring is full; infinity where it never is."""
+        if not self.writes_per_s or self.pages <= self.ring_pages:
+            return math.inf
+        if self.sequential:
+            return self.ring_pages / self.writes_per_s * 1e9
+        return -math.log1p(-self.ring_pages / self.pages) * self.pages / self.writes_per_s * 1e9
+
+    def begins_period(self, t):
+        self.period_began = t
+
+    def ends_period(self, t, period_ms, quota, limiter):
+        """Measure what became dirty in a period, and sleep longer or shorter from now on."""
+        guest = self.guest_time(t) - self.guest_time(self.period_began)
+        worked = self.work(t) - self.work(self.period_began)
+        self.period_began = t
+        full = self.ring_full_ns()
+        fills = worked > 0 and full < math.inf and full * guest <= worked * (period_ms * 1e6)
+        writes = self.writes_per_s * (worked * 1e-9)
+        if fills:
+            pages = int(self.ring_pages * (worked / full))
+        elif self.sequential:
+            pages = int(min(self.pages, writes))
+        else:
+            pages = int(-math.expm1(-writes / self.pages) * self.pages) if self.pages else 0
+        self.sleep_us = limiter.sleep_us(self.sleep_us, pages, quota)
+        gets = self.vcpu_share
+        if fills and self.sleep_us:
+            busy = full * (guest / worked) * (self.vcpu_share / 10_000)
+            gets = max(1, min(gets, int(10_000 * (busy / (busy + self.sleep_us * 1000)))))
+        self.changes_speed(t, gets)
 
     def tracked_with(self, page):
         """The pages that are dirty as soon as one of them is written: the tracked unit of a page."""
@@ -171,6 +211,28 @@ class Region:
         first, last = self.writes_so_far(since), self.writes_so_far(until)
         writes_until_this_page = (page - self.start - first) % self.pages
         return writes_until_this_page < last - first
+
+
+class Limiter:
+    """[system/dirtylimit.c]: what a vCPU sleeps when its ring is full, by what was measured."""
+
+    def __init__(self, case):
+        self.ring_mib = case["dirty_ring_pages"] * case["page_size"] // MIB
+        self.page_size, self.period_ms = case["page_size"], case["dirty_limit_period_ms"]
+        self.highest = 0
+
+    def sleep_us(self, before, pages, quota):
+        rate = pages * 1000 * self.page_size // MIB // self.period_ms
+        if abs(rate - quota) <= 25:
+            return before
+        if rate == 0:
+            return 0
+        self.highest = max(self.highest, rate)
+        full_us = self.ring_mib * 1_000_000 // self.highest
+        percent = abs(rate - quota) * 100 // max(rate, quota)
+        step = int(full_us * percent / (100 - percent)) if percent > 50 else full_us // 10
+        wanted = before + step if rate > quota else before - step
+        return max(0, min(wanted, 99 * full_us))
 
 
 class UniformWrites:
@@ -866,6 +928,8 @@ class Migration:
         self.synced_at, self.sync_span, self.sync_found = self.t, 0, 0
         self.hi = self.throttle = 0
         self.next_tick, self.count_prev = self.t + self.throttle_timer_ns, 0
+        # section 14
+        self.limiter, self.period_ends, self.limit_sleep_us = Limiter(case), None, None
         # section 12
         self.postcopy = False
         self.faults, self.fault_part, self.put_before_postcopy = 0, 0.0, 0
@@ -988,20 +1052,43 @@ class Migration:
             self.hi += 1
             if self.hi >= 2:
                 self.hi = 0
-                if self.throttle == 0:
+                if self.dirty_limit:
+                    self.migration_dirty_limit_guest()
+                elif self.throttle == 0:
                     self.set_throttle(self.cpu_throttle_initial)
                 else:
                     self.set_throttle(min(self.throttle + self.cpu_throttle_increment, self.max_cpu_throttle))
 
+    def migration_dirty_limit_guest(self):
+        """The quota is set once."""
+        if self.limit_sleep_us is None and self.paused_t is None:
+            self.limit_sleep_us = 0
+            self.period_ends = self.t + self.dirty_limit_period_ms * MILLISECOND
+            for region in self.ram.regions:
+                region.begins_period(self.t)
+
+    def dirtylimit_process(self, until):
+        """All periods that end by then."""
+        while self.period_ends is not None and self.period_ends <= until:
+            for region in self.ram.regions:
+                region.ends_period(self.period_ends, self.dirty_limit_period_ms, self.vcpu_dirty_limit, self.limiter)
+            self.limit_sleep_us = max((region.sleep_us for region in self.ram.regions), default=0)
+            self.period_ends += self.dirty_limit_period_ms * MILLISECOND
+
+    def guest_stops(self, t):
+        self.dirtylimit_process(t)
+        self.period_ends = None
+
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
+        self.dirtylimit_process(self.t)
         new = self.ram.migration_bitmap_sync(self.t)
         self.period_new += new
         self.sync_found = new * self.page_size
         self.sync_span, self.synced_at = self.t - self.synced_at, self.t
         self.ram.remaining_after_sync = self.ram.pending()
         if (self.t - self.last_eval) // MILLISECOND > 1000:
-            if self.auto_converge and not self.block_bulk():
+            if (self.auto_converge or self.dirty_limit) and not self.block_bulk():
                 self.migration_trigger_throttle()
             self.xfer_prev = self.counted
             self.last_eval = self.t
@@ -1118,6 +1205,7 @@ class Migration:
             self.downtime_limit_ms = float(value)
         elif command == STOP_VM:
             self.paused_t = self.t
+            self.guest_stops(self.t)
             for each in (*self.ram.regions, *self.vfio):
                 each.stop(self.t)
         elif command == CANCEL:
@@ -1277,6 +1365,7 @@ class Migration:
 
     def migration_completion(self):
         self.stop_t = self.t
+        self.guest_stops(self.stop_t)
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
@@ -1310,6 +1399,7 @@ class Migration:
     def postcopy_start(self):
         ram = self.ram
         self.stop_t = self.t
+        self.guest_stops(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
         self.downtime_stop = self.t - self.stop_t
@@ -1395,6 +1485,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
     """One migration."""
     m = Migration(case, seed, replicate, next_device, syncs, bandwidth, managed_by)
     completed = m.migration_thread()
+    m.dirtylimit_process(m.t)
     stopped = completed or m.postcopy
     ram = m.ram
     stopped_t = m.stop_t if m.paused_t is None else m.paused_t
@@ -1429,6 +1520,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "postcopy_ns": m.postcopy_time if m.postcopy and completed else -1,
         "postcopy_bytes": m.put - m.put_before_postcopy if m.postcopy else 0,
         "postcopy_faults": m.faults,
+        "limit_sleep_ns": -1 if m.limit_sleep_us is None else m.limit_sleep_us * 1000,
         "device_bytes": [d.bytes for d in m.devices],
         "device_calls": [d.calls for d in m.devices],
         "device_first_call_ns": [d.first_call_ns for d in m.devices],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from migkit.kernels.dirtylimit import dirtylimit_catch_up, dirtylimit_end
 from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.management import manage
@@ -172,6 +173,8 @@ def migration_completion(s):
     """Stop the VM, sync once more, send what is left at link speed (migration/migration.c:migration_completion)."""
     case, state, report = s.case, s.state, s.report
     stop_t, sent = state.t, state.bytes_sent
+    if case.dirty_limit == 1:
+        dirtylimit_end(s, stop_t)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
@@ -251,6 +254,9 @@ def trace_iteration(s, timeline):
 def write_report(s, manager, device_reports):
     """Write the final counters."""
     case, state, report = s.case, s.state, s.report
+    if case.dirty_limit == 1:
+        dirtylimit_catch_up(s, state.t)
+        report.limit_sleep_ns = state.limit_us * 1000 if state.limit_changes > 0 else -1
     report.outcome = state.outcome
     report.culprit = state.culprit
     report.total_ns = state.t

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from migkit.kernels.dirtylimit import dirtylimit_catch_up, migration_dirty_limit_guest
 from migkit.kernels.guest import set_throttle
 from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
@@ -305,6 +306,8 @@ def migration_bitmap_sync(s):
     case, state = s.case, s.state
     state.syncs += 1
     state.window_syncs += 1
+    if case.dirty_limit == 1:
+        dirtylimit_catch_up(s, state.t)
     new = sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
     state.period_new += new
     state.sync_found = new * case.page_size
@@ -314,7 +317,7 @@ def migration_bitmap_sync(s):
     if case.management_syncs == 1:
         state.managed_t = 0  # the event MIGRATION_PASS
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
-        if case.auto_converge == 1 and state.bulk == 0:
+        if case.auto_converge + case.dirty_limit > 0 and state.bulk == 0:
             migration_trigger_throttle(s)
         state.xfer_prev = state.counted
         state.last_eval = state.t
@@ -323,7 +326,10 @@ def migration_bitmap_sync(s):
 
 @kernel
 def migration_trigger_throttle(s):
-    """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle)."""
+    """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle).
+
+    auto-converge and dirty-limit exclude each other.
+    """
     case, state = s.case, s.state
     sent = state.counted - state.xfer_prev
     if state.period_new * case.page_size <= sent * case.throttle_trigger_threshold // 100:
@@ -332,7 +338,9 @@ def migration_trigger_throttle(s):
     if state.high < 2:
         return
     state.high = 0
-    if state.throttle == 0:
+    if case.dirty_limit == 1:
+        migration_dirty_limit_guest(s)
+    elif state.throttle == 0:
         set_throttle(s, case.cpu_throttle_initial)
     else:
         set_throttle(s, min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migkit.kernels.block import block_save_iterate, block_state_pending
+from migkit.kernels.dirtylimit import dirtylimit_setup
 from migkit.kernels.guest import guest_setup
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
@@ -45,6 +46,8 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.stopped_t = -1
     state.ram_remaining = case.ram_pages * case.page_size
     guest_setup(s, seed, replicate)
+    if case.dirty_limit == 1:
+        dirtylimit_setup(s)
     reset(s.ram, case, s.regions, seed, replicate)
     for d in range(case.device_count):
         device, own = s.devices[d], s.live[d]

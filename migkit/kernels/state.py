@@ -90,6 +90,7 @@ CASE = (
     Field("track_pages", INT, "pages", "that one write makes dirty together; a power of two, no more than a chunk has"),
     Field("chunk_pages", INT, "pages", "covered by one bit of the clear bitmap, 2**x-clear-bitmap-shift"),
     Field("lazy_clear", INT, "flag", "1: the dirty log is re-protected chunk by chunk (KVM)"),
+    Field("dirty_ring_pages", INT, "pages", "entries of the dirty ring of a vCPU, 0: there is none"),
     Field("idle_zero_share", FLOAT, "1", "share of zero pages outside the regions"),
     Field("used_first", INT, "page", "outside the regions all pages before this one are zero pages"),
     Field("used_stop", INT, "page", "outside the regions this page and all behind it are zero pages"),
@@ -102,6 +103,9 @@ CASE = (
     Field("switchover_ack", INT, "flag", "the capability"),
     Field("return_path", INT, "flag", "the capability"),
     Field("auto_converge", INT, "flag", "the capability"),
+    Field("dirty_limit", INT, "flag", "the capability"),
+    Field("vcpu_dirty_limit", INT, "MB/s", "vcpu-dirty-limit, in units of 2**20 B/s"),
+    Field("dirty_limit_period_ms", INT, "ms", "x-vcpu-dirty-limit-period"),
     Field("postcopy_ram", INT, "flag", "the capability"),
     Field("postcopy_ns", INT, "ns", "when migrate-start-postcopy is given, NO_LIMIT for never"),
     Field("max_postcopy_bandwidth", INT, "B/s", "limit of a window after the switch to post-copy, 0 for none"),
@@ -277,6 +281,10 @@ STATE = (
     Field("high", INT, "1", "periods above the trigger, at most one", "repeats"),
     Field("timer_due", INT, "ns", "next tick of the sync timer", "varies"),
     Field("timer_count", INT, "1", "sync_count at the last tick", "varies"),
+    Field("limit_due", INT, "ns", "dirty-limit: when the period ends, NEVER before there is a quota", "varies"),
+    Field("limit_highest", INT, "MB/s", "highest rate of a vCPU that it measured", "repeats"),
+    Field("limit_us", INT, "us", "longest sleep of a vCPU at a full ring", "repeats"),
+    Field("limit_changes", INT, "1", "periods and vCPUs in which that changed", "repeats"),
     # switchover-ack
     Field("flags_missing", INT, "1", "devices whose initial-data-sent flag has not left", "repeats"),
     Field("flags_buffered", INT, "1", "flags that wait in the stream buffer", "repeats"),
@@ -342,9 +350,15 @@ WRITER = (
     Field("tau0", INT, "ns", "guest time of the writer then"),
     Field("gets", INT, "1e-4", "of its vCPU, since then"),
     Field("needs", INT, "1e-4", "of its vCPU, at full rate"),
+    Field("was_t0", INT, "ns", "t0 at the last sync, where its speed has changed since"),
+    Field("was_tau0", INT, "ns", "tau0 then"),
+    Field("was_gets", INT, "1e-4", "gets then"),
     Field("first", INT, "pages", "into the region, where a sequential writer began"),
     Field("missing", FLOAT, "pages", "of the region, dirty at the switch to post-copy"),
     Field("faulted", FLOAT, "pages", "of these, asked for by faults"),
+    Field("limit_us", INT, "us", "dirty-limit: its vCPU sleeps when the ring is full"),
+    Field("limit_tau", INT, "ns", "guest time when the period began"),
+    Field("limit_work", INT, "ns", "what that was worth at the highest rate"),
 )
 """Per region of a running migration: how far its writer has got."""
 
@@ -450,6 +464,7 @@ REPORT = (
     Field("postcopy_ns", INT, "ns", "from the guest running on the destination to its last page there"),
     Field("postcopy_bytes", INT, "B", "of RAM, sent after the switch to post-copy"),
     Field("postcopy_faults", INT, "1", "pages that the guest waited for on the destination"),
+    Field("limit_sleep_ns", INT, "ns", "dirty-limit: longest sleep of a vCPU at a full ring, at the end"),
 )
 """What a kernel leaves of a migration; times are -1 where something never happened."""
 
@@ -536,6 +551,7 @@ LAP = (
     Field("began_initial", INT, "B", "initial data left on all devices then"),
     Field("flags_missing", INT, "1", "then"),
     Field("throttle", INT, "%", "then"),
+    Field("limit_changes", INT, "1", "then"),
     Field("count", INT, "1", "laps since something other than RAM changed"),
     Field("total", INT, "1", "laps so far"),
     Field("half", INT, "1", "laps after which the newer half becomes the older one"),

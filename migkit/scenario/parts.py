@@ -32,11 +32,19 @@ Step = tuple[Annotated[Seconds, quantity("1 ms", "168 h")], Speed]
 Point = tuple[Annotated[Seconds, quantity("0 s", "168 h")], Speed]
 MOST_TRACKED_PAGES = 4096
 """Pages of a tracked unit: 16 MiB of pages of 4 KiB."""
+LEAST_RING = 1024
+"""Entries of a dirty ring (``qemu-options.hx``: dirty-ring-size)."""
 
 
 def _power_of_two(value: Bytes) -> Bytes:
     if value & (value - 1):
         raise ScenarioError("is not a power of two, such as 4 KiB or 64 KiB", value=str(value))
+    return value
+
+
+def _ring(value: int) -> int:
+    if value and (value < LEAST_RING or value & (value - 1)):
+        raise ScenarioError(f"is not 0 or a power of two from {LEAST_RING} to 65536", value=value)
     return value
 
 
@@ -142,6 +150,10 @@ class Guest(Part):
     used_at : {"spread", "start", "end"}, default "spread"
         Where that lies outside the regions: anywhere, or together at the first or the last addresses. It decides when
         in the first pass the zero pages come.
+    dirty_ring_size : int, default 0
+        Entries of the dirty ring that KVM keeps for each vCPU (``-accel kvm,dirty-ring-size=``), a power of two from
+        1024 to 65536; 0 = a dirty log instead. With a ring nothing is re-protected chunk by chunk. A region is written
+        by one vCPU.
     regions : list of Region, default none
         What is written to, up to 1024 entries.
 
@@ -159,6 +171,7 @@ class Guest(Part):
     zero_share: Share = 0.0
     used: Size = Bytes(0)
     used_at: Literal["spread", "start", "end"] = "spread"
+    dirty_ring_size: Annotated[int, whole_number(0, 65536), AfterValidator(_ring)] = 0
     regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -174,6 +187,16 @@ class Guest(Part):
             lambda: self.tracking > MOST_TRACKED_PAGES * self.page_size,
             lambda: ScenarioError(f"has more than {MOST_TRACKED_PAGES} pages of {self.page_size}: the most that are "
                                   "tracked as one", "tracking", str(self.tracking)),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.dirty_ring_size > 0) & each(lambda accel: accel != "kvm", self.accel),
+            lambda: ScenarioError('needs accel = "kvm": no other accelerator has a dirty ring', "dirty_ring_size",
+                                  self.dirty_ring_size),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.dirty_ring_size > 0) & (self.tracking > self.page_size),
+            lambda: ScenarioError("cannot be given beside tracking above a page: an entry of the ring is a page",
+                                  "dirty_ring_size", self.dirty_ring_size),
         )  # fmt: skip
         yield Rule(
             lambda: (self.used > 0) & (self.used < sum(region.size for region in self.regions)),
@@ -415,6 +438,13 @@ class Migration(Part):
         A channel from destination to source; the migration ends when the destination says so.
     auto_converge : bool, default False
         Slow the vCPUs when RAM is dirtied faster than it is sent.
+    dirty_limit : bool, default False
+        Slow each vCPU down to `vcpu_dirty_limit` when RAM is dirtied faster than it is sent, by a sleep when its dirty
+        ring is full. Since 8.1; not beside `auto_converge`; needs `Guest.dirty_ring_size`.
+    vcpu_dirty_limit : int, MB/s, default 1
+        What a vCPU may dirty, in QEMU's MB/s of 2**20 bytes/s; 1 to 1000000. Within 25 MB/s of it nothing is changed.
+    x_vcpu_dirty_limit_period : seconds, default 1 s
+        How often the dirty rates are measured and the sleeps adjusted; 1 ms to 1 s, whole milliseconds.
     multifd : bool, default False
         RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
     multifd_channels : int, default 2
@@ -452,6 +482,9 @@ class Migration(Part):
     switchover_ack: Flag = False
     return_path: Flag = False
     auto_converge: Flag = False
+    dirty_limit: Flag = False
+    vcpu_dirty_limit: Annotated[int, whole_number(1, 1_000_000)] = 1
+    x_vcpu_dirty_limit_period: Annotated[Seconds, quantity("1 ms", "1 s")] = Seconds(1.0)
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
     postcopy_ram: Flag = False
@@ -475,6 +508,17 @@ class Migration(Part):
                 "needs return_path = True: the acknowledgement travels on it", "switchover_ack", True
             ),
         )
+        yield Rule(
+            lambda: np.logical_and(self.dirty_limit, self.auto_converge),
+            lambda: ScenarioError("cannot be on together with auto_converge: QEMU refuses it, use one of the two",
+                                  "dirty_limit", True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: np.abs(self.x_vcpu_dirty_limit_period * 1e3 - np.rint(self.x_vcpu_dirty_limit_period * 1e3)) > 1e-6,
+            lambda: ScenarioError("is not a whole number of milliseconds, as QEMU takes it",
+                                  "x_vcpu_dirty_limit_period", str(self.x_vcpu_dirty_limit_period)),
+            monotone=False,
+        )  # fmt: skip
         yield Rule(
             lambda: self.max_cpu_throttle < self.cpu_throttle_initial,
             lambda: ScenarioError(

@@ -139,7 +139,9 @@ CASES: Mapping[str, Expression] = {
     "page_size": lambda s: s.guest.page_size,
     "track_pages": lambda s: np.maximum(s.guest.tracking, s.guest.page_size) // s.guest.page_size,
     "chunk_pages": lambda s: 1 << s.migration.x_clear_bitmap_shift,
-    "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel),
+    # accel/kvm/kvm-all.c: a dirty ring is protected again when it is emptied, not chunk by chunk
+    "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel) & (s.guest.dirty_ring_size == 0),
+    "dirty_ring_pages": lambda s: s.guest.dirty_ring_size,
     "idle_zero_share": _idle_zero_share,
     "used_first": lambda s: _used_edges(s)[0],
     "used_stop": lambda s: _used_edges(s)[1],
@@ -152,6 +154,9 @@ CASES: Mapping[str, Expression] = {
     # migration/migration.c:migration_connect: post-copy needs a return path, and opens one
     "return_path": lambda s: s.migration.return_path | s.migration.postcopy_ram,
     "auto_converge": lambda s: s.migration.auto_converge,
+    "dirty_limit": lambda s: s.migration.dirty_limit,
+    "vcpu_dirty_limit": lambda s: s.migration.vcpu_dirty_limit,
+    "dirty_limit_period_ms": lambda s: np.rint(s.migration.x_vcpu_dirty_limit_period * 1e3),
     "postcopy_ram": lambda s: s.migration.postcopy_ram,
     "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
     "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),

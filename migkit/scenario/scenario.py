@@ -230,6 +230,16 @@ class Scenario(Part):
                                   True),
         )  # fmt: skip
         yield Rule(
+            lambda: self.migration.dirty_limit & _lacks(self, "supports_dirty_limit"),
+            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.dirty_limit",
+                                  True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: self.migration.dirty_limit & (self.guest.dirty_ring_size == 0),
+            lambda: ScenarioError('needs guest.dirty_ring_size: each vCPU sleeps when its ring of KVM is full',
+                                  "migration.dirty_limit", True),
+        )  # fmt: skip
+        yield Rule(
             lambda: (
                 (self.migration.avail_switchover_bandwidth > 0) & _lacks(self, "supports_avail_switchover_bandwidth")
             ),

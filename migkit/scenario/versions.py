@@ -97,6 +97,8 @@ class Profile:
         Block migration was removed in 9.1 (commit eef0bae3a7).
     supports_switchover_ack : bool
         The capability exists since 8.1.
+    supports_dirty_limit : bool
+        The capability exists since 8.1.
     supports_avail_switchover_bandwidth : bool
         The parameter exists since 8.2 (commit 8b2395970a).
 
@@ -128,6 +130,7 @@ class Profile:
     supports_vfio_precopy: bool = True
     supports_block: bool = True
     supports_switchover_ack: bool = True
+    supports_dirty_limit: bool = True
     supports_avail_switchover_bandwidth: bool = True
 
 
@@ -144,6 +147,7 @@ _ALL = (
         supports_vfio=False,
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
+        supports_dirty_limit=False,
         supports_avail_switchover_bandwidth=False,
     ),
     Profile(
@@ -157,6 +161,7 @@ _ALL = (
         default_policy="serialized",
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
+        supports_dirty_limit=False,
         supports_avail_switchover_bandwidth=False,
     ),
     Profile(
