@@ -138,7 +138,7 @@ class Region:
             phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
         self.first = math.floor(phase * self.pages)
         self.speeds = [(t, 0, self.vcpu_share)]  # from when, guest time then, share of the vCPU
-        self.sleep_us = 0
+        self.sleep_us, self.fill_ns, self.sleeps_so_since = 0, 0.0, t
         self.stopped = False
 
     def stop(self, t):
@@ -194,12 +194,26 @@ class Region:
             pages = int(min(self.pages, writes))
         else:
             pages = int(-math.expm1(-writes / self.pages) * self.pages) if self.pages else 0
+        before = self.sleep_us
         self.sleep_us = limiter.sleep_us(self.sleep_us, pages, quota)
-        gets = self.vcpu_share
+        gets, self.fill_ns = self.vcpu_share, 0.0
         if fills and self.sleep_us:
-            busy = full * (guest / worked) * (self.vcpu_share / 10_000)
+            self.fill_ns = full * (guest / worked)
+            busy = self.fill_ns * (self.vcpu_share / 10_000)
             gets = max(1, min(gets, int(10_000 * (busy / (busy + self.sleep_us * 1000)))))
+        if (self.sleep_us, gets) != (before, self.speeds[-1][2]):
+            self.sleeps_so_since = t
         self.changes_speed(t, gets)
+
+    def asleep_ns(self, t, seed, replicate):
+        """For how long its vCPU still sleeps: fill the ring, sleep, and again."""
+        if self.fill_ns == 0:
+            return 0
+        cycle = self.fill_ns + self.sleep_us * 1000
+        filled = (rand64(draw_key(seed, replicate, 2**20 + 3, self.index), 0) >> 11) * 2.0**-53
+        at = float(t - self.sleeps_so_since) + filled * self.fill_ns
+        at -= math.floor(at / cycle) * cycle
+        return int(cycle - at) if at >= self.fill_ns else 0
 
     def tracked_with(self, page):
         """The pages that are dirty as soon as one of them is written: the tracked unit of a page."""
@@ -1076,8 +1090,12 @@ class Migration:
             self.period_ends += self.dirty_limit_period_ms * MILLISECOND
 
     def guest_stops(self, t):
+        """No more periods; how long a vCPU still sleeps."""
         self.dirtylimit_process(t)
         self.period_ends = None
+        if self.paused_t is not None:
+            return 0
+        return max((region.asleep_ns(t, self.seed, self.replicate) for region in self.ram.regions), default=0)
 
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
@@ -1204,8 +1222,8 @@ class Migration:
         elif command == SET_DOWNTIME_LIMIT:
             self.downtime_limit_ms = float(value)
         elif command == STOP_VM:
-            self.paused_t = self.t
             self.guest_stops(self.t)
+            self.paused_t = self.t
             for each in (*self.ram.regions, *self.vfio):
                 each.stop(self.t)
         elif command == CANCEL:
@@ -1365,7 +1383,7 @@ class Migration:
 
     def migration_completion(self):
         self.stop_t = self.t
-        self.guest_stops(self.stop_t)
+        self.t += self.guest_stops(self.stop_t)
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
@@ -1399,7 +1417,7 @@ class Migration:
     def postcopy_start(self):
         ram = self.ram
         self.stop_t = self.t
-        self.guest_stops(self.stop_t)
+        self.t += self.guest_stops(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
         self.downtime_stop = self.t - self.stop_t

@@ -12,12 +12,14 @@ import numpy as np
 
 from migkit.kernels.guest import guest_ns, set_speed, writer_ns
 from migkit.kernels.options import kernel
+from migkit.kernels.random import draw_key, mix, uniform
 from migkit.kernels.state import NEVER, WHOLE_VCPU
 
 TOLERANCE = 25  # MB/s from the quota within which nothing is changed (DIRTYLIMIT_TOLERANCE_RANGE)
 LINEAR_ABOVE = 50  # percent from the quota above which one step is to reach it (DIRTYLIMIT_LINEAR_ADJUSTMENT_PCT)
 MOST_SLEEP = 99  # times what the ring takes to fill (DIRTYLIMIT_THROTTLE_PCT_MAX)
 NEVER_FULL = 1e300
+ASLEEP = 2**20 + 3  # stream of draws: how full a ring was
 
 
 @kernel
@@ -25,7 +27,7 @@ def dirtylimit_setup(s):
     """No quota is set."""
     s.state.limit_due = NEVER
     for r in range(s.case.region_count):
-        s.writers.now[r].limit_us = 0
+        s.writers.now[r].limit_us, s.writers.now[r].limit_fill = 0, 0.0
 
 
 @kernel
@@ -59,6 +61,27 @@ def dirtylimit_end(s, t):
 
 
 @kernel
+def dirtylimit_asleep(s, t):
+    """How long the VM takes to stop because a vCPU sleeps, ns: nothing wakes it (dirtylimit_vcpu_execute).
+
+    How full the ring was when the vCPU began to sleep as it does now is drawn.
+    """
+    state, longest = s.state, np.int64(0)
+    if state.stopped_t >= 0:
+        return longest
+    for r in range(s.case.region_count):
+        writer = s.writers.now[r]
+        if writer.limit_fill > 0.0:
+            cycle = writer.limit_fill + writer.limit_us * 1000.0
+            drawn = uniform(mix(draw_key(state.seed, state.replicate, ASLEEP, r)))
+            at = float(t - writer.limit_since) + drawn * writer.limit_fill
+            at -= np.floor(at / cycle) * cycle
+            if at >= writer.limit_fill:
+                longest = max(longest, np.int64(cycle - at))
+    return longest
+
+
+@kernel
 def dirtylimit_process(s, t):
     """A period ends: measure every vCPU, and adjust what it sleeps (system/dirtylimit.c:dirtylimit_process).
 
@@ -78,13 +101,15 @@ def dirtylimit_process(s, t):
         pages = ring_entries(case, s.regions[r], worked, full, fills)
         rate = ((pages * 1000 * case.page_size) >> 20) // case.dirty_limit_period_ms
         sleep_us = dirtylimit_set_throttle(case, state, writer.limit_us, rate)
-        gets = writer.needs
+        gets, fill_ns = writer.needs, 0.0
         if fills and sleep_us > 0:
-            busy = full * (float(guest) / float(worked)) * (float(writer.needs) / WHOLE_VCPU)
+            fill_ns = full * (float(guest) / float(worked))
+            busy = fill_ns * (float(writer.needs) / WHOLE_VCPU)
             gets = max(1, min(gets, int(WHOLE_VCPU * (busy / (busy + sleep_us * 1000.0)))))
         if sleep_us != writer.limit_us or gets != writer.gets:
             state.limit_changes += 1
-        writer.limit_us = sleep_us
+            writer.limit_since = t
+        writer.limit_us, writer.limit_fill = sleep_us, fill_ns
         state.limit_us = max(state.limit_us, sleep_us)
         set_speed(state, writer, t, gets)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migkit.kernels.dirtylimit import dirtylimit_catch_up, dirtylimit_end
+from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_catch_up, dirtylimit_end
 from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.management import manage
@@ -175,6 +175,7 @@ def migration_completion(s):
     stop_t, sent = state.t, state.bytes_sent
     if case.dirty_limit == 1:
         dirtylimit_end(s, stop_t)
+        state.t += dirtylimit_asleep(s, stop_t)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)

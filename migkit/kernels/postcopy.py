@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.dirtylimit import dirtylimit_end
+from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_end
 from migkit.kernels.guest import guest_ns, writer_ns
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import dirty_of, dirty_runs, remaining, rewind, sync
@@ -42,6 +42,7 @@ def postcopy_start(s):
     stop_t = state.t
     if case.dirty_limit == 1:
         dirtylimit_end(s, stop_t)
+        state.t += dirtylimit_asleep(s, stop_t)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)

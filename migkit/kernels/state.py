@@ -357,6 +357,8 @@ WRITER = (
     Field("missing", FLOAT, "pages", "of the region, dirty at the switch to post-copy"),
     Field("faulted", FLOAT, "pages", "of these, asked for by faults"),
     Field("limit_us", INT, "us", "dirty-limit: its vCPU sleeps when the ring is full"),
+    Field("limit_fill", FLOAT, "ns", "in which it fills the ring; 0: its vCPU does not sleep"),
+    Field("limit_since", INT, "ns", "when that, or the sleep, last changed"),
     Field("limit_tau", INT, "ns", "guest time when the period began"),
     Field("limit_work", INT, "ns", "what that was worth at the highest rate"),
 )

@@ -48,6 +48,9 @@ def _ring(value: int) -> int:
     return value
 
 
+Ring = Annotated[int, whole_number(0, 65536), AfterValidator(_ring)]
+
+
 class Region(Part):
     """A range of RAM that the guest writes to; RAM outside all regions is never written.
 
@@ -171,7 +174,7 @@ class Guest(Part):
     zero_share: Share = 0.0
     used: Size = Bytes(0)
     used_at: Literal["spread", "start", "end"] = "spread"
-    dirty_ring_size: Annotated[int, whole_number(0, 65536), AfterValidator(_ring)] = 0
+    dirty_ring_size: Ring = 0
     regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:

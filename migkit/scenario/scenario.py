@@ -198,7 +198,9 @@ class Scenario(Part):
         return {name: float(value) for name, value in wire_limits(self).items()}
 
     def drawn_fields(self) -> list[str]:
-        """List the fields that are drawn for each replicate, with either engine: phases not given, and jitter above 0.
+        """List the fields that are drawn for each replicate, with either engine.
+
+        Phases not given, jitter above 0, and when a vCPU under dirty-limit sleeps.
 
         Returns
         -------
@@ -217,7 +219,8 @@ class Scenario(Part):
             for i, region in enumerate(self.guest.regions)
             if region.pattern == "sequential" and region.phase is None and region.highest_rate > 0
         ]
-        return phases + (["costs.jitter"] if self.costs.jitter > 0 else [])
+        sleeps = ["migration.dirty_limit"] if self.migration.dirty_limit else []
+        return phases + sleeps + (["costs.jitter"] if self.costs.jitter > 0 else [])
 
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
