@@ -170,6 +170,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "multifd_syncs_at_end": int(profile in ("7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0", "9.1", "9.2")),
         "multifd_page_ns": 0.0,
         "channel_page_ns": 0.0,
+        "channel_page_bytes": float(columns.get("page_size", 4096)),
         "channels_ns_per_byte": 1e9 / (2000 * 4104),
         "channels_slack_ns": 0,
         "channels_fresh_ns_per_byte": 0.0,
@@ -183,6 +184,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "cpu_throttle_initial": 20,
         "cpu_throttle_increment": 10,
         "max_cpu_throttle": 99,
+        "cpu_throttle_tailslow": 0,
         "policy": UNSERIALIZED,
         "setup_ns": 10 * MS,
         "turn_ns": 200_000,
@@ -411,6 +413,7 @@ def random_multifd_case(rng: random.Random) -> dict:
         "channels_fresh_ns_per_byte": wire * fresh,
         "channels_fresh_slack_ns": own.choice([0, own.randint(0, 20 * MS)]),
     }  # fmt: skip
+    found["channel_page_bytes"] = float(page_size)
     if own.random() < 0.2:
         found["multifd_zero_pages"] = 0  # zero-page-detection = legacy
     if own.random() < 0.1:
@@ -430,6 +433,7 @@ def random_limited_case(rng: random.Random) -> dict:
     largest = max(found["region_pages"], default=100)
     found |= {
         "page_size": page_size,
+        "channel_page_bytes": float(page_size),
         "track_pages": 1,
         "lazy_clear": 0,
         "auto_converge": 0,
@@ -449,6 +453,18 @@ def random_limited_case(rng: random.Random) -> dict:
     if own.random() < 0.3:  # stopped, so that the last writes before it are found afterwards
         found |= changes_of([change(own.randint(0, found["time_limit_ns"]), command=3)])
     return found
+
+
+def random_compressed_case(rng: random.Random) -> dict:
+    """A case whose channels compress; or one under auto-converge with tail-slow."""
+    own = random.Random(f"compressed {rng.random()}")
+    if own.random() < 0.7:
+        found = random_multifd_case(rng)
+        return found | {"channel_page_bytes": found["page_size"] / own.choice([1.0, 2.5, 1.0 + 9.0 * own.random()])}
+    found = random_case(rng)
+    # long enough for several throttles
+    more = {"time_limit_ns": max(found["time_limit_ns"], 8 * S), "sync_ns": max(found["sync_ns"], 25 * MS)}
+    return found | more | {"auto_converge": 1, "cpu_throttle_tailslow": 1, "downtime_limit_ms": 5.0}
 
 
 def random_changing_case(rng: random.Random) -> dict:

@@ -138,7 +138,7 @@ class Region:
             phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
         self.first = math.floor(phase * self.pages)
         self.speeds = [(t, 0, self.vcpu_share)]  # from when, guest time then, share of the vCPU
-        self.sleep_us, self.fill_ns, self.sleeps_so_since = 0, 0.0, t
+        self.sleep_us, self.fill_ns, self.emptied_at = 0, 0.0, t
         self.stopped = False
 
     def stop(self, t):
@@ -194,24 +194,21 @@ class Region:
             pages = int(min(self.pages, writes))
         else:
             pages = int(-math.expm1(-writes / self.pages) * self.pages) if self.pages else 0
-        before = self.sleep_us
         self.sleep_us = limiter.sleep_us(self.sleep_us, pages, quota)
         gets, self.fill_ns = self.vcpu_share, 0.0
         if fills and self.sleep_us:
             self.fill_ns = full * (guest / worked)
             busy = self.fill_ns * (self.vcpu_share / 10_000)
             gets = max(1, min(gets, int(10_000 * (busy / (busy + self.sleep_us * 1000)))))
-        if (self.sleep_us, gets) != (before, self.speeds[-1][2]):
-            self.sleeps_so_since = t
+        self.emptied_at = t
         self.changes_speed(t, gets)
 
-    def asleep_ns(self, t, seed, replicate):
-        """For how long its vCPU still sleeps: fill the ring, sleep, and again."""
+    def asleep_ns(self, t):
+        """For how long its vCPU still sleeps: since the ring was emptied it fills it, sleeps, and so on."""
         if self.fill_ns == 0:
             return 0
         cycle = self.fill_ns + self.sleep_us * 1000
-        filled = (rand64(draw_key(seed, replicate, 2**20 + 3, self.index), 0) >> 11) * 2.0**-53
-        at = float(t - self.sleeps_so_since) + filled * self.fill_ns
+        at = float(t - self.emptied_at)
         at -= math.floor(at / cycle) * cycle
         return int(cycle - at) if at >= self.fill_ns else 0
 
@@ -708,7 +705,7 @@ class Channels:
         while self.all[self.next].written_at > m.t:
             self.next = (self.next + 1) % len(self.all)
         cpu = int((self.normal * m.channel_page_ns + self.zero * m.zero_cost_ns) * self.ram.pace)
-        self.write(self.all[self.next], self.header + self.normal * self.ram.page_size, cpu)
+        self.write(self.all[self.next], self.header + int(self.normal * m.channel_page_bytes), cpu)
         self.next = (self.next + 1) % len(self.all)
         self.normal = self.zero = 0
 
@@ -1071,7 +1068,12 @@ class Migration:
                 elif self.throttle == 0:
                     self.set_throttle(self.cpu_throttle_initial)
                 else:
-                    self.set_throttle(min(self.throttle + self.cpu_throttle_increment, self.max_cpu_throttle))
+                    more = self.cpu_throttle_increment
+                    if self.cpu_throttle_tailslow:
+                        now = 100 - self.throttle
+                        ratio = (xfer * self.throttle_trigger_threshold // 100) / (self.period_new * self.page_size)
+                        more = min(more, now - int(now * ratio))
+                    self.set_throttle(min(self.throttle + more, self.max_cpu_throttle))
 
     def migration_dirty_limit_guest(self):
         """The quota is set once."""
@@ -1084,6 +1086,10 @@ class Migration:
     def dirtylimit_process(self, until):
         """All periods that end by then."""
         while self.period_ends is not None and self.period_ends <= until:
+            asleep = self.asleep_ns(self.period_ends)
+            if asleep:
+                self.period_ends += asleep
+                continue
             for region in self.ram.regions:
                 region.ends_period(self.period_ends, self.dirty_limit_period_ms, self.vcpu_dirty_limit, self.limiter)
             self.limit_sleep_us = max((region.sleep_us for region in self.ram.regions), default=0)
@@ -1093,13 +1099,25 @@ class Migration:
         """No more periods; how long a vCPU still sleeps."""
         self.dirtylimit_process(t)
         self.period_ends = None
+        return self.asleep_ns(t)
+
+    def asleep_ns(self, t):
+        """How long the last vCPU to wake still sleeps."""
         if self.paused_t is not None:
             return 0
-        return max((region.asleep_ns(t, self.seed, self.replicate) for region in self.ram.regions), default=0)
+        return max((region.asleep_ns(t) for region in self.ram.regions), default=0)
+
+    def wait_for_vcpus(self):
+        """[kvm_dirty_ring_flush]"""
+        self.dirtylimit_process(self.t)
+        self.t += self.asleep_ns(self.t)
+        self.dirtylimit_process(self.t)
 
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
         self.dirtylimit_process(self.t)
+        for region in self.ram.regions:
+            region.emptied_at = self.t
         new = self.ram.migration_bitmap_sync(self.t)
         self.period_new += new
         self.sync_found = new * self.page_size
@@ -1275,6 +1293,7 @@ class Migration:
         """[qemu_savevm_state_pending_exact]: (bytes, whether RAM synced)"""
         ram_syncs = bool(self.ram_exact_always) or self.ram.pending() < self.thr
         if ram_syncs:
+            self.wait_for_vcpus()
             self.t += self.sync_cost()
         for d in self.devices:
             d.refresh()

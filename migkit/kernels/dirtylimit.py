@@ -12,14 +12,12 @@ import numpy as np
 
 from migkit.kernels.guest import guest_ns, set_speed, writer_ns
 from migkit.kernels.options import kernel
-from migkit.kernels.random import draw_key, mix, uniform
 from migkit.kernels.state import NEVER, WHOLE_VCPU
 
 TOLERANCE = 25  # MB/s from the quota within which nothing is changed (DIRTYLIMIT_TOLERANCE_RANGE)
 LINEAR_ABOVE = 50  # percent from the quota above which one step is to reach it (DIRTYLIMIT_LINEAR_ADJUSTMENT_PCT)
 MOST_SLEEP = 99  # times what the ring takes to fill (DIRTYLIMIT_THROTTLE_PCT_MAX)
 NEVER_FULL = 1e300
-ASLEEP = 2**20 + 3  # stream of draws: how full a ring was
 
 
 @kernel
@@ -48,8 +46,11 @@ def dirtylimit_catch_up(s, until):
     """Adjust what the vCPUs sleep at the end of each period up to a time."""
     state = s.state
     while state.limit_due <= until:
-        dirtylimit_process(s, state.limit_due)
-        state.limit_due += s.case.dirty_limit_period_ms * 1_000_000
+        asleep = dirtylimit_asleep(s, state.limit_due)
+        state.limit_due += asleep
+        if asleep == 0:
+            dirtylimit_process(s, state.limit_due)
+            state.limit_due += s.case.dirty_limit_period_ms * 1_000_000
         state.effort += s.case.region_count
 
 
@@ -62,23 +63,38 @@ def dirtylimit_end(s, t):
 
 @kernel
 def dirtylimit_asleep(s, t):
-    """How long the VM takes to stop because a vCPU sleeps, ns: nothing wakes it (dirtylimit_vcpu_execute).
+    """How long a vCPU still sleeps, ns: what empties the rings or stops the VM waits for it.
 
-    How full the ring was when the vCPU began to sleep as it does now is drawn.
+    accel/kvm/kvm-all.c:kvm_dirty_ring_flush kicks all vCPUs and waits for them, system/cpus.c:pause_all_vcpus too; a
+    vCPU that sleeps (system/dirtylimit.c:dirtylimit_vcpu_execute) does not hear it.
     """
-    state, longest = s.state, np.int64(0)
-    if state.stopped_t >= 0:
+    longest = np.int64(0)
+    if s.state.stopped_t >= 0:
         return longest
     for r in range(s.case.region_count):
         writer = s.writers.now[r]
         if writer.limit_fill > 0.0:
             cycle = writer.limit_fill + writer.limit_us * 1000.0
-            drawn = uniform(mix(draw_key(state.seed, state.replicate, ASLEEP, r)))
-            at = float(t - writer.limit_since) + drawn * writer.limit_fill
+            at = float(t - writer.limit_since)
             at -= np.floor(at / cycle) * cycle
             if at >= writer.limit_fill:
                 longest = max(longest, np.int64(cycle - at))
     return longest
+
+
+@kernel
+def dirtylimit_wait(s):
+    """Wait until all vCPUs are awake, before a sync."""
+    dirtylimit_catch_up(s, s.state.t)
+    s.state.t += dirtylimit_asleep(s, s.state.t)
+
+
+@kernel
+def dirtylimit_emptied(s):
+    """A sync empties all rings."""
+    dirtylimit_catch_up(s, s.state.t)
+    for r in range(s.case.region_count):
+        s.writers.now[r].limit_since = s.state.t
 
 
 @kernel
@@ -108,8 +124,7 @@ def dirtylimit_process(s, t):
             gets = max(1, min(gets, int(WHOLE_VCPU * (busy / (busy + sleep_us * 1000.0)))))
         if sleep_us != writer.limit_us or gets != writer.gets:
             state.limit_changes += 1
-            writer.limit_since = t
-        writer.limit_us, writer.limit_fill = sleep_us, fill_ns
+        writer.limit_us, writer.limit_fill, writer.limit_since = sleep_us, fill_ns, t
         state.limit_us = max(state.limit_us, sleep_us)
         set_speed(state, writer, t, gets)
 

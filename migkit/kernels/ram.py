@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.dirtylimit import dirtylimit_catch_up, migration_dirty_limit_guest
+from migkit.kernels.dirtylimit import dirtylimit_emptied, migration_dirty_limit_guest
 from migkit.kernels.guest import set_throttle
 from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
@@ -307,7 +307,7 @@ def migration_bitmap_sync(s):
     state.syncs += 1
     state.window_syncs += 1
     if case.dirty_limit == 1:
-        dirtylimit_catch_up(s, state.t)
+        dirtylimit_emptied(s)
     new = sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
     state.period_new += new
     state.sync_found = new * case.page_size
@@ -343,7 +343,13 @@ def migration_trigger_throttle(s):
     elif state.throttle == 0:
         set_throttle(s, case.cpu_throttle_initial)
     else:
-        set_throttle(s, min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle))
+        increment = case.cpu_throttle_increment
+        if case.cpu_throttle_tailslow == 1:
+            # migration/ram.c:mig_throttle_guest_down
+            left = 100 - state.throttle
+            trigger = float(sent * case.throttle_trigger_threshold // 100)
+            increment = min(increment, left - int(left * (trigger / (state.period_new * case.page_size))))
+        set_throttle(s, min(state.throttle + increment, case.max_cpu_throttle))
 
 
 @inlined_kernel

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migkit.kernels.block import block_save_iterate, block_state_pending
-from migkit.kernels.dirtylimit import dirtylimit_setup
+from migkit.kernels.dirtylimit import dirtylimit_setup, dirtylimit_wait
 from migkit.kernels.guest import guest_setup
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
@@ -92,6 +92,8 @@ def qemu_savevm_state_pending_exact(s):
     case, state = s.case, s.state
     ram_syncs = case.ram_exact_always == 1 or state.ram_bytes < state.threshold
     if ram_syncs:
+        if case.dirty_limit == 1:
+            dirtylimit_wait(s)
         state.t += sync_cost(case, state)
     total = 0
     for d in range(case.device_count):

@@ -114,6 +114,7 @@ CASE = (
     Field("cpu_throttle_initial", INT, "%", "first throttle"),
     Field("cpu_throttle_increment", INT, "%", "added each time"),
     Field("max_cpu_throttle", INT, "%", "largest throttle"),
+    Field("cpu_throttle_tailslow", INT, "flag", "1: no more is added than brings the writes to the trigger"),
     # policies
     Field("policy", INT, "code", "which device comes next: SERIALIZED, UNSERIALIZED or OWN"),
     Field("sync_policy", INT, "code", "when to sync: SYNC_7_2 .. SYNC_11_1 or SYNC_OWN"),
@@ -148,6 +149,7 @@ CASE = (
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
     Field("multifd_page_ns", FLOAT, "ns", "migration thread, for a page that it hands over to a channel"),
     Field("channel_page_ns", FLOAT, "ns", "thread of a channel, for a normal page"),
+    Field("channel_page_bytes", FLOAT, "B", "normal page in a packet, compressed or not"),
     Field("vm_stop_ns", INT, "ns", "stopping the vCPUs"),
     Field("device_state_ns", INT, "ns", "saving all non-iterable state"),
     Field("destination_load_ns", INT, "ns", "from the last byte to a running guest"),
@@ -358,7 +360,7 @@ WRITER = (
     Field("faulted", FLOAT, "pages", "of these, asked for by faults"),
     Field("limit_us", INT, "us", "dirty-limit: its vCPU sleeps when the ring is full"),
     Field("limit_fill", FLOAT, "ns", "in which it fills the ring; 0: its vCPU does not sleep"),
-    Field("limit_since", INT, "ns", "when that, or the sleep, last changed"),
+    Field("limit_since", INT, "ns", "when the ring was last emptied by a sync or the end of a period"),
     Field("limit_tau", INT, "ns", "guest time when the period began"),
     Field("limit_work", INT, "ns", "what that was worth at the highest rate"),
 )

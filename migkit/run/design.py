@@ -158,7 +158,10 @@ class Sweep(Part):
             for name, default in _LATER_IN_REGIONS.items():
                 if region[name] == default:
                     del region[name]
-        later_in_parts = {"guest": ("tracking", "used", "used_at", "dirty_ring_size"), "link": ("stream_bandwidth",)}
+        later_in_parts = {
+            "guest": ("tracking", "used", "used_at", "dirty_ring_size"),
+            "link": ("stream_bandwidth", "compression_ratio"),
+        }
         for part, names in later_in_parts.items():
             for name in names:
                 fields = type(getattr(self.scenario, part)).model_fields
@@ -174,6 +177,8 @@ class Sweep(Part):
                 "multifd_channels",
                 "dirty_limit",
                 "vcpu_dirty_limit",
+                "multifd_compression",
+                "cpu_throttle_tailslow",
                 "x_vcpu_dirty_limit_period",
             },
         )
@@ -192,6 +197,7 @@ class Sweep(Part):
                 "discard",
                 "multifd_page",
                 "channel_page",
+                "compress_page",
             },
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}

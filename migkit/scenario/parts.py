@@ -389,6 +389,9 @@ class Link(Part):
         `Migration.multifd` each channel has a stream of its own.
     send_buffer : bytes, default 0 B
         What the socket of a stream takes before the sender waits for the wire.
+    compression_ratio : float, default 0
+        Bytes of a page over those that `Migration.multifd_compression` makes of it, in the mean over the normal pages
+        of this guest; 1 to 1000, 0 = not known, which is refused with compression.
     fresh_bandwidth : bytes/s, default 0 B/s
         What the link carries of RAM pages that the destination writes for the first time, 0 = as `HostCosts.fresh_page`
         says, else from 1 kB/s to 1 TB/s; above `bandwidth` it changes nothing. In the first pass the destination faults
@@ -410,10 +413,16 @@ class Link(Part):
     rtt: Cost = Seconds(1e-4)
     stream_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     send_buffer: Size = Bytes(0)
+    compression_ratio: Annotated[float, number(0, 1000)] = 0.0
     fresh_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     fresh_after: Size = Bytes(0)
 
     def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: (self.compression_ratio > 0) & (self.compression_ratio < 1),
+            lambda: ScenarioError("is below 1: it must be 0, or from 1 to 1000", "compression_ratio",
+                                  self.compression_ratio),
+        )  # fmt: skip
         yield Rule(
             lambda: (self.fresh_after > 0) & (self.fresh_bandwidth == 0),
             lambda: ScenarioError(
@@ -452,6 +461,9 @@ class Migration(Part):
         RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
     multifd_channels : int, default 2
         How many with `multifd`, 1 to 255.
+    multifd_compression : {"none", "zlib", "zstd", "qpl", "uadk", "qatzip"}, default "none"
+        What the channels compress pages with; needs `multifd`, `Link.compression_ratio` and `HostCosts.compress_page`,
+        which have the level in them. qpl and uadk since 9.1, qatzip since 9.2.
     postcopy_ram : bool, default False
         RAM may follow after the switch to post-copy. Not beside VFIO devices, which refuse it, and not beside disks. A
         return path is open with it. Beside `multifd` since 10.1. Merely on, it makes 9.0-rc0 and 11.1 sync in every
@@ -470,6 +482,8 @@ class Migration(Part):
         Added each time, 1 to 99.
     max_cpu_throttle : int, percent, default 99
         Largest throttle, from `cpu_throttle_initial` to 99.
+    cpu_throttle_tailslow : bool, default False
+        Add less than `cpu_throttle_increment` where that is enough to bring the writes down to the trigger.
     x_clear_bitmap_shift : int, default 18
         One chunk of the dirty log, re-protected at once, has 2 to this power pages; 6 to 31.
 
@@ -490,6 +504,7 @@ class Migration(Part):
     x_vcpu_dirty_limit_period: Annotated[Seconds, quantity("1 ms", "1 s")] = Seconds(1.0)
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
+    multifd_compression: Literal["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] = "none"
     postcopy_ram: Flag = False
     postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
     max_postcopy_bandwidth: Limit = Rate(0)
@@ -497,6 +512,7 @@ class Migration(Part):
     cpu_throttle_initial: Percent = 20
     cpu_throttle_increment: Percent = 10
     max_cpu_throttle: Percent = 99
+    cpu_throttle_tailslow: Flag = False
     x_clear_bitmap_shift: Annotated[int, whole_number(6, 31)] = 18
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -511,6 +527,12 @@ class Migration(Part):
                 "needs return_path = True: the acknowledgement travels on it", "switchover_ack", True
             ),
         )
+        yield Rule(
+            lambda: each(lambda method, on: method != "none" and not on, self.multifd_compression, self.multifd),
+            lambda: ScenarioError("needs multifd = True: its channels compress", "multifd_compression",
+                                  self.multifd_compression),
+            monotone=False,
+        )  # fmt: skip
         yield Rule(
             lambda: np.logical_and(self.dirty_limit, self.auto_converge),
             lambda: ScenarioError("cannot be on together with auto_converge: QEMU refuses it, use one of the two",
@@ -572,11 +594,14 @@ class HostCosts(Part):
         CPU time of the thread of a channel for a normal page of 4 KiB, up to 1 ms; a zero page, where channels look for
         them, costs it `zero_page`. From the measured runs with two channels, on two cores that guest, source and
         destination shared; there four channels carried a tenth more than two. Not fitted by `migkit calibrate`.
+    compress_page : seconds, default 0 s
+        CPU time of the thread of a channel to compress a normal page of 4 KiB, up to 1 ms; needed with
+        `Migration.multifd_compression`. No measured run has it. Not fitted by `migkit calibrate`.
     copy_share : float, default 1
-        Share of `page`, `zero_page` and `channel_page` that goes with the bytes of a page and not with the page, 0 to
-        1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The measured runs have
-        pages of 4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never makes the thread
-        faster.
+        Share of `page`, `zero_page`, `channel_page` and `compress_page` that goes with the bytes of a page and not with
+        the page, 0 to 1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The
+        measured runs have pages of 4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never
+        makes the thread faster.
     fresh_page : seconds, default 0 s
         What 4 KiB need on their way, beyond the bytes on the wire, when the destination writes them for the first time;
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
@@ -616,6 +641,7 @@ class HostCosts(Part):
     zero_page: PageCost = _assumed("zero_page")
     multifd_page: PageCost = _assumed("multifd_page")
     channel_page: PageCost = _assumed("channel_page")
+    compress_page: PageCost = _assumed("compress_page")
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))

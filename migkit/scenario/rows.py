@@ -26,7 +26,15 @@ from migkit.scenario.policy import (
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
-from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, stream_count, wire
+from migkit.scenario.wire import (
+    PAGE_BYTES,
+    PAGE_HEADER,
+    channel_page_s,
+    compression_ratio,
+    page_cost_s,
+    stream_count,
+    wire,
+)
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
@@ -165,6 +173,7 @@ CASES: Mapping[str, Expression] = {
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
     "max_cpu_throttle": lambda s: s.migration.max_cpu_throttle,
+    "cpu_throttle_tailslow": lambda s: s.migration.cpu_throttle_tailslow,
     "policy": _policy("policy"),
     "sync_policy": _policy("sync_policy"),
     "bandwidth_policy": _policy("bandwidth_policy"),
@@ -195,7 +204,8 @@ CASES: Mapping[str, Expression] = {
     "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
     "multifd_page_ns": lambda s: _cost_ns(s.costs.multifd_page),
-    "channel_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.channel_page)),
+    "channel_page_ns": lambda s: _cost_ns(channel_page_s(s)),
+    "channel_page_bytes": lambda s: s.guest.page_size / compression_ratio(s),
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),

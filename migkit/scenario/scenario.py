@@ -198,9 +198,7 @@ class Scenario(Part):
         return {name: float(value) for name, value in wire_limits(self).items()}
 
     def drawn_fields(self) -> list[str]:
-        """List the fields that are drawn for each replicate, with either engine.
-
-        Phases not given, jitter above 0, and when a vCPU under dirty-limit sleeps.
+        """List the fields that are drawn for each replicate, with either engine: phases not given, and jitter above 0.
 
         Returns
         -------
@@ -219,8 +217,7 @@ class Scenario(Part):
             for i, region in enumerate(self.guest.regions)
             if region.pattern == "sequential" and region.phase is None and region.highest_rate > 0
         ]
-        sleeps = ["migration.dirty_limit"] if self.migration.dirty_limit else []
-        return phases + sleeps + (["costs.jitter"] if self.costs.jitter > 0 else [])
+        return phases + (["costs.jitter"] if self.costs.jitter > 0 else [])
 
     def _rules(self: Any) -> Iterator[Rule]:
         for i, device in enumerate(self.devices):
@@ -266,6 +263,28 @@ class Scenario(Part):
             lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
                                   "later", "migration.multifd", True),
         )  # fmt: skip
+        for methods, what, since in (
+            (("qpl", "uadk"), "supports_qpl_uadk", "9.1"),
+            (("qatzip",), "supports_qatzip", "9.2"),
+        ):
+            yield Rule(
+                lambda methods=methods, what=what: each(
+                    lambda method: method in methods, self.migration.multifd_compression) & _lacks(self, what),
+                lambda since=since: ScenarioError(f"is not available in {_named(self)}: use {since} or later",
+                                                  "migration.multifd_compression", self.migration.multifd_compression),
+                monotone=False,
+            )  # fmt: skip
+        for field, given in (
+            ("link.compression_ratio", lambda: self.link.compression_ratio),
+            ("costs.compress_page", lambda: self.costs.compress_page),
+        ):
+            yield Rule(
+                lambda given=given: each(lambda method: method != "none", self.migration.multifd_compression)
+                & (given() == 0),
+                lambda field=field: ScenarioError(f"needs {field}: only a try with this guest tells it",
+                                                  "migration.multifd_compression", self.migration.multifd_compression),
+                monotone=False,
+            )  # fmt: skip
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
