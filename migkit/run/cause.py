@@ -188,6 +188,8 @@ class _Case:
         if scenario.migration.multifd:
             self.carries = _CHANNELS_CARRY.get(self.binds, self.carries)
         self.devices = [each for entry in placed(scenario.devices) for each in [entry] * getattr(entry, "count", 1)]
+        slept_s = float(numbers.get("dirty_limit_throttle_s", math.nan))
+        self.sleep_s = 0.0 if math.isnan(slept_s) else slept_s
         self.stop_bytes = sum(float(each.stop_copy_bytes) for each in self.devices if isinstance(each, Vfio))
 
     def name(self, index: int) -> str:
@@ -198,11 +200,12 @@ class _Case:
 
     def written(self, duration_s: float) -> float:
         """Bytes on the wire of the pages, and of dirty data of devices, that become dirty in a time."""
-        throttle = int(self.numbers["throttle_percent"]) / 100.0
+        percent = int(self.numbers["throttle_percent"]) / 100.0
         page = int(self.scenario.guest.page_size)
         tracked = max(page, int(self.scenario.guest.tracking))
         total = 0.0
         for region in self.scenario.guest.regions:
+            throttle = _asleep(region, self.sleep_s, self.scenario) if self.sleep_s > 0 else percent
             total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
         for device in self.scenario.devices:
             if isinstance(device, Vfio) and device.dirty_rate > 0:
@@ -309,6 +312,8 @@ class _Case:
         fit = f"only {bytes_text(self.threshold)} fit into the downtime limit of {seconds_text(self.limit_s)}"
         throttled = int(self.numbers["throttle_percent"])
         writes = f"RAM, throttled to {throttled} %, is" if throttled else "RAM is"
+        if self.sleep_s > 0:
+            writes = f"RAM of vCPUs that sleep {seconds_text(self.sleep_s)} whenever their dirty ring is full is"
         rates = f"{_rate(needed)} of pages become dirty, {self.carries} {_rate(self.carried)}"
         if needed > self.carried:
             return Explanation(
@@ -319,6 +324,12 @@ class _Case:
         costs, gib = self.scenario.costs, float(self.scenario.guest.ram) / 2**30
         sync_s = float(costs.bitmap_sync) + float(costs.bitmap_sync_per_gib) * gib
         in_sync, measured = self.written(sync_s), self.measured()
+        if self.sleep_s >= self.limit_s:
+            return Explanation(
+                "sync cost", Margin(self.pending, self.threshold, "B"),
+                f"A bitmap sync waits up to {seconds_text(self.sleep_s)} for a vCPU that sleeps because its dirty ring "
+                f"is full, and finds up to a ring written: {bytes_text(self.pending)} were pending, and {fit}.",
+            )  # fmt: skip
         if sync_s >= self.limit_s and in_sync > self.threshold:
             return Explanation(
                 "sync cost", Margin(in_sync, self.threshold, "B"),
@@ -402,6 +413,17 @@ class _Case:
         if self.numbers["ram_remaining_bytes"] > 0 and syncs > 1 and self.needed_rate() > self.carried:
             return self.ram()
         return Explanation("time limit", Margin(math.nan, verdict, "s"), f"{reached}: {sizes}.")
+
+
+def _asleep(region: Region, sleep_s: float, scenario: Scenario) -> float:
+    """Share of time for which the vCPU of a region sleeps under dirty-limit, at its highest rate."""
+    ring, pages = int(scenario.guest.dirty_ring_size), int(region.size) // int(scenario.guest.page_size)
+    writes = float(region.highest_rate) / int(scenario.guest.page_size)
+    if ring >= pages or writes == 0:
+        return 0.0
+    filled = ring if region.pattern == "sequential" else -math.log1p(-ring / pages) * pages
+    busy_s = filled / writes * float(region.vcpu_share)
+    return sleep_s / (busy_s + sleep_s)
 
 
 def _dirtied(region: Region, duration_s: float, throttle: float, page: int, tracked: int) -> float:

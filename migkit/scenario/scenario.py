@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -263,28 +263,7 @@ class Scenario(Part):
             lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
                                   "later", "migration.multifd", True),
         )  # fmt: skip
-        for methods, what, since in (
-            (("qpl", "uadk"), "supports_qpl_uadk", "9.1"),
-            (("qatzip",), "supports_qatzip", "9.2"),
-        ):
-            yield Rule(
-                lambda methods=methods, what=what: each(
-                    lambda method: method in methods, self.migration.multifd_compression) & _lacks(self, what),
-                lambda since=since: ScenarioError(f"is not available in {_named(self)}: use {since} or later",
-                                                  "migration.multifd_compression", self.migration.multifd_compression),
-                monotone=False,
-            )  # fmt: skip
-        for field, given in (
-            ("link.compression_ratio", lambda: self.link.compression_ratio),
-            ("costs.compress_page", lambda: self.costs.compress_page),
-        ):
-            yield Rule(
-                lambda given=given: each(lambda method: method != "none", self.migration.multifd_compression)
-                & (given() == 0),
-                lambda field=field: ScenarioError(f"needs {field}: only a try with this guest tells it",
-                                                  "migration.multifd_compression", self.migration.multifd_compression),
-                monotone=False,
-            )  # fmt: skip
+        yield from _may_compress(self)
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
@@ -418,6 +397,43 @@ def _named(scenario: Scenario) -> str:
 def _lacks(scenario: Any, what: str) -> Any:
     """Whether the version does not have something, by the name of the profile's field."""
     return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
+
+
+_METHODS = {"supports_qpl_uadk": ("9.1", ("qpl", "uadk")), "supports_qatzip": ("9.2", ("qatzip",))}
+"""Methods of multifd-compression that earlier versions lack, and since when there are any."""
+
+
+def _may_compress(scenario: Any) -> Iterator[Rule]:
+    """Compression has a method that the version has, and what it makes of the pages is known."""
+    for what in _METHODS:
+        yield _has_method(scenario, what)
+    yield _is_known(scenario, "link.compression_ratio", lambda: scenario.link.compression_ratio)
+    yield _is_known(scenario, "costs.compress_page", lambda: scenario.costs.compress_page)
+
+
+def _has_method(scenario: Any, what: str) -> Rule:
+    since, methods = _METHODS[what]
+    return Rule(
+        lambda: (
+            each(lambda method: method in methods, scenario.migration.multifd_compression) & _lacks(scenario, what)
+        ),
+        lambda: ScenarioError(
+            f"is not available in {_named(scenario)}: use {since} or later", "migration.multifd_compression",
+            scenario.migration.multifd_compression,
+        ),
+        monotone=False,
+    )  # fmt: skip
+
+
+def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
+    return Rule(
+        lambda: each(lambda method: method != "none", scenario.migration.multifd_compression) & (given() == 0),
+        lambda: ScenarioError(
+            f"needs {field}: only a try with this guest tells it", "migration.multifd_compression",
+            scenario.migration.multifd_compression,
+        ),
+        monotone=False,
+    )  # fmt: skip
 
 
 def _may_start_postcopy(scenario: Any) -> Iterator[Rule]:
