@@ -158,6 +158,11 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "xbzrle": 0,
+        "xbzrle_page_ns": 0.0,
+        "xbzrle_page_bytes": 0.0,
+        "xbzrle_pages": 0,
+        "xbzrle_share": 0.0,
         "dirty_ring_pages": 0,
         "dirty_limit": 0,
         "vcpu_dirty_limit": 1,
@@ -453,6 +458,23 @@ def random_limited_case(rng: random.Random) -> dict:
     if own.random() < 0.3:  # stopped, so that the last writes before it are found afterwards
         found |= changes_of([change(own.randint(0, found["time_limit_ns"]), command=3)])
     return found
+
+
+def random_xbzrle_case(rng: random.Random) -> dict:
+    """A case with XBZRLE, and a cache that has room for all that is written, or for part of it."""
+    own = random.Random(f"xbzrle {rng.random()}")
+    draw = own.choice([random_case, random_later_case, random_changing_case, random_postcopy_case])
+    found = draw(rng)
+    written = zip(found["region_pages"], found["region_writes_per_s"], strict=True)
+    return found | {
+        "xbzrle": 1,
+        "xbzrle_page_ns": own.choice([0.0, found["page_cost_ns"] * 2, own.random() * 1e9 / 2000]),
+        "xbzrle_page_bytes": 11.0 + own.choice([0.0, own.random() * 500, own.random() * found["page_size"]]),
+        "xbzrle_pages": sum(pages for pages, rate in written if rate > 0),
+        "xbzrle_share": own.choice([1.0, 1.0, own.random()]),
+        "downtime_limit_ms": own.choice([found["downtime_limit_ms"], 20.0]),
+        "sync_ns": max(found["sync_ns"], 10 * MS),
+    }
 
 
 def random_compressed_case(rng: random.Random) -> dict:

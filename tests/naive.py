@@ -337,6 +337,8 @@ class Ram:
         self.first_call_ns = -1
         self.remaining_after_sync = self.pending()
         self.pace = 1.0
+        self.cover, self.covered = 0.0, 0  # section 15
+        self.plain_pages()
         self.channels = Channels(migration, self) if case["multifd_channels"] else None
 
     def draw_zero_page(self, page, idle_zero_share):
@@ -390,6 +392,7 @@ class Ram:
 
     def migration_bitmap_sync(self, now):
         """Move the log into the migration bitmap; return how many pages became dirty."""
+        self.end_of_pass()
         self.sync_number += 1
         self.uniform_writes, self.known_units = {}, {}
         new = 0
@@ -436,17 +439,41 @@ class Ram:
         if self.is_zero[page]:
             self.zero_pages_sent += 1
 
+    # -- XBZRLE (section 15)
+
+    def plain_pages(self):
+        self.encoding = False
+        self.page_put, self.page_copied, self.page_cpu_ns = self.page_size + 8, 8, self.page_cost_ns
+
+    def encode_pages(self):
+        """What a normal page of this call takes: encoded, or not."""
+        m = self.m
+        if not m.xbzrle or self.pages_sent < self.pages or m.postcopy:
+            return
+        self.encoding = True
+        share, whole = m.xbzrle_share * self.cover, self.page_size + 8
+        self.page_put = self.page_copied = int(whole - share * (whole - m.xbzrle_page_bytes) + 0.5)
+        self.page_cpu_ns = self.page_cost_ns + share * (m.xbzrle_page_ns - self.page_cost_ns)
+
+    def end_of_pass(self):
+        """What was sent since the last sync, and after the first pass, is in the cache now."""
+        sent = self.pages_sent - max(self.covered, self.pages)
+        self.covered = self.pages_sent
+        if self.m.xbzrle and sent > 0 and self.m.xbzrle_pages:
+            self.cover += (1.0 - self.cover) * min(1.0, sent / self.m.xbzrle_pages)
+
     def wire_bytes(self, normal, zero):
-        return normal * (self.page_size + 8) + 9 * zero
+        return normal * self.page_put + 9 * zero
 
     def cpu_ns(self, normal, zero):
-        return int((normal * self.page_cost_ns + zero * self.zero_cost_ns) * self.pace)
+        return int((normal * self.page_cpu_ns + zero * self.zero_cost_ns) * self.pace)
 
     def ram_save_iterate(self, most):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
         self.pace = m.varied(2**20, self.calls - 1)
         link = self.link_for_next_page()  # for the whole call
+        self.encode_pages()
         normal = zero = 0
         held, copied = 0, buffered  # normal pages and copied bytes since the last flush
         elapsed, _ = m.after_put(0, 0, link)  # above 0 if what waits left the link slower
@@ -465,8 +492,8 @@ class Ram:
                 copied += 9
             else:
                 normal += 1
-                held += 1
-                copied += 8
+                held += not self.encoding
+                copied += self.page_copied
             elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero), link)
             if m.flush_pages == 1:
                 m.counted = counted + self.wire_bytes(normal, zero)
@@ -507,6 +534,7 @@ class Ram:
         sent_bytes = 0
         self.pace = self.m.varied(2**20, self.calls)
         link = self.link_for_next_page()
+        self.encode_pages()
         last = self.pages_sent + most
         while self.pages_sent < last and (page := self.find_dirty_page()) is not None:
             if self.link_for_next_page() != link:
@@ -1459,6 +1487,7 @@ class Migration:
         self.resume_t = arrives + int(runs * self.discard_ns) + self.destination_load_ns
         self.downtime_destination = self.resume_t - self.t
         self.postcopy = True
+        ram.plain_pages()
         self.put_before_postcopy = self.put
         self.missing_at_switch = ram.dirty_pages
         self.faults_until = self.resume_t

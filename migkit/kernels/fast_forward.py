@@ -169,6 +169,8 @@ def jump_windows(s, mark):
     count = min((remaining(s.ram) - 1) // pages, (pages_alike - 1) // pages)
     # the first call after a change of the rate has another time: no window that is jumped over may reach it
     count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
+    if case.xbzrle == 1 and state.ram_pages_sent < case.ram_pages:
+        count = min(count, (case.ram_pages - state.ram_pages_sent - 1) // pages - 1)
     channels = case.multifd_channels
     if channels > 0:
         count = min(count, (state.tail_pages - 1) // pages)

@@ -12,7 +12,7 @@ from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
-from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, ram_save_complete
+from migkit.kernels.ram import cover_cache, cpu_throttle_dirty_sync_timer_tick, ram_save_complete
 from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
@@ -176,6 +176,8 @@ def migration_completion(s):
     if case.dirty_limit == 1:
         dirtylimit_end(s, stop_t)
         state.t += dirtylimit_asleep(s, stop_t)
+    if case.xbzrle == 1:
+        cover_cache(case, state)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)

@@ -16,7 +16,7 @@ from migkit.kernels.memory import dirty_of, dirty_runs, remaining, rewind, sync
 from migkit.kernels.multifd import multifd_send_sync_main
 from migkit.kernels.options import kernel
 from migkit.kernels.qemu_file import qemu_put_buffer
-from migkit.kernels.ram import page_bytes, ram_save_complete, ram_save_pages
+from migkit.kernels.ram import page_bytes, plain_pages, ram_save_complete, ram_save_pages
 from migkit.kernels.savevm import qemu_savevm_state_iterate
 from migkit.kernels.state import COMPLETED
 
@@ -72,6 +72,7 @@ def postcopy_start(s):
     report.downtime_destination_ns = state.resume_t - state.t
     report.downtime_ns = state.resume_t - stopped_t
     state.postcopy = 1
+    plain_pages(case, state)
     state.postcopy_pages = remaining(s.ram)
     state.postcopy_from = state.bytes_sent
     state.faults_t = state.resume_t

@@ -11,7 +11,7 @@ from migkit.kernels.multifd import multifd_save_iterate, multifd_settle, multifd
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import next_device
 from migkit.kernels.qemu_file import migration_rate_exceeded
-from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, ram_save_iterate
+from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, plain_pages, ram_save_iterate
 from migkit.kernels.state import BLOCK, RAM, RUNNING, VFIO
 from migkit.kernels.vfio import (
     NO_PRECOPY,
@@ -45,6 +45,7 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.zero_level = -1
     state.stopped_t = -1
     state.ram_remaining = case.ram_pages * case.page_size
+    plain_pages(case, state)
     guest_setup(s, seed, replicate)
     if case.dirty_limit == 1:
         dirtylimit_setup(s)

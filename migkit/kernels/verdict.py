@@ -27,6 +27,7 @@ from migkit.kernels.state import (
 
 STALLED_SYNCS = 3  # a device that got nothing in as many syncs waits
 THROTTLE_LAP_NS = 6_000_000_000  # sees the 5 s timer, or two evaluations of the throttle
+SETTLED_COVER = 1e-3  # XBZRLE encodes more and more pages until the cache has what it has room for
 OVERSHOOT = 1 << 21  # more than a window can carry beyond its budget: one block of a device and a flush
 FAR = 1e300
 
@@ -91,6 +92,7 @@ def begin_lap(s, lap):
     lap.flags_missing = state.flags_missing
     lap.throttle = state.throttle
     lap.limit_changes = state.limit_changes
+    lap.xbzrle_cover = state.xbzrle_cover
     lap.gap = FAR
     lap.gap_is_stop = 0
     lap.left = FAR
@@ -217,6 +219,7 @@ def end_lap(s, lap):
         or state.flags_missing != lap.flags_missing
         or state.throttle != lap.throttle
         or state.limit_changes != lap.limit_changes
+        or state.xbzrle_cover - lap.xbzrle_cover > SETTLED_COVER
         or (state.flags_missing == 0 and state.ack_t > state.t)
         # a link that is slow in the first pass gives higher thresholds later
         or pages_at_one_rate(case, s.link, lap.began_pages) <= case.ram_pages

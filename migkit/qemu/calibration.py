@@ -95,6 +95,7 @@ _NOT_FITTED = (
     "multifd_page",
     "channel_page",
     "compress_page",
+    "xbzrle_page",
 )
 _FITTED = tuple(name for name in HostCosts.model_fields if name not in _NOT_FITTED)
 """Costs of a host that are fitted: all runs have pages of one size."""

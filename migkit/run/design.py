@@ -160,7 +160,7 @@ class Sweep(Part):
                     del region[name]
         later_in_parts = {
             "guest": ("tracking", "used", "used_at", "dirty_ring_size"),
-            "link": ("stream_bandwidth", "compression_ratio"),
+            "link": ("stream_bandwidth", "compression_ratio", "xbzrle_page"),
         }
         for part, names in later_in_parts.items():
             for name in names:
@@ -178,6 +178,8 @@ class Sweep(Part):
                 "dirty_limit",
                 "vcpu_dirty_limit",
                 "multifd_compression",
+                "xbzrle",
+                "xbzrle_cache_size",
                 "cpu_throttle_tailslow",
                 "x_vcpu_dirty_limit_period",
             },
@@ -198,6 +200,7 @@ class Sweep(Part):
                 "multifd_page",
                 "channel_page",
                 "compress_page",
+                "xbzrle_page",
             },
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}

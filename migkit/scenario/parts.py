@@ -392,6 +392,10 @@ class Link(Part):
     compression_ratio : float, default 0
         Bytes of a page over those that `Migration.multifd_compression` makes of it, in the mean over the normal pages
         of this guest; 1 to 1000, 0 = not known, which is refused with compression.
+    xbzrle_page : bytes, default 0 B
+        What `Migration.xbzrle` makes of a page of this guest that is in its cache, in the mean: 2 to 4 bytes for each
+        run of changed bytes, and these; a page that was not changed counts as none, one that would be longer as whole.
+        0 = not known, which is refused with xbzrle.
     fresh_bandwidth : bytes/s, default 0 B/s
         What the link carries of RAM pages that the destination writes for the first time, 0 = as `HostCosts.fresh_page`
         says, else from 1 kB/s to 1 TB/s; above `bandwidth` it changes nothing. In the first pass the destination faults
@@ -414,6 +418,7 @@ class Link(Part):
     stream_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     send_buffer: Size = Bytes(0)
     compression_ratio: Annotated[float, number(0, 1000)] = 0.0
+    xbzrle_page: Size = Bytes(0)
     fresh_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     fresh_after: Size = Bytes(0)
 
@@ -457,6 +462,11 @@ class Migration(Part):
         What a vCPU may dirty, in QEMU's MB/s of 2**20 bytes/s; 1 to 1000000. Within 25 MB/s of it nothing is changed.
     x_vcpu_dirty_limit_period : seconds, default 1 s
         How often the dirty rates are measured and the sleeps adjusted; 1 ms to 1 s, whole milliseconds.
+    xbzrle : bool, default False
+        From the second pass on a page that was sent before, and is still in the cache, travels as its changes; needs
+        `Link.xbzrle_page` and `HostCosts.xbzrle_page`. Not beside `multifd`.
+    xbzrle_cache_size : bytes, default 64 MiB
+        Of the cache; QEMU takes the power of two below. From a page to 1024 TiB.
     multifd : bool, default False
         RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
     multifd_channels : int, default 2
@@ -502,6 +512,8 @@ class Migration(Part):
     dirty_limit: Flag = False
     vcpu_dirty_limit: Annotated[int, whole_number(1, 1_000_000)] = 1
     x_vcpu_dirty_limit_period: Annotated[Seconds, quantity("1 ms", "1 s")] = Seconds(1.0)
+    xbzrle: Flag = False
+    xbzrle_cache_size: SizeAboveZero = Bytes(64 * 2**20)
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
     multifd_compression: Literal["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] = "none"
@@ -532,6 +544,11 @@ class Migration(Part):
             lambda: ScenarioError("needs multifd = True: its channels compress", "multifd_compression",
                                   self.multifd_compression),
             monotone=False,
+        )  # fmt: skip
+        yield Rule(
+            lambda: np.logical_and(self.xbzrle, self.multifd),
+            lambda: ScenarioError("cannot be on together with multifd: QEMU refuses it, use one of the two", "xbzrle",
+                                  True),
         )  # fmt: skip
         yield Rule(
             lambda: np.logical_and(self.dirty_limit, self.auto_converge),
@@ -597,6 +614,9 @@ class HostCosts(Part):
     compress_page : seconds, default 0 s
         CPU time of the thread of a channel to compress a normal page of 4 KiB, up to 1 ms; needed with
         `Migration.multifd_compression`. No measured run has it. Not fitted by `migkit calibrate`.
+    xbzrle_page : seconds, default 0 s
+        CPU time of the migration thread for a page of 4 KiB that XBZRLE encodes, instead of `page`; up to 1 ms, needed
+        with `Migration.xbzrle`. Not fitted by `migkit calibrate`.
     copy_share : float, default 1
         Share of `page`, `zero_page`, `channel_page` and `compress_page` that goes with the bytes of a page and not with
         the page, 0 to 1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The
@@ -642,6 +662,7 @@ class HostCosts(Part):
     multifd_page: PageCost = _assumed("multifd_page")
     channel_page: PageCost = _assumed("channel_page")
     compress_page: PageCost = _assumed("compress_page")
+    xbzrle_page: PageCost = _assumed("xbzrle_page")
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))

@@ -29,6 +29,7 @@ from migkit.scenario.views import View, columns_of, each
 from migkit.scenario.wire import (
     PAGE_BYTES,
     PAGE_HEADER,
+    XBZRLE_HEADER,
     channel_page_s,
     compression_ratio,
     page_cost_s,
@@ -137,6 +138,22 @@ def _used_edges(s: Any) -> tuple[Any, Any]:
     return np.where(at_end, first, 0), np.where(at_start, stop, pages)
 
 
+def _written_pages(s: Any) -> Any:
+    """Pages that are written to, which are sent more than once."""
+    return sum(
+        np.where(np.asarray(_highest(region)) > 0, region.size // s.guest.page_size, 0) for region in s.guest.regions
+    )
+
+
+def _cache_pages(s: Any) -> Any:
+    """Pages that the cache of XBZRLE has room for (``migration/page_cache.c:cache_init``: a power of two)."""
+    return each(
+        lambda size, page: (1 << (int(size).bit_length() - 1)) // int(page),
+        s.migration.xbzrle_cache_size,
+        s.guest.page_size,
+    )
+
+
 def _channels_slack_ns(s: Any, ns_per_byte: Any) -> Any:
     """What the link needs for the send buffers of all streams of RAM."""
     return np.floor(stream_count(s) * s.link.send_buffer * ns_per_byte)
@@ -168,6 +185,7 @@ CASES: Mapping[str, Expression] = {
     "postcopy_ram": lambda s: s.migration.postcopy_ram,
     "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
     "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
+    "xbzrle": lambda s: s.migration.xbzrle,
     "multifd_channels": lambda s: np.where(s.migration.multifd, s.migration.multifd_channels, 0),
     "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
@@ -203,6 +221,10 @@ CASES: Mapping[str, Expression] = {
     "jitter": lambda s: s.costs.jitter,
     "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
+    "xbzrle_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.xbzrle_page)),
+    "xbzrle_page_bytes": lambda s: np.minimum(s.link.xbzrle_page, s.guest.page_size) + XBZRLE_HEADER,
+    "xbzrle_pages": lambda s: _written_pages(s),
+    "xbzrle_share": lambda s: np.minimum(1.0, _cache_pages(s) / np.maximum(_written_pages(s), 1)),
     "multifd_page_ns": lambda s: _cost_ns(s.costs.multifd_page),
     "channel_page_ns": lambda s: _cost_ns(channel_page_s(s)),
     "channel_page_bytes": lambda s: s.guest.page_size / compression_ratio(s),

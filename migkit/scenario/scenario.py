@@ -264,6 +264,13 @@ class Scenario(Part):
                                   "later", "migration.multifd", True),
         )  # fmt: skip
         yield from _may_compress(self)
+        yield Rule(
+            lambda: self.migration.xbzrle & (self.migration.xbzrle_cache_size < self.guest.page_size),
+            lambda: ScenarioError(f"is less than a page of {self.guest.page_size}", "migration.xbzrle_cache_size",
+                                  str(self.migration.xbzrle_cache_size)),
+        )  # fmt: skip
+        yield _of_xbzrle(self, "link.xbzrle_page", lambda: self.link.xbzrle_page)
+        yield _of_xbzrle(self, "costs.xbzrle_page", lambda: self.costs.xbzrle_page)
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
@@ -423,6 +430,13 @@ def _has_method(scenario: Any, what: str) -> Rule:
         ),
         monotone=False,
     )  # fmt: skip
+
+
+def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
+    return Rule(
+        lambda: scenario.migration.xbzrle & (given() == 0),
+        lambda: ScenarioError(f"needs {field}: only a try with this guest tells it", "migration.xbzrle", True),
+    )
 
 
 def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:

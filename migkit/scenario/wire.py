@@ -12,6 +12,7 @@ __all__ = [
     "LIMITS",
     "PAGE_BYTES",
     "PAGE_HEADER",
+    "XBZRLE_HEADER",
     "binds",
     "channel_page_s",
     "compression_ratio",
@@ -23,6 +24,8 @@ __all__ = [
 
 PAGE_HEADER = 8
 """Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
+XBZRLE_HEADER = PAGE_HEADER + 3
+"""The same before a page that is encoded, with method and length (``migration/ram.c:save_xbzrle_page``)."""
 PAGE_BYTES = 4096
 """The page that costs of a host are told for: that of the measured runs."""
 LIMITS = ("link", "stream", "thread", "max-bandwidth")
