@@ -193,6 +193,8 @@ SWEEP_VARIABLES: tuple[Variable, ...] = (
               "is there; never without a switch to post-copy"),
     _of_sweep("postcopy_bytes", "postcopy_bytes", "B", "RAM sent after the switch to post-copy"),
     _of_sweep("postcopy_faults", "postcopy_faults", "1", "pages that the guest waited for on the destination"),
+    _of_sweep("limit_sleep_ns", "dirty_limit_throttle_s", "s", "dirty-limit: longest sleep of a vCPU at a full dirty "
+              "ring, at the end (dirty-limit-throttle-time-per-round); never before it has begun"),
     _of_sweep("device_bytes", "device_bytes", "B", "bytes of the device put into the stream"),
     _of_sweep("device_calls", "device_calls", "1", "calls of the device's iterate handler"),
     _of_sweep("device_first_call_ns", "device_first_call_s", "s", "first call of the handler"),

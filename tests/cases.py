@@ -158,6 +158,15 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "switchover_ack": 0,
         "return_path": 0,
         "auto_converge": 0,
+        "xbzrle": 0,
+        "xbzrle_page_ns": 0.0,
+        "xbzrle_page_bytes": 0.0,
+        "xbzrle_pages": 0,
+        "xbzrle_share": 0.0,
+        "dirty_ring_pages": 0,
+        "dirty_limit": 0,
+        "vcpu_dirty_limit": 1,
+        "dirty_limit_period_ms": 1000,
         "multifd_channels": 0,
         "multifd_flush_after_each_section": int(profile in ("7.2", "8.0")),
         "multifd_sends_full_queue": int(profile in ("7.2", "8.0", "8.1", "8.2")),
@@ -166,6 +175,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "multifd_syncs_at_end": int(profile in ("7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0", "9.1", "9.2")),
         "multifd_page_ns": 0.0,
         "channel_page_ns": 0.0,
+        "channel_page_bytes": float(columns.get("page_size", 4096)),
         "channels_ns_per_byte": 1e9 / (2000 * 4104),
         "channels_slack_ns": 0,
         "channels_fresh_ns_per_byte": 0.0,
@@ -179,6 +189,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "cpu_throttle_initial": 20,
         "cpu_throttle_increment": 10,
         "max_cpu_throttle": 99,
+        "cpu_throttle_tailslow": 0,
         "policy": UNSERIALIZED,
         "setup_ns": 10 * MS,
         "turn_ns": 200_000,
@@ -407,11 +418,75 @@ def random_multifd_case(rng: random.Random) -> dict:
         "channels_fresh_ns_per_byte": wire * fresh,
         "channels_fresh_slack_ns": own.choice([0, own.randint(0, 20 * MS)]),
     }  # fmt: skip
+    found["channel_page_bytes"] = float(page_size)
     if own.random() < 0.2:
         found["multifd_zero_pages"] = 0  # zero-page-detection = legacy
     if own.random() < 0.1:
         found |= {"jitter": 0.3}
     return found
+
+
+def random_limited_case(rng: random.Random) -> dict:
+    """A case with dirty-limit: large pages, so that rates are far above the tolerance of its controller."""
+    own = random.Random(f"limited {rng.random()}")
+    draw = own.choice([random_case, random_later_case, random_changing_case, random_postcopy_case, random_multifd_case])
+    found = draw(rng)
+    page_size = own.choice([65536, 262144, 1048576])
+    factor = (page_size + 8) / (found["page_size"] + 8)
+    for name in ("link_ns_per_byte", "fresh_ns_per_byte", "channels_ns_per_byte", "channels_fresh_ns_per_byte"):
+        found[name] /= factor
+    largest = max(found["region_pages"], default=100)
+    found |= {
+        "page_size": page_size,
+        "channel_page_bytes": float(page_size),
+        "track_pages": 1,
+        "lazy_clear": 0,
+        "auto_converge": 0,
+        "max_bandwidth": int(found["max_bandwidth"] * factor),
+        "dirty_limit": 1,
+        "dirty_ring_pages": own.choice([16, 64, max(1, largest // 10), max(1, largest // 2), largest + 1]),
+        "vcpu_dirty_limit": own.choice([1, 1, own.randint(1, 40), int(log_uniform(own, 1, 1000))]),
+        "dirty_limit_period_ms": own.choice([1000, own.randint(1, 50), own.randint(1, 1000)]),
+        "throttle_trigger_threshold": own.choice([1, 10, 50]),
+        # long enough for two periods of the trigger, with no more syncs than before
+        "time_limit_ns": max(found["time_limit_ns"], own.randint(3, 8) * S),
+        "sync_ns": max(found["sync_ns"], 25 * MS),
+        "downtime_limit_ms": own.choice([found["downtime_limit_ms"], 20.0]),
+    }
+    faster = own.choice([1.0, 3.0, 10.0])
+    found["region_writes_per_s"] = [rate * faster for rate in found["region_writes_per_s"]]
+    if own.random() < 0.3:  # stopped, so that the last writes before it are found afterwards
+        found |= changes_of([change(own.randint(0, found["time_limit_ns"]), command=3)])
+    return found
+
+
+def random_xbzrle_case(rng: random.Random) -> dict:
+    """A case with XBZRLE, and a cache that has room for all that is written, or for part of it."""
+    own = random.Random(f"xbzrle {rng.random()}")
+    draw = own.choice([random_case, random_later_case, random_changing_case, random_postcopy_case])
+    found = draw(rng)
+    written = zip(found["region_pages"], found["region_writes_per_s"], strict=True)
+    return found | {
+        "xbzrle": 1,
+        "xbzrle_page_ns": own.choice([0.0, found["page_cost_ns"] * 2, own.random() * 1e9 / 2000]),
+        "xbzrle_page_bytes": 11.0 + own.choice([0.0, own.random() * 500, own.random() * found["page_size"]]),
+        "xbzrle_pages": sum(pages for pages, rate in written if rate > 0),
+        "xbzrle_share": own.choice([1.0, 1.0, own.random()]),
+        "downtime_limit_ms": own.choice([found["downtime_limit_ms"], 20.0]),
+        "sync_ns": max(found["sync_ns"], 10 * MS),
+    }
+
+
+def random_compressed_case(rng: random.Random) -> dict:
+    """A case whose channels compress; or one under auto-converge with tail-slow."""
+    own = random.Random(f"compressed {rng.random()}")
+    if own.random() < 0.7:
+        found = random_multifd_case(rng)
+        return found | {"channel_page_bytes": found["page_size"] / own.choice([1.0, 2.5, 1.0 + 9.0 * own.random()])}
+    found = random_case(rng)
+    # long enough for several throttles
+    more = {"time_limit_ns": max(found["time_limit_ns"], 8 * S), "sync_ns": max(found["sync_ns"], 25 * MS)}
+    return found | more | {"auto_converge": 1, "cpu_throttle_tailslow": 1, "downtime_limit_ms": 5.0}
 
 
 def random_changing_case(rng: random.Random) -> dict:

@@ -107,6 +107,7 @@ class Region:
         numbers = range(first, first + case["region_rate_count"][index])
         self.rates = [(case["rate_from_ns"][n], case["rate_share"][n]) for n in numbers]
         self.period_ns = case["region_period_ns"][index]
+        self.ring_pages = case["dirty_ring_pages"]
         self.track_pages = case["track_pages"]
 
     def writes_so_far(self, work_ns):
@@ -136,30 +137,80 @@ class Region:
         if phase < 0:
             phase = (rand64(draw_key(seed, replicate, 1 + 3 * self.index, 0), 0) >> 11) * 2.0**-53
         self.first = math.floor(phase * self.pages)
-        self.tau_then, self.tau_since, self.gets = 0, t, self.vcpu_share
+        self.speeds = [(t, 0, self.vcpu_share)]  # from when, guest time then, share of the vCPU
+        self.sleep_us, self.fill_ns, self.emptied_at = 0, 0.0, t
         self.stopped = False
 
     def stop(self, t):
-        self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, 0
+        self.changes_speed(t, 0)
         self.stopped = True
+
+    def changes_speed(self, t, gets):
+        self.speeds.append((t, self.guest_time(t), gets))
 
     def guest_time(self, t):
         """What the writer has had of its time until ``t``: all of it while its vCPU has as much as it needs."""
-        return self.tau_then + (t - self.tau_since) * self.gets // self.vcpu_share
+        since, then, gets = [speed for speed in self.speeds if speed[0] <= t][-1]
+        return then + (t - since) * gets // self.vcpu_share
 
     def work(self, t):
         return self.work_until(self.guest_time(t))
 
     def resumes(self, stopped, t):
         """On the destination: no time passes in between, and there is no throttle."""
-        self.tau_then, self.tau_since, self.gets = self.guest_time(stopped), t, self.vcpu_share
+        self.speeds.append((t, self.guest_time(stopped), self.vcpu_share))
 
     def throttled(self, t, percent):
         if self.stopped:
             return
         gets = min(self.vcpu_share, 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND))
-        if gets != self.gets:
-            self.tau_then, self.tau_since, self.gets = self.guest_time(t), t, gets
+        if gets != self.speeds[-1][2]:
+            self.changes_speed(t, gets)
+
+    # -- dirty-limit (section 14)
+
+    def ring_full_ns(self):
+        """Work after which the ring is full; infinity where it never is."""
+        if not self.writes_per_s or self.pages <= self.ring_pages:
+            return math.inf
+        if self.sequential:
+            return self.ring_pages / self.writes_per_s * 1e9
+        return -math.log1p(-self.ring_pages / self.pages) * self.pages / self.writes_per_s * 1e9
+
+    def begins_period(self, t):
+        self.period_began = t
+
+    def ends_period(self, t, period_ms, quota, limiter):
+        """Measure what became dirty in a period, and sleep longer or shorter from now on."""
+        guest = self.guest_time(t) - self.guest_time(self.period_began)
+        worked = self.work(t) - self.work(self.period_began)
+        self.period_began = t
+        full = self.ring_full_ns()
+        fills = worked > 0 and full < math.inf and full * guest <= worked * (period_ms * 1e6)
+        writes = self.writes_per_s * (worked * 1e-9)
+        if fills:
+            pages = int(self.ring_pages * (worked / full))
+        elif self.sequential:
+            pages = int(min(self.pages, writes))
+        else:
+            pages = int(-math.expm1(-writes / self.pages) * self.pages) if self.pages else 0
+        self.sleep_us = limiter.sleep_us(self.sleep_us, pages, quota)
+        gets, self.fill_ns = self.vcpu_share, 0.0
+        if fills and self.sleep_us:
+            self.fill_ns = full * (guest / worked)
+            busy = self.fill_ns * (self.vcpu_share / 10_000)
+            gets = max(1, min(gets, int(10_000 * (busy / (busy + self.sleep_us * 1000)))))
+        self.emptied_at = t
+        self.changes_speed(t, gets)
+
+    def asleep_ns(self, t):
+        """For how long its vCPU still sleeps: since the ring was emptied it fills it, sleeps, and so on."""
+        if self.fill_ns == 0:
+            return 0
+        cycle = self.fill_ns + self.sleep_us * 1000
+        at = float(t - self.emptied_at)
+        at -= math.floor(at / cycle) * cycle
+        return int(cycle - at) if at >= self.fill_ns else 0
 
     def tracked_with(self, page):
         """The pages that are dirty as soon as one of them is written: the tracked unit of a page."""
@@ -171,6 +222,28 @@ class Region:
         first, last = self.writes_so_far(since), self.writes_so_far(until)
         writes_until_this_page = (page - self.start - first) % self.pages
         return writes_until_this_page < last - first
+
+
+class Limiter:
+    """[system/dirtylimit.c]: what a vCPU sleeps when its ring is full, by what was measured."""
+
+    def __init__(self, case):
+        self.ring_mib = case["dirty_ring_pages"] * case["page_size"] // MIB
+        self.page_size, self.period_ms = case["page_size"], case["dirty_limit_period_ms"]
+        self.highest = 0
+
+    def sleep_us(self, before, pages, quota):
+        rate = pages * 1000 * self.page_size // MIB // self.period_ms
+        if abs(rate - quota) <= 25:
+            return before
+        if rate == 0:
+            return 0
+        self.highest = max(self.highest, rate)
+        full_us = self.ring_mib * 1_000_000 // self.highest
+        percent = abs(rate - quota) * 100 // max(rate, quota)
+        step = int(full_us * percent / (100 - percent)) if percent > 50 else full_us // 10
+        wanted = before + step if rate > quota else before - step
+        return max(0, min(wanted, 99 * full_us))
 
 
 class UniformWrites:
@@ -264,6 +337,8 @@ class Ram:
         self.first_call_ns = -1
         self.remaining_after_sync = self.pending()
         self.pace = 1.0
+        self.cover, self.covered = 0.0, 0  # section 15
+        self.plain_pages()
         self.channels = Channels(migration, self) if case["multifd_channels"] else None
 
     def draw_zero_page(self, page, idle_zero_share):
@@ -317,6 +392,7 @@ class Ram:
 
     def migration_bitmap_sync(self, now):
         """Move the log into the migration bitmap; return how many pages became dirty."""
+        self.end_of_pass()
         self.sync_number += 1
         self.uniform_writes, self.known_units = {}, {}
         new = 0
@@ -363,17 +439,41 @@ class Ram:
         if self.is_zero[page]:
             self.zero_pages_sent += 1
 
+    # -- XBZRLE (section 15)
+
+    def plain_pages(self):
+        self.encoding = False
+        self.page_put, self.page_copied, self.page_cpu_ns = self.page_size + 8, 8, self.page_cost_ns
+
+    def encode_pages(self):
+        """What a normal page of this call takes: encoded, or not."""
+        m = self.m
+        if not m.xbzrle or self.pages_sent < self.pages or m.postcopy:
+            return
+        self.encoding = True
+        share, whole = m.xbzrle_share * self.cover, self.page_size + 8
+        self.page_put = self.page_copied = int(whole - share * (whole - m.xbzrle_page_bytes) + 0.5)
+        self.page_cpu_ns = self.page_cost_ns + share * (m.xbzrle_page_ns - self.page_cost_ns)
+
+    def end_of_pass(self):
+        """What was sent since the last sync, and after the first pass, is in the cache now."""
+        sent = self.pages_sent - max(self.covered, self.pages)
+        self.covered = self.pages_sent
+        if self.m.xbzrle and sent > 0 and self.m.xbzrle_pages:
+            self.cover += (1.0 - self.cover) * min(1.0, sent / self.m.xbzrle_pages)
+
     def wire_bytes(self, normal, zero):
-        return normal * (self.page_size + 8) + 9 * zero
+        return normal * self.page_put + 9 * zero
 
     def cpu_ns(self, normal, zero):
-        return int((normal * self.page_cost_ns + zero * self.zero_cost_ns) * self.pace)
+        return int((normal * self.page_cpu_ns + zero * self.zero_cost_ns) * self.pace)
 
     def ram_save_iterate(self, most):
         m = self.m
         counted, buffered = m.counted, m.buffered  # at the start of the call
         self.pace = m.varied(2**20, self.calls - 1)
         link = self.link_for_next_page()  # for the whole call
+        self.encode_pages()
         normal = zero = 0
         held, copied = 0, buffered  # normal pages and copied bytes since the last flush
         elapsed, _ = m.after_put(0, 0, link)  # above 0 if what waits left the link slower
@@ -392,8 +492,8 @@ class Ram:
                 copied += 9
             else:
                 normal += 1
-                held += 1
-                copied += 8
+                held += not self.encoding
+                copied += self.page_copied
             elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero), link)
             if m.flush_pages == 1:
                 m.counted = counted + self.wire_bytes(normal, zero)
@@ -434,6 +534,7 @@ class Ram:
         sent_bytes = 0
         self.pace = self.m.varied(2**20, self.calls)
         link = self.link_for_next_page()
+        self.encode_pages()
         last = self.pages_sent + most
         while self.pages_sent < last and (page := self.find_dirty_page()) is not None:
             if self.link_for_next_page() != link:
@@ -632,7 +733,7 @@ class Channels:
         while self.all[self.next].written_at > m.t:
             self.next = (self.next + 1) % len(self.all)
         cpu = int((self.normal * m.channel_page_ns + self.zero * m.zero_cost_ns) * self.ram.pace)
-        self.write(self.all[self.next], self.header + self.normal * self.ram.page_size, cpu)
+        self.write(self.all[self.next], self.header + int(self.normal * m.channel_page_bytes), cpu)
         self.next = (self.next + 1) % len(self.all)
         self.normal = self.zero = 0
 
@@ -866,6 +967,8 @@ class Migration:
         self.synced_at, self.sync_span, self.sync_found = self.t, 0, 0
         self.hi = self.throttle = 0
         self.next_tick, self.count_prev = self.t + self.throttle_timer_ns, 0
+        # section 14
+        self.limiter, self.period_ends, self.limit_sleep_us = Limiter(case), None, None
         # section 12
         self.postcopy = False
         self.faults, self.fault_part, self.put_before_postcopy = 0, 0.0, 0
@@ -988,20 +1091,68 @@ class Migration:
             self.hi += 1
             if self.hi >= 2:
                 self.hi = 0
-                if self.throttle == 0:
+                if self.dirty_limit:
+                    self.migration_dirty_limit_guest()
+                elif self.throttle == 0:
                     self.set_throttle(self.cpu_throttle_initial)
                 else:
-                    self.set_throttle(min(self.throttle + self.cpu_throttle_increment, self.max_cpu_throttle))
+                    more = self.cpu_throttle_increment
+                    if self.cpu_throttle_tailslow:
+                        now = 100 - self.throttle
+                        ratio = (xfer * self.throttle_trigger_threshold // 100) / (self.period_new * self.page_size)
+                        more = min(more, now - int(now * ratio))
+                    self.set_throttle(min(self.throttle + more, self.max_cpu_throttle))
+
+    def migration_dirty_limit_guest(self):
+        """The quota is set once."""
+        if self.limit_sleep_us is None and self.paused_t is None:
+            self.limit_sleep_us = 0
+            self.period_ends = self.t + self.dirty_limit_period_ms * MILLISECOND
+            for region in self.ram.regions:
+                region.begins_period(self.t)
+
+    def dirtylimit_process(self, until):
+        """All periods that end by then."""
+        while self.period_ends is not None and self.period_ends <= until:
+            asleep = self.asleep_ns(self.period_ends)
+            if asleep:
+                self.period_ends += asleep
+                continue
+            for region in self.ram.regions:
+                region.ends_period(self.period_ends, self.dirty_limit_period_ms, self.vcpu_dirty_limit, self.limiter)
+            self.limit_sleep_us = max((region.sleep_us for region in self.ram.regions), default=0)
+            self.period_ends += self.dirty_limit_period_ms * MILLISECOND
+
+    def guest_stops(self, t):
+        """No more periods; how long a vCPU still sleeps."""
+        self.dirtylimit_process(t)
+        self.period_ends = None
+        return self.asleep_ns(t)
+
+    def asleep_ns(self, t):
+        """How long the last vCPU to wake still sleeps."""
+        if self.paused_t is not None:
+            return 0
+        return max((region.asleep_ns(t) for region in self.ram.regions), default=0)
+
+    def wait_for_vcpus(self):
+        """[kvm_dirty_ring_flush]"""
+        self.dirtylimit_process(self.t)
+        self.t += self.asleep_ns(self.t)
+        self.dirtylimit_process(self.t)
 
     def migration_bitmap_sync(self):
         """A sync of the loop, now. Its cost has been paid."""
+        self.dirtylimit_process(self.t)
+        for region in self.ram.regions:
+            region.emptied_at = self.t
         new = self.ram.migration_bitmap_sync(self.t)
         self.period_new += new
         self.sync_found = new * self.page_size
         self.sync_span, self.synced_at = self.t - self.synced_at, self.t
         self.ram.remaining_after_sync = self.ram.pending()
         if (self.t - self.last_eval) // MILLISECOND > 1000:
-            if self.auto_converge and not self.block_bulk():
+            if (self.auto_converge or self.dirty_limit) and not self.block_bulk():
                 self.migration_trigger_throttle()
             self.xfer_prev = self.counted
             self.last_eval = self.t
@@ -1117,6 +1268,7 @@ class Migration:
         elif command == SET_DOWNTIME_LIMIT:
             self.downtime_limit_ms = float(value)
         elif command == STOP_VM:
+            self.guest_stops(self.t)
             self.paused_t = self.t
             for each in (*self.ram.regions, *self.vfio):
                 each.stop(self.t)
@@ -1169,6 +1321,7 @@ class Migration:
         """[qemu_savevm_state_pending_exact]: (bytes, whether RAM synced)"""
         ram_syncs = bool(self.ram_exact_always) or self.ram.pending() < self.thr
         if ram_syncs:
+            self.wait_for_vcpus()
             self.t += self.sync_cost()
         for d in self.devices:
             d.refresh()
@@ -1277,6 +1430,7 @@ class Migration:
 
     def migration_completion(self):
         self.stop_t = self.t
+        self.t += self.guest_stops(self.stop_t)
         self.account_starvation(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
@@ -1310,6 +1464,7 @@ class Migration:
     def postcopy_start(self):
         ram = self.ram
         self.stop_t = self.t
+        self.t += self.guest_stops(self.stop_t)
         self.t += self.vm_stop_ns
         self.t += self.sync_cost()
         self.downtime_stop = self.t - self.stop_t
@@ -1332,6 +1487,7 @@ class Migration:
         self.resume_t = arrives + int(runs * self.discard_ns) + self.destination_load_ns
         self.downtime_destination = self.resume_t - self.t
         self.postcopy = True
+        ram.plain_pages()
         self.put_before_postcopy = self.put
         self.missing_at_switch = ram.dirty_pages
         self.faults_until = self.resume_t
@@ -1395,6 +1551,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
     """One migration."""
     m = Migration(case, seed, replicate, next_device, syncs, bandwidth, managed_by)
     completed = m.migration_thread()
+    m.dirtylimit_process(m.t)
     stopped = completed or m.postcopy
     ram = m.ram
     stopped_t = m.stop_t if m.paused_t is None else m.paused_t
@@ -1429,6 +1586,7 @@ def migrate(case, seed=0, replicate=0, next_device=None, syncs=None, bandwidth=N
         "postcopy_ns": m.postcopy_time if m.postcopy and completed else -1,
         "postcopy_bytes": m.put - m.put_before_postcopy if m.postcopy else 0,
         "postcopy_faults": m.faults,
+        "limit_sleep_ns": -1 if m.limit_sleep_us is None else m.limit_sleep_us * 1000,
         "device_bytes": [d.bytes for d in m.devices],
         "device_calls": [d.calls for d in m.devices],
         "device_first_call_ns": [d.first_call_ns for d in m.devices],

@@ -21,12 +21,16 @@ PARAMETERS = (
     "device_read_ns_per_byte", "device_load_ns", "link_ns_per_byte", "send_slack_ns", "fresh_ns_per_byte",
     "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge",
+    "dirty_ring_pages", "dirty_limit", "vcpu_dirty_limit", "dirty_limit_period_ms",
+    "xbzrle", "xbzrle_page_ns", "xbzrle_page_bytes", "xbzrle_pages", "xbzrle_share",
     "multifd_channels", "multifd_flush_after_each_section", "multifd_sends_full_queue", "multifd_counts_late",
-    "multifd_zero_pages", "multifd_syncs_at_end", "multifd_page_ns", "channel_page_ns", "channels_ns_per_byte",
+    "multifd_zero_pages", "multifd_syncs_at_end", "multifd_page_ns", "channel_page_ns", "channel_page_bytes",
+    "channels_ns_per_byte",
     "channels_slack_ns", "channels_fresh_ns_per_byte", "channels_fresh_slack_ns",
     "postcopy_ram", "postcopy_ns", "max_postcopy_bandwidth", "postcopy_rule", "discard_ns",
     "throttle_trigger_threshold",
-    "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "policy", "exact_rule", "complete_rule",
+    "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "cpu_throttle_tailslow",
+    "policy", "exact_rule", "complete_rule",
     "ram_exact_always", "vfio_counts", "vfio_always_done", "flush_pages", "counts_all_syncs", "avail_per_ms_exact",
     "throttle_timer_ns", "setup_ns", "turn_ns", "wakeup_ns", "sync_ns", "throttle_late_ns", "jitter", "page_cost_ns",
     "zero_cost_ns",
@@ -44,7 +48,7 @@ OUTPUTS = (
     "postcopy_ns", "postcopy_bytes", "postcopy_faults", "device_bytes", "device_calls", "device_first_call_ns",
     "device_initial_sent_ns", "device_ack_ns", "device_starved_ns", "device_initial_left",
 )  # fmt: skip
-LATER_OUTPUTS = ("downtime_paused_ns", "changed", "max_bandwidth", "downtime_limit_ns")
+LATER_OUTPUTS = ("downtime_paused_ns", "changed", "max_bandwidth", "downtime_limit_ns", "limit_sleep_ns")
 """Those that the stored results of tests/golden do not have."""
 Parameters = namedtuple("Parameters", PARAMETERS)
 Outputs = namedtuple("Outputs", OUTPUTS + LATER_OUTPUTS)

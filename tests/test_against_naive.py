@@ -16,9 +16,12 @@ from cases import (
     device,
     random_case,
     random_changing_case,
+    random_compressed_case,
     random_later_case,
+    random_limited_case,
     random_multifd_case,
     random_postcopy_case,
+    random_xbzrle_case,
     region,
 )
 from naive import COMPLETED, migrate
@@ -128,6 +131,33 @@ def test_every_turn_with_post_copy_is_that_of_the_naive_loop(k):
 @pytest.mark.parametrize("k", range(200))
 def test_every_turn_with_multifd_is_that_of_the_naive_loop(k):
     c = random_multifd_case(random.Random(f"multifd {k}"))
+    naive = migrate(c, seed=k, replicate=k % 3)
+    compare_timeline(c, k, naive)
+    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
+    assert not differences(c, outputs, naive)
+
+
+@pytest.mark.parametrize("k", range(150))
+def test_every_turn_with_dirty_limit_is_that_of_the_naive_loop(k):
+    c = random_limited_case(random.Random(f"limited {k}"))
+    naive = migrate(c, seed=k, replicate=k % 3)
+    compare_timeline(c, k, naive)
+    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
+    assert not differences(c, outputs, naive)
+
+
+@pytest.mark.parametrize("k", range(60))
+def test_compression_and_tail_slow_are_those_of_the_naive_loop(k):
+    c = random_compressed_case(random.Random(f"compressed {k}"))
+    naive = migrate(c, seed=k, replicate=k % 3)
+    compare_timeline(c, k, naive)
+    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
+    assert not differences(c, outputs, naive)
+
+
+@pytest.mark.parametrize("k", range(150))
+def test_every_turn_with_xbzrle_is_that_of_the_naive_loop(k):
+    c = random_xbzrle_case(random.Random(f"xbzrle {k}"))
     naive = migrate(c, seed=k, replicate=k % 3)
     compare_timeline(c, k, naive)
     outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats

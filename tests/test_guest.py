@@ -396,3 +396,22 @@ def test_memory_in_use_goes_around_the_regions():
     assert found["used_stop"].tolist() == [320 * 256, 1024 * 256, 1024 * 256]
     rows = migkit.sweep(scenario, {"guest.used": ["0 B", "384 MiB"], "guest.used_at": ["start", "spread"]})
     assert (rows["ram_zero_pages"] == np.array([[0, 0], [640 * 256, 640 * 256]])).all()
+
+
+def test_tail_slow_adds_no_more_than_brings_the_writes_to_the_trigger():
+    """migration/ram.c:mig_throttle_guest_down: cpu-throttle-increment, or what is missing where that is less."""
+    hot = migkit.Scenario(
+        guest=migkit.Guest(ram="512 MiB", accel="tcg", regions=[migkit.Region(size="256 MiB", write_rate="200 MB/s")]),
+        link=migkit.Link(bandwidth="1 Gbit/s"),
+        migration=migkit.Migration(
+            max_bandwidth=0, auto_converge=True, cpu_throttle_increment=60, downtime_limit="10 ms"
+        ),
+        time_limit="20 s",
+    )
+    steps = {}
+    for tail_slow in (False, True):
+        found = migkit.simulate(hot.replace("migration.cpu_throttle_tailslow", tail_slow))
+        steps[tail_slow] = sorted(set(found.timeline["throttle_percent"]))
+    assert steps[False][:3] == [0, 20, 80]
+    assert steps[True][:2] == [0, 20]
+    assert 20 < steps[True][2] < 80

@@ -290,3 +290,67 @@ def test_layers_are_told_or_say_that_they_cannot():
     for dialect in ("nova", "ovirt"):
         assert not said[dialect].as_run.migration.multifd
         assert any(each.startswith("multifd") for each in said[dialect].cannot), dialect
+
+
+# ---------------------------------------------------------------- multifd-compression
+
+ZSTD = {"multifd_compression": "zstd", "multifd_channels": 4}
+
+
+def test_compressed_pages_take_less_of_link_and_limit_and_more_of_the_channels():
+    for binds, fields in (
+        ("link", {"link": {"bandwidth": "1 Gbit/s", "compression_ratio": 4.0}}),
+        ("max-bandwidth", {"link": {"compression_ratio": 4.0}, "migration": ZSTD | {"max_bandwidth": "125 MB/s"}}),
+    ):
+        given = scenario(**{"migration": ZSTD, "costs": {"compress_page": "1 us"}} | fields)
+        assert given.binds == binds
+        assert given.wire_limits()[binds] == pytest.approx(500e6)
+        assert rate_of(given) == pytest.approx(500e6, rel=0.05)
+    slow = scenario(migration=ZSTD, link={"compression_ratio": 4.0}, costs={"compress_page": "7.5 us"})
+    assert slow.binds == "thread"
+    assert rate_of(slow) == pytest.approx(4 * 4104 / 8e-6, rel=0.01)
+
+
+def test_the_threshold_counts_compressed_bytes_and_what_is_pending_whole_pages():
+    """A guest that is carried when it is compressed, and whose threshold is too small by the ratio."""
+    given = scenario(
+        link={"bandwidth": "1 Gbit/s", "compression_ratio": 4.0}, migration=ZSTD, costs={"compress_page": "1 us"},
+        guest={"regions": [Region(size="100 MiB", write_rate="2 GB/s")]}, qemu="10.0", time_limit="1 min",
+    )  # fmt: skip
+    assert migkit.simulate(given.replace("migration.multifd_compression", "none")).outcome.name != "COMPLETED"
+    found = migkit.simulate(given)
+    assert found.numbers["threshold_bytes"] == pytest.approx(125e6 * 0.3, rel=0.05)
+    told = migkit.simulate(given.replace("migration.avail_switchover_bandwidth", "500 MB/s"))
+    assert found.outcome.name != "COMPLETED"
+    assert told.outcome.name == "COMPLETED"
+    assert told.downtime_s < 0.3
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"migration": {"multifd": False, "multifd_compression": "zstd"}}, "needs multifd = True"),
+        ({"migration": ZSTD, "costs": {"compress_page": "1 us"}}, "needs link.compression_ratio"),
+        ({"migration": ZSTD, "link": {"compression_ratio": 2.0}}, "needs costs.compress_page"),
+        ({"link": {"compression_ratio": 0.5}}, "compression_ratio = 0.5 is below 1"),
+        ({"migration": {"multifd_compression": "qpl"}, "qemu": "9.0"}, "use 9.1 or later"),
+        ({"migration": {"multifd_compression": "qatzip"}, "qemu": "9.1"}, "use 9.2 or later"),
+        ({"migration": {"multifd_compression": "lz4"}}, "multifd_compression"),
+    ],
+)
+def test_compression_that_is_not_there_or_not_known_is_refused(fields, sentence):
+    with pytest.raises(ScenarioError) as told:
+        scenario(**fields)
+    assert sentence in str(told.value)
+
+
+def test_compression_of_one_is_none():
+    plain = scenario(migration={"multifd_channels": 4}, costs={"channel_page": "2 us"}, guest={"ram": "1 GiB"})
+    same = plain.replace(
+        {"migration.multifd_compression": "zlib", "link.compression_ratio": 1.0, "costs.channel_page": "1 us",
+         "costs.compress_page": "1 us"}
+    )  # fmt: skip
+    for engine in ("expected", "bitmap"):
+        one, other = migkit.simulate(plain, engine).numbers, migkit.simulate(same, engine).numbers
+        assert one["total_time_s"] == other["total_time_s"]
+        assert one["bytes_sent"] == other["bytes_sent"]

@@ -27,7 +27,9 @@ from migkit.run.many import sweep
 from migkit.run.store import Store, open_sweep
 from migkit.scenario.errors import ScenarioError, Unfinished
 
-LATER = ("downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s")
+LATER = (
+    "downtime_paused_s", "changes", "final_max_bandwidth", "final_downtime_limit_s", "dirty_limit_throttle_s",
+)  # fmt: skip
 """Variables that older stores do not have, and do not get when they are opened."""
 
 HERE = Path(__file__).parent

@@ -113,6 +113,12 @@ class _Wanted(NamedTuple):
             found.append("switchover-ack cannot be set.")
         if "multifd" in names and migration.multifd:
             found.append("multifd is not set by it: QEMU sends one stream.")
+        if migration.dirty_limit:
+            found.append("dirty-limit is not set by it.")
+        if migration.multifd_compression != "none" and migration.multifd:
+            found.append("multifd-compression is not set by it.")
+        if migration.cpu_throttle_tailslow and migration.auto_converge:
+            found.append("cpu-throttle-tailslow is not set by it.")
         return found
 
     def without_these(self) -> dict[str, Any]:
@@ -122,14 +128,19 @@ class _Wanted(NamedTuple):
             values["avail_switchover_bandwidth"] = Rate(0)
         if self.scenario.migration.multifd:
             values["multifd"] = False
-        return values
+        return values | self.without_others()
+
+    def without_others(self) -> dict[str, Any]:
+        """Values of what no layer sets, where they are not QEMU's defaults."""
+        none: dict[str, Any] = {"dirty_limit": False, "multifd_compression": "none", "cpu_throttle_tailslow": False}
+        return {name: value for name, value in none.items() if getattr(self.scenario.migration, name) != value}
 
 
 def _qemu(wanted: _Wanted) -> Commands:
     migration = wanted.scenario.migration
     profile = PROFILES[wanted.scenario.qemu]
     capabilities = {"auto-converge": migration.auto_converge}
-    parameters = {
+    parameters: dict[str, Any] = {
         "max-bandwidth": wanted.max_bandwidth,
         "downtime-limit": wanted.downtime_ms,
         "cpu-throttle-initial": wanted.throttle[0],
@@ -142,6 +153,14 @@ def _qemu(wanted: _Wanted) -> Commands:
     if migration.multifd:
         capabilities |= {"multifd": True}
         parameters["multifd-channels"] = migration.multifd_channels
+        if migration.multifd_compression != "none":
+            parameters["multifd-compression"] = migration.multifd_compression
+    if migration.dirty_limit:
+        capabilities |= {"dirty-limit": True}
+        parameters["vcpu-dirty-limit"] = migration.vcpu_dirty_limit
+        parameters["x-vcpu-dirty-limit-period"] = round(float(migration.x_vcpu_dirty_limit_period) * 1e3)
+    if migration.cpu_throttle_tailslow:
+        parameters["cpu-throttle-tailslow"] = True
     if migration.return_path:
         capabilities = {"return-path": True} | capabilities
     if profile.supports_avail_switchover_bandwidth:
@@ -184,7 +203,7 @@ def _libvirt(wanted: _Wanted) -> Commands:
     if available:
         cannot.append("--available-switchover-bandwidth needs libvirt 11.1.")
     cannot += wanted.lacks("switchover_ack")
-    as_run = wanted.otherwise(max_bandwidth=Rate(wanted.max_mib * _MIB))
+    as_run = wanted.otherwise(**wanted.without_others(), max_bandwidth=Rate(wanted.max_mib * _MIB))
     return Commands("libvirt", "\n".join(lines), tuple(cannot), as_run)
 
 

@@ -68,6 +68,7 @@ def remember(s, mark):
     if s.case.multifd_channels > 0:
         old.queued_normal = now.queued_normal
         old.queued_zero = now.queued_zero
+        old.next_channel = now.next_channel
         old.in_flight = now.in_flight
         old.busy_until = now.busy_until
     old.acknowledged = now.acknowledged
@@ -98,14 +99,17 @@ def same_phase(s, mark):
         and state.drained_at - state.t == old.drained_at - old.t
         and state.iteration_t - state.t == old.iteration_t - old.t
         and state.flags_buffered == 0
-        and (s.case.multifd_channels == 0 or same_channels(state, old))
+        and (s.case.multifd_channels == 0 or same_channels(s.case, state, old))
         and same_policy(s, mark)
     )
 
 
 @kernel
-def same_channels(state, old):
-    """Whether all channels are idle and the queue holds what it held."""
+def same_channels(case, state, old):
+    """Whether all channels are idle and the queue holds what it held.
+
+    Whose turn it is decides in which order the channels write a SYNC.
+    """
     return (
         state.in_flight == 0
         and old.in_flight == 0
@@ -113,6 +117,7 @@ def same_channels(state, old):
         and old.busy_until <= old.t
         and state.queued_normal == old.queued_normal
         and state.queued_zero == old.queued_zero
+        and (case.multifd_flush_after_each_section == 0 or state.next_channel == old.next_channel)
     )
 
 
@@ -164,7 +169,10 @@ def jump_windows(s, mark):
     count = min((remaining(s.ram) - 1) // pages, (pages_alike - 1) // pages)
     # the first call after a change of the rate has another time: no window that is jumped over may reach it
     count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
-    if case.multifd_channels > 0:
+    if case.xbzrle == 1 and state.ram_pages_sent < case.ram_pages:
+        count = min(count, (case.ram_pages - state.ram_pages_sent - 1) // pages - 1)
+    channels = case.multifd_channels
+    if channels > 0:
         count = min(count, (state.tail_pages - 1) // pages)
     count = min(count, repeats(s, mark))
     if count >= 1 and case.bandwidth_policy == BANDWIDTH_OWN and case.policies_remember == 1:
@@ -172,6 +180,8 @@ def jump_windows(s, mark):
     if count < 1:
         return
     state.tail_pages -= count * pages
+    if channels > 0:
+        state.next_channel = (state.next_channel + count * (state.next_channel - old.next_channel)) % channels
     take(s.ram, case, count * pages)
     span = state.t - old.t
     counted = state.counted - old.counted

@@ -52,7 +52,7 @@ def work_ns(region, rates, tau):
 def writer_ns(writers, r, t):
     """Time at its highest rate in which the writer of region ``r`` would have written as much as it has by ``t``, ns.
 
-    Without rates that change it is its guest time. ``t`` is no earlier than the last change of its speed.
+    Without rates that change it is its guest time.
     """
     tau = guest_ns(writers.now[r], t)
     if writers.regions[r].rate_count == 0:
@@ -65,10 +65,22 @@ def guest_ns(writer, t):
     """Guest time of a writer at ``t``, ns.
 
     A writer that needs the share ``u`` of its vCPU at full rate keeps it while a throttle ``p`` leaves as much:
-    ``dtau/dt = min(1, (1 - p) / u)``. QEMU throttles in slices of 10 ms (system/cpu-throttle.c:cpu_throttle_thread);
-    within them a writer is late and catches up, which the sync, much rarer, does not see.
+    ``dtau/dt = min(1, (1 - p) / u)``. ``t`` is that of the last sync, or a later one.
+    QEMU throttles in slices of 10 ms (system/cpu-throttle.c:cpu_throttle_thread); within them a writer is late and
+    catches up, which the sync, much rarer, does not see.
     """
+    if t < writer.t0:
+        return writer.was_tau0 + (t - writer.was_t0) * writer.was_gets // writer.needs
     return writer.tau0 + (t - writer.t0) * writer.gets // writer.needs
+
+
+@kernel
+def set_speed(state, writer, t, gets):
+    """Give a writer so much of its vCPU from a time on; what it had at the last sync is kept for the next one."""
+    tau = guest_ns(writer, t)
+    if writer.t0 <= state.synced_at:
+        writer.was_t0, writer.was_tau0, writer.was_gets = writer.t0, writer.tau0, writer.gets
+    writer.t0, writer.tau0, writer.gets = t, tau, gets
 
 
 @kernel
@@ -85,19 +97,14 @@ def set_throttle(s, throttle):
         left = (100 - throttle) * (WHOLE_VCPU // 100)
         gets = min(writer.needs, left * (TIMESLICE_NS - s.case.throttle_late_ns) // TIMESLICE_NS)
         if gets != writer.gets:
-            writer.tau0 = guest_ns(writer, s.state.t)
-            writer.t0 = s.state.t
-            writer.gets = gets
+            set_speed(s.state, writer, s.state.t, gets)
 
 
 @kernel
 def stop_writers(s):
     """Stop the vCPUs for good: from now on no writer gets any time."""
     for r in range(s.case.region_count):
-        writer = s.writers.now[r]
-        writer.tau0 = guest_ns(writer, s.state.t)
-        writer.t0 = s.state.t
-        writer.gets = 0
+        set_speed(s.state, s.writers.now[r], s.state.t, np.int64(0))
 
 
 @kernel

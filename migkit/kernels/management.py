@@ -10,6 +10,7 @@ A management policy sees what query-migrate shows (:data:`migkit.kernels.state.S
 
 from __future__ import annotations
 
+from migkit.kernels.dirtylimit import dirtylimit_end
 from migkit.kernels.guest import stop_writers
 from migkit.kernels.memory import remaining
 from migkit.kernels.options import kernel
@@ -204,6 +205,8 @@ def stop_vm(s):
     The loop goes on until it switches over (system/cpus.c:vm_stop).
     """
     state = s.state
+    if s.case.dirty_limit == 1:
+        dirtylimit_end(s, state.t)
     stop_writers(s)
     state.stopped_t = state.t
     for d in range(s.case.device_count):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_catch_up, dirtylimit_end
 from migkit.kernels.fast_forward import fast_forward
 from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
 from migkit.kernels.management import manage
@@ -11,7 +12,7 @@ from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth, syncs
 from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
-from migkit.kernels.ram import cpu_throttle_dirty_sync_timer_tick, ram_save_complete
+from migkit.kernels.ram import cover_cache, cpu_throttle_dirty_sync_timer_tick, ram_save_complete
 from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
@@ -172,6 +173,11 @@ def migration_completion(s):
     """Stop the VM, sync once more, send what is left at link speed (migration/migration.c:migration_completion)."""
     case, state, report = s.case, s.state, s.report
     stop_t, sent = state.t, state.bytes_sent
+    if case.dirty_limit == 1:
+        dirtylimit_end(s, stop_t)
+        state.t += dirtylimit_asleep(s, stop_t)
+    if case.xbzrle == 1:
+        cover_cache(case, state)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
@@ -251,6 +257,9 @@ def trace_iteration(s, timeline):
 def write_report(s, manager, device_reports):
     """Write the final counters."""
     case, state, report = s.case, s.state, s.report
+    if case.dirty_limit == 1:
+        dirtylimit_catch_up(s, state.t)
+        report.limit_sleep_ns = state.limit_us * 1000 if state.limit_changes > 0 else -1
     report.outcome = state.outcome
     report.culprit = state.culprit
     report.total_ns = state.t

@@ -35,6 +35,12 @@ def packet_header(case):
 
 
 @kernel
+def packet_size(case, normal):
+    """Bytes of a packet with so many normal pages, compressed where they are."""
+    return packet_header(case) + int(normal * case.channel_page_bytes)
+
+
+@kernel
 def multifd_setup(s):
     """The channels are connected and have written a first SYNC (migration/ram.c:ram_save_setup)."""
     case, state = s.case, s.state
@@ -123,7 +129,7 @@ def multifd_send_pages(s):
     while s.channels[c].written_at > state.t:
         c = c + 1 if c + 1 < count else 0
     cpu = int((state.queued_normal * case.channel_page_ns + state.queued_zero * case.zero_cost_ns) * state.pace)
-    write_packet(s, c, packet_header(case) + state.queued_normal * case.page_size, cpu)
+    write_packet(s, c, packet_size(case, state.queued_normal), cpu)
     state.next_channel = c + 1 if c + 1 < count else 0
     state.queued_normal, state.queued_zero = 0, 0
     state.effort += 1
@@ -453,7 +459,7 @@ def repeated_packets(s, limited, most_times, pages):
         return np.int64(0)
     times = most_times
     if limited == 1:
-        size = packet_header(case) + most * case.page_size
+        size = packet_size(case, most)
         times = min(times, (window_room(state) - state.in_flight) // (case.multifd_channels * size) - 1)
     return times
 
@@ -462,7 +468,7 @@ def repeated_packets(s, limited, most_times, pages):
 def repeat_packets(s, times, span, pages):
     """Let the last packets, one a channel, repeat so often."""
     case, state = s.case, s.state
-    size = times * case.multifd_channels * (packet_header(case) + packet_pages(case) * case.page_size)
+    size = times * case.multifd_channels * packet_size(case, packet_pages(case))
     take_pages(s, times * pages)
     state.ram_pages_sent += times * pages
     state.t += times * span

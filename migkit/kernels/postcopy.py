@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_end
 from migkit.kernels.guest import guest_ns, writer_ns
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import dirty_of, dirty_runs, remaining, rewind, sync
 from migkit.kernels.multifd import multifd_send_sync_main
 from migkit.kernels.options import kernel
 from migkit.kernels.qemu_file import qemu_put_buffer
-from migkit.kernels.ram import page_bytes, ram_save_complete, ram_save_pages
+from migkit.kernels.ram import page_bytes, plain_pages, ram_save_complete, ram_save_pages
 from migkit.kernels.savevm import qemu_savevm_state_iterate
 from migkit.kernels.state import COMPLETED
 
@@ -39,6 +40,9 @@ def postcopy_start(s):
     """Stop the VM, say which pages are stale, send the state of all devices (migration/migration.c:postcopy_start)."""
     case, state, report = s.case, s.state, s.report
     stop_t = state.t
+    if case.dirty_limit == 1:
+        dirtylimit_end(s, stop_t)
+        state.t += dirtylimit_asleep(s, stop_t)
     state.t += case.vm_stop_ns + sync_cost(case, state)
     state.syncs += 1
     sync(s.ram, case, s.regions, s.writers, stop_t, state.syncs)
@@ -68,6 +72,7 @@ def postcopy_start(s):
     report.downtime_destination_ns = state.resume_t - state.t
     report.downtime_ns = state.resume_t - stopped_t
     state.postcopy = 1
+    plain_pages(case, state)
     state.postcopy_pages = remaining(s.ram)
     state.postcopy_from = state.bytes_sent
     state.faults_t = state.resume_t

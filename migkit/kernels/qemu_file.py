@@ -71,7 +71,7 @@ def set_page_rate(case, link, state):
     else:
         ns_per_byte, slack_ns = link.ns_per_byte, link.slack_ns
     ns_per_byte *= state.pace
-    if ns_per_byte != state.page_ns_per_byte:
+    if ns_per_byte != state.page_ns_per_byte or slack_ns != state.page_slack_ns:
         state.page_ns_per_byte = ns_per_byte
         state.page_slack_ns = slack_ns
         state.events += 1

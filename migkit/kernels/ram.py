@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from migkit.kernels.dirtylimit import dirtylimit_emptied, migration_dirty_limit_guest
 from migkit.kernels.guest import set_throttle
 from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
@@ -30,20 +31,26 @@ def page_bytes(case, normal, zero):
 @kernel
 def page_cpu(case, state, normal, zero):
     """Nanoseconds of the migration thread for normal and zero pages, in this call."""
-    return int((normal * case.page_cost_ns + zero * case.zero_cost_ns) * state.pace)
+    return int((normal * state.page_cpu_ns + zero * case.zero_cost_ns) * state.pace)
+
+
+@kernel
+def put_bytes(state, normal, zero):
+    """The same for the pages that are put now, which XBZRLE may encode."""
+    return normal * state.page_put + zero * ZERO_PAGE_BYTES
 
 
 @inlined_kernel
 def pages_elapsed(case, state, backlog, normal, zero):
     """Nanoseconds since the start of the call when these pages have been put."""
-    size, cpu = page_bytes(case, normal, zero), page_cpu(case, state, normal, zero)
+    size, cpu = put_bytes(state, normal, zero), page_cpu(case, state, normal, zero)
     return elapsed_ns(state.page_ns_per_byte, state.page_slack_ns, backlog, size, cpu)
 
 
 @inlined_kernel
 def put_pages(case, state, normal, zero):
     """Put pages on the link; their bytes."""
-    size = page_bytes(case, normal, zero)
+    size = put_bytes(state, normal, zero)
     put(state, state.page_ns_per_byte, state.page_slack_ns, size, page_cpu(case, state, normal, zero))
     return size
 
@@ -55,26 +62,26 @@ def zeros_of(pages, share):
 
 
 @inlined_kernel
-def pages_until_above(case, room, normal, zero, share):
+def pages_until_above(state, room, normal, zero, share):
     """Pages of this stretch after which all pages of the call have more than ``room`` bytes."""
-    room -= page_bytes(case, normal, zero)
+    room -= put_bytes(state, normal, zero)
     if room < 0:
         return 0
-    size = case.page_size + PAGE_HEADER
+    size = state.page_put
     if share <= 0.0:
         return room // size + 1
     pages = max(0, int(room / (size * (1.0 - share) + ZERO_PAGE_BYTES * share)) - 2)
-    while page_bytes(case, pages - zeros_of(pages, share), zeros_of(pages, share)) <= room:
+    while put_bytes(state, pages - zeros_of(pages, share), zeros_of(pages, share)) <= room:
         pages += 1
     return pages
 
 
 @inlined_kernel
-def flushes(case, held, copied, share):
+def flushes(case, state, held, copied, share):
     """When the stream is flushed (migration/qemu-file.c:add_to_iovec, add_buf_to_iovec): after so many pages.
 
     A normal page is a piece of its own beside its header, and 32 of them fill the list of pieces; headers and zero
-    pages are copied, and 32 KiB of them fill the buffer.
+    pages are copied, and 32 KiB of them fill the buffer. Once XBZRLE has begun all pages are copied.
 
     Parameters
     ----------
@@ -88,25 +95,25 @@ def flushes(case, held, copied, share):
     first, step : float
         Pages of this stretch to the first flush, and from there to the next one; whole numbers for shares 0 and 1.
     """
-    each = PAGE_HEADER * (1.0 - share) + ZERO_PAGE_BYTES * share
+    each = state.page_copied * (1.0 - share) + ZERO_PAGE_BYTES * share
     first, step = np.ceil((COPY_BUFFER - copied) / each), np.ceil(COPY_BUFFER / each)
-    if share < 1.0:
+    if share < 1.0 and state.page_copied == PAGE_HEADER:
         first = min(first, (case.flush_pages - held) / (1.0 - share))
         step = min(step, case.flush_pages / (1.0 - share))
     return max(1.0, first), step
 
 
 @inlined_kernel
-def pages_until_exceeded(case, room, normal, zero, share, first, step):
+def pages_until_exceeded(case, state, room, normal, zero, share, first, step):
     """Pages of this stretch after which the budget is used up.
 
     ``room`` is what the window had left when the call began, less what the stream held then. Up to 8.0 each page counts
     when it is put; from 8.2 on, everything put so far counts at every flush.
     """
     if case.flush_pages == 1:
-        return pages_until_above(case, room, normal, zero, share)
-    size = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
-    missing = room - page_bytes(case, normal, zero)
+        return pages_until_above(state, room, normal, zero, share)
+    size = state.page_put * (1.0 - share) + ZERO_PAGE_BYTES * share
+    missing = room - put_bytes(state, normal, zero)
     further = max(0.0, np.floor((missing - first * size) / (step * size)) + 1.0)
     return np.int64(np.ceil(first + further * step))
 
@@ -119,14 +126,14 @@ def pages_until_check(case, state, backlog, normal, zero, share, most):
     guess that is then corrected by whole checks.
     """
     done = normal + zero
-    per_page_cpu = (case.page_cost_ns * (1.0 - share) + case.zero_cost_ns * share) * state.pace
-    wire_bytes = (case.page_size + PAGE_HEADER) * (1.0 - share) + ZERO_PAGE_BYTES * share
+    per_page_cpu = (state.page_cpu_ns * (1.0 - share) + case.zero_cost_ns * share) * state.pace
+    wire_bytes = state.page_put * (1.0 - share) + ZERO_PAGE_BYTES * share
     per_page_wire = wire_bytes * state.page_ns_per_byte
     guess = float(most)
     if per_page_cpu > 0.0:
         guess = min(guess, (SLICE_NS - page_cpu(case, state, normal, zero)) / per_page_cpu)
     if per_page_wire > 0.0:
-        ready = backlog + page_bytes(case, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
+        ready = backlog + put_bytes(state, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
         guess = min(guess, (SLICE_NS - ready) / per_page_wire)
     first = (done + CHECK_PAGES - 1) // CHECK_PAGES  # first check after page 64 k + 1 > done
     k = max(first, (done + int(guess) - 1) // CHECK_PAGES + 1)
@@ -162,6 +169,40 @@ def release_flags(s, leave_t, drained_at):
             state.events += 1
 
 
+@kernel
+def plain_pages(case, state):
+    """Pages are sent as they are."""
+    state.page_put, state.page_copied = case.page_size + PAGE_HEADER, PAGE_HEADER
+    state.page_cpu_ns = case.page_cost_ns
+
+
+@kernel
+def set_page_encoding(case, state):
+    """What a normal page takes now that it may be encoded (migration/ram.c:ram_save_page, save_xbzrle_page).
+
+    XBZRLE begins where the search first passes the end of RAM. A page that is in the cache is encoded, any other is
+    copied into it.
+    """
+    if state.ram_pages_sent < case.ram_pages or state.postcopy == 1:
+        return
+    share = case.xbzrle_share * state.xbzrle_cover
+    whole = case.page_size + PAGE_HEADER
+    size = int(whole - share * (whole - case.xbzrle_page_bytes) + 0.5)
+    if size != state.page_put or state.page_copied != size:
+        state.events += 1
+    state.page_put, state.page_copied = size, size
+    state.page_cpu_ns = case.page_cost_ns + share * (case.xbzrle_page_ns - case.page_cost_ns)
+
+
+@kernel
+def cover_cache(case, state):
+    """A sync ends a pass: the pages that it has sent are in the cache, where that has room."""
+    sent = state.ram_pages_sent - max(state.xbzrle_seen, case.ram_pages)
+    state.xbzrle_seen = state.ram_pages_sent
+    if sent > 0 and case.xbzrle_pages > 0:
+        state.xbzrle_cover += (1.0 - state.xbzrle_cover) * min(1.0, sent / case.xbzrle_pages)
+
+
 @inlined_kernel
 def ram_save_iterate(s, most_bytes):
     """One call of RAM's handler (migration/ram.c:ram_save_iterate).
@@ -185,6 +226,8 @@ def ram_save_iterate(s, most_bytes):
         return 0
     state.pace = varied(case, state, SLICES, state.ram_calls)
     set_page_rate(case, s.link, state)
+    if case.xbzrle == 1:
+        set_page_encoding(case, state)
     backlog = max(state.drained_at - state.t, 0)
     limited = state.max_bandwidth > 0
     room = window_room(state)
@@ -211,12 +254,12 @@ def ram_save_iterate(s, most_bytes):
         stop = pages_until_check(case, state, backlog, normal, zero, share, pages)
         over = pages + 1
         if case.flush_pages > 1 and (limited or state.flags_buffered > 0):
-            first, step = flushes(case, held, copied, share)
+            first, step = flushes(case, state, held, copied, share)
         if limited:
-            over = pages_until_exceeded(case, room - state.buffered, normal, zero, share, first, step)
+            over = pages_until_exceeded(case, state, room - state.buffered, normal, zero, share, first, step)
         taken = pages + 1
         if most_bytes < NO_LIMIT:
-            taken = pages_until_above(case, most_bytes - 1, normal, zero, share)
+            taken = pages_until_above(state, most_bytes - 1, normal, zero, share)
         count = min(min(pages, taken), min(stop, over))
         zeros = zeros_of(count, share)
         if state.flags_buffered > 0 and flag_t < 0 and count >= first:
@@ -224,20 +267,20 @@ def ram_save_iterate(s, most_bytes):
             ahead_zero = zeros_of(ahead, share)
             n, z = normal + ahead - ahead_zero, zero + ahead_zero
             flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
-            wire = int(page_bytes(case, n, z) * state.page_ns_per_byte)
+            wire = int(put_bytes(state, n, z) * state.page_ns_per_byte)
             flag_drained = max(state.t + backlog + wire, flag_t)
         take(s.ram, case, count)
         if case.flush_pages == 1:
-            flushed = page_bytes(case, normal + count - zeros, zero + zeros)
+            flushed = put_bytes(state, normal + count - zeros, zero + zeros)
         elif count >= first:
             last = np.int64(np.ceil(first + np.floor((count - first) / step) * step))
             last_zero = zeros_of(last, share)
-            flushed = page_bytes(case, normal + last - last_zero, zero + last_zero) + state.buffered
+            flushed = put_bytes(state, normal + last - last_zero, zero + last_zero) + state.buffered
             held = count - zeros - (last - last_zero)
-            copied = held * PAGE_HEADER + (zeros - last_zero) * ZERO_PAGE_BYTES
+            copied = held * state.page_copied + (zeros - last_zero) * ZERO_PAGE_BYTES
         else:
             held += count - zeros
-            copied += (count - zeros) * PAGE_HEADER + zeros * ZERO_PAGE_BYTES
+            copied += (count - zeros) * state.page_copied + zeros * ZERO_PAGE_BYTES
         normal += count - zeros
         zero += zeros
         if count == stop or count == taken:  # noqa: SIM109 (a tuple is compiled to a loop)
@@ -279,6 +322,8 @@ def ram_save_pages(s, t, count):
     normal, zero, size = np.int64(0), np.int64(0), np.int64(0)
     state.pace = varied(case, state, SLICES, state.ram_calls)
     set_page_rate(case, s.link, state)
+    if case.xbzrle == 1:
+        set_page_encoding(case, state)
     most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
     while remaining(s.ram) > last:
         if normal + zero == most:
@@ -305,6 +350,10 @@ def migration_bitmap_sync(s):
     case, state = s.case, s.state
     state.syncs += 1
     state.window_syncs += 1
+    if case.dirty_limit == 1:
+        dirtylimit_emptied(s)
+    if case.xbzrle == 1:
+        cover_cache(case, state)
     new = sync(s.ram, case, s.regions, s.writers, state.t, state.syncs)
     state.period_new += new
     state.sync_found = new * case.page_size
@@ -314,7 +363,7 @@ def migration_bitmap_sync(s):
     if case.management_syncs == 1:
         state.managed_t = 0  # the event MIGRATION_PASS
     if (state.t - state.last_eval) // 1_000_000 > PERIOD_MS:
-        if case.auto_converge == 1 and state.bulk == 0:
+        if case.auto_converge + case.dirty_limit > 0 and state.bulk == 0:
             migration_trigger_throttle(s)
         state.xfer_prev = state.counted
         state.last_eval = state.t
@@ -323,7 +372,10 @@ def migration_bitmap_sync(s):
 
 @kernel
 def migration_trigger_throttle(s):
-    """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle)."""
+    """Slow the vCPUs when the guest dirties too much, twice in a row (migration/ram.c:migration_trigger_throttle).
+
+    auto-converge and dirty-limit exclude each other.
+    """
     case, state = s.case, s.state
     sent = state.counted - state.xfer_prev
     if state.period_new * case.page_size <= sent * case.throttle_trigger_threshold // 100:
@@ -332,10 +384,18 @@ def migration_trigger_throttle(s):
     if state.high < 2:
         return
     state.high = 0
-    if state.throttle == 0:
+    if case.dirty_limit == 1:
+        migration_dirty_limit_guest(s)
+    elif state.throttle == 0:
         set_throttle(s, case.cpu_throttle_initial)
     else:
-        set_throttle(s, min(state.throttle + case.cpu_throttle_increment, case.max_cpu_throttle))
+        increment = case.cpu_throttle_increment
+        if case.cpu_throttle_tailslow == 1:
+            # migration/ram.c:mig_throttle_guest_down
+            left = 100 - state.throttle
+            trigger = float(sent * case.throttle_trigger_threshold // 100)
+            increment = min(increment, left - int(left * (trigger / (state.period_new * case.page_size))))
+        set_throttle(s, min(state.throttle + increment, case.max_cpu_throttle))
 
 
 @inlined_kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from migkit.kernels.block import block_save_iterate, block_state_pending
+from migkit.kernels.dirtylimit import dirtylimit_setup, dirtylimit_wait
 from migkit.kernels.guest import guest_setup
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
@@ -10,7 +11,7 @@ from migkit.kernels.multifd import multifd_save_iterate, multifd_settle, multifd
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import next_device
 from migkit.kernels.qemu_file import migration_rate_exceeded
-from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, ram_save_iterate
+from migkit.kernels.ram import SECTION_BYTES, migration_bitmap_sync, plain_pages, ram_save_iterate
 from migkit.kernels.state import BLOCK, RAM, RUNNING, VFIO
 from migkit.kernels.vfio import (
     NO_PRECOPY,
@@ -44,7 +45,10 @@ def qemu_savevm_state_setup(s, seed, replicate):
     state.zero_level = -1
     state.stopped_t = -1
     state.ram_remaining = case.ram_pages * case.page_size
+    plain_pages(case, state)
     guest_setup(s, seed, replicate)
+    if case.dirty_limit == 1:
+        dirtylimit_setup(s)
     reset(s.ram, case, s.regions, seed, replicate)
     for d in range(case.device_count):
         device, own = s.devices[d], s.live[d]
@@ -89,6 +93,8 @@ def qemu_savevm_state_pending_exact(s):
     case, state = s.case, s.state
     ram_syncs = case.ram_exact_always == 1 or state.ram_bytes < state.threshold
     if ram_syncs:
+        if case.dirty_limit == 1:
+            dirtylimit_wait(s)
         state.t += sync_cost(case, state)
     total = 0
     for d in range(case.device_count):

@@ -27,6 +27,7 @@ from migkit.kernels.state import (
 
 STALLED_SYNCS = 3  # a device that got nothing in as many syncs waits
 THROTTLE_LAP_NS = 6_000_000_000  # sees the 5 s timer, or two evaluations of the throttle
+SETTLED_COVER = 1e-3  # XBZRLE encodes more and more pages until the cache has what it has room for
 OVERSHOOT = 1 << 21  # more than a window can carry beyond its budget: one block of a device and a flush
 FAR = 1e300
 
@@ -90,6 +91,8 @@ def begin_lap(s, lap):
     lap.began_initial = initial_left(s)
     lap.flags_missing = state.flags_missing
     lap.throttle = state.throttle
+    lap.limit_changes = state.limit_changes
+    lap.xbzrle_cover = state.xbzrle_cover
     lap.gap = FAR
     lap.gap_is_stop = 0
     lap.left = FAR
@@ -145,13 +148,19 @@ def note_iteration(s, lap, synced):
 
 
 @inlined_kernel
+def throttles(case):
+    """Whether the loop may slow the guest down."""
+    return case.auto_converge == 1 or case.dirty_limit == 1
+
+
+@inlined_kernel
 def lap_ends(s, lap):
     """Whether the lap has passed all that is dirty, two syncs, four iterations and two windows; the timer too."""
     state = s.state
     return (
         state.syncs - lap.began_sync >= 2
         and state.iteration - lap.began_iteration >= 4
-        and state.t - lap.began_t >= (THROTTLE_LAP_NS if s.case.auto_converge == 1 else 2 * WINDOW_NS)
+        and state.t - lap.began_t >= (THROTTLE_LAP_NS if throttles(s.case) else 2 * WINDOW_NS)
         and 2 * (state.ram_pages_sent - lap.began_pages) >= 3 * remaining(s.ram)
     )
 
@@ -209,6 +218,8 @@ def end_lap(s, lap):
         initial_left(s) != lap.began_initial
         or state.flags_missing != lap.flags_missing
         or state.throttle != lap.throttle
+        or state.limit_changes != lap.limit_changes
+        or state.xbzrle_cover - lap.xbzrle_cover > SETTLED_COVER
         or (state.flags_missing == 0 and state.ack_t > state.t)
         # a link that is slow in the first pass gives higher thresholds later
         or pages_at_one_rate(case, s.link, lap.began_pages) <= case.ram_pages

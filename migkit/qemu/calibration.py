@@ -86,7 +86,17 @@ SOURCES: Mapping[str, _Source] = {
     ),
 }  # fmt: skip
 """Parameters that are medians; those from ``link_over_pace`` on are no costs of a host but of links and devices."""
-_NOT_FITTED = "name", "copy_share", "throttle_late", "jitter", "discard", "multifd_page", "channel_page"
+_NOT_FITTED = (
+    "name",
+    "copy_share",
+    "throttle_late",
+    "jitter",
+    "discard",
+    "multifd_page",
+    "channel_page",
+    "compress_page",
+    "xbzrle_page",
+)
 _FITTED = tuple(name for name in HostCosts.model_fields if name not in _NOT_FITTED)
 """Costs of a host that are fitted: all runs have pages of one size."""
 _NO_COSTS = "link_over_pace", "send_buffer", "device_read", "device_load"

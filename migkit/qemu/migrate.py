@@ -43,7 +43,17 @@ SAMPLE = [
     "t_ms", "status", "total_time_ms", "expected_downtime_ms", "downtime_ms", "setup_time_ms", *_RAM, "throttle_pct",
     "disk_transferred", "disk_remaining", "poll_us",
 ]  # fmt: skip
-SAMPLE_EXTRA = ["t_ms", "multifd_bytes", "postcopy_bytes", "postcopy_requests", "xbzrle_bytes", "xbzrle_pages"]
+SAMPLE_EXTRA = [
+    "t_ms",
+    "multifd_bytes",
+    "postcopy_bytes",
+    "postcopy_requests",
+    "xbzrle_bytes",
+    "xbzrle_pages",
+    "xbzrle_cache_miss",
+    "xbzrle_overflow",
+    "dirty_limit_us",
+]
 
 
 async def migrate(plan: Plan, binary: Binary) -> dict[str, Any]:
@@ -156,7 +166,7 @@ class _Migration:
         sockets = {kind: str(folder / f"{name}.{kind}") for kind in ("qmp", "serial")}
         argv = [
             *self.binary.argv, "-name", f"migkit-{name}", "-no-user-config", "-nodefaults", "-display", "none",
-            "-vga", "none", "-machine", "pc", "-accel", plan.accel, "-smp", "1", "-m", f"{plan.ram >> 20}M",
+            "-vga", "none", "-machine", "pc", "-accel", plan.accelerator, "-smp", "1", "-m", f"{plan.ram >> 20}M",
             *self.binary.arguments, "-bios", str(folder / "guest.bin"), "-S",
         ]  # fmt: skip
         for kind, path in sockets.items():
@@ -337,7 +347,17 @@ class _Migration:
         self.samples.append([*row, poll_us])
         extra = [ram.get(name) for name in ("multifd-bytes", "postcopy-bytes", "postcopy-requests")]
         cache = answer.get("xbzrle-cache") or {}
-        self.extra.append([t_ms, *extra, cache.get("bytes"), cache.get("pages")])
+        self.extra.append(
+            [
+                t_ms,
+                *extra,
+                cache.get("bytes"),
+                cache.get("pages"),
+                cache.get("cache-miss"),
+                cache.get("overflow"),
+                answer.get("dirty-limit-throttle-time-per-round"),
+            ]
+        )
         if answer.get("status") == "active":
             self.active = answer
         return answer

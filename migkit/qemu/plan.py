@@ -11,10 +11,12 @@ from pydantic import Field, PlainSerializer, PlainValidator
 from migkit.qemu.guest import MOST_REGIONS, PAGE, Writer, checked
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.fields import Flag, Part, Rule, Share, Text, quantity, whole_number
+from migkit.scenario.parts import Ring
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes, parse_bytes, parse_rate, parse_time
 
 CAPABILITIES = (
     "auto-converge",
+    "dirty-limit",
     "multifd",
     "postcopy-ram",
     "postcopy-preempt",
@@ -36,6 +38,8 @@ _NUMBERS = (
     "multifd-zlib-level",
     "multifd-zstd-level",
     "throttle-trigger-threshold",
+    "vcpu-dirty-limit",
+    "x-vcpu-dirty-limit-period",
 )
 _WORDS = ("multifd-compression", "zero-page-detection")
 PARAMETERS = ("downtime-limit", *_RATES, *_SIZES, *_NUMBERS, *_WORDS)
@@ -145,6 +149,9 @@ class Plan(Part):
         Share of pages that are zero until they are written, evenly spread, 0 to 1.
     accel : {"tcg", "kvm"}, default "tcg"
         Who runs the guest.
+    dirty_ring_size : int, default 0
+        Entries of KVM's dirty ring, a power of two from 1024 to 65536, which dirty-limit needs; 0: a dirty log. Needs
+        `accel` ``"kvm"``.
     max_bandwidth : bytes/s, default 128 MiB/s
         0: no limit.
     downtime_limit : seconds, default 300 ms
@@ -185,6 +192,7 @@ class Plan(Part):
     regions: tuple[Writer, ...] = ()
     zero_share: Share = 0.0
     accel: Literal["tcg", "kvm"] = "tcg"
+    dirty_ring_size: Ring = 0
     max_bandwidth: Annotated[Rate, quantity("1 kB/s", "1000 TB/s", or_zero=True)] = Rate(128 << 20)
     downtime_limit: Annotated[Seconds, quantity("0 s", "2000 s")] = Seconds(0.3)
     link: Annotated[Rate, quantity("1 MB/s", "10 GB/s", or_zero=True)] = Rate(0)
@@ -218,6 +226,10 @@ class Plan(Part):
             text = f"is not a capability that is known here: {did_you_mean(name, CAPABILITIES)}"
             yield checked(name not in CAPABILITIES, ScenarioError(text, f"capabilities.{i}", name))
         yield checked(
+            self.dirty_ring_size > 0 and self.accel != "kvm",
+            ScenarioError('needs accel = "kvm"', "dirty_ring_size", self.dirty_ring_size),
+        )
+        yield checked(
             self.postcopy_at is not None and "postcopy-ram" not in self.capabilities,
             ScenarioError('needs the capability "postcopy-ram"', "postcopy_at", str(self.postcopy_at)),
         )
@@ -225,6 +237,11 @@ class Plan(Part):
         yield checked(
             not {"max-bandwidth", "downtime-limit"}.isdisjoint(self.parameters), ScenarioError(own, "parameters")
         )
+
+    @property
+    def accelerator(self) -> str:
+        """What QEMU's option ``-accel`` is given."""
+        return f"{self.accel},dirty-ring-size={self.dirty_ring_size}" if self.dirty_ring_size else self.accel
 
     def qmp_parameters(self) -> dict[str, int | str]:
         """Parameters that are set before the migration, as QMP wants them."""

@@ -22,8 +22,10 @@ _PARAMETERS = (
     "max-cpu-throttle",
     "max-postcopy-bandwidth",
     "throttle-trigger-threshold",
+    "vcpu-dirty-limit",
+    "x-vcpu-dirty-limit-period",
 )
-_CAPABILITIES = ("auto-converge", "multifd", "postcopy-ram", "return-path", "switchover-ack")
+_CAPABILITIES = ("auto-converge", "dirty-limit", "multifd", "postcopy-ram", "return-path", "switchover-ack")
 _RATES = ("avail-switchover-bandwidth", "max-postcopy-bandwidth")
 
 
@@ -78,9 +80,11 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
 
         devices.append(Device.parse(plan.device).scenario())
     own = {name.replace("-", "_"): value for name, value in plan.parameters.items()}
+    if period_ms := own.pop("x_vcpu_dirty_limit_period", None):
+        own["x_vcpu_dirty_limit_period"] = f"{period_ms} ms"
     build = "".join(version.split(".")[:2])
     return Scenario(
-        guest=guest_of(int(plan.ram), plan.accel, written, plan.zero_share),
+        guest=guest_of(int(plan.ram), plan.accel, written, plan.zero_share, plan.dirty_ring_size),
         devices=tuple(devices),
         link=Link(bandwidth=plan.link or Rate(NO_WIRE_BYTES_PER_S), rtt=Seconds(RTT_S)),
         migration=Migration(

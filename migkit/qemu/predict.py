@@ -151,7 +151,9 @@ def counters(start: int) -> Region:
     return Region(size=Bytes(PAGE), start=Bytes(start - PAGE), write_rate=Rate(BUSY_WRITES_PER_S * PAGE))
 
 
-def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float = 0.0) -> Guest:
+def guest_of(
+    ram: int, accel: str, written: Sequence[Region], zero_share: float = 0.0, dirty_ring_size: int = 0
+) -> Guest:
     """Build the guest of a recording: what it writes to, and the pages that are zero.
 
     Parameters
@@ -164,6 +166,8 @@ def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float 
         What it writes to, the page of its :func:`counters` among them.
     zero_share : float, default 0
         Share of its other pages that are zero.
+    dirty_ring_size : int, default 0
+        Entries of its dirty ring, 0 for none.
 
     Returns
     -------
@@ -179,7 +183,13 @@ def guest_of(ram: int, accel: str, written: Sequence[Region], zero_share: float 
         Region(size=Bytes(pages * PAGE), start=Bytes(first % (total // PAGE) * PAGE), zero_share=1.0)
         for first, pages in ZERO_PAGES
     ]
-    return Guest(ram=Bytes(total), accel=accel, regions=(*written, *zeros), zero_share=zero_share)
+    return Guest(
+        ram=Bytes(total),
+        accel=accel,
+        regions=(*written, *zeros),
+        zero_share=zero_share,
+        dirty_ring_size=dirty_ring_size,
+    )
 
 
 def is_held(run: pd.Series) -> bool:
@@ -471,6 +481,12 @@ def _zero_share(run: pd.Series) -> float:
     return 0.0 if share != share else float(share)
 
 
+def _whole(run: pd.Series, name: str, otherwise: int) -> int:
+    """A column that earlier runs do not have."""
+    value = run.get(name, math.nan)
+    return otherwise if value != value else int(value)
+
+
 _CHANGES: dict[str, Callable[[float], dict[str, Any]]] = {
     "max-bandwidth": lambda value: {"max_bandwidth": Rate(value)},
     "downtime-limit": lambda value: {"downtime_limit": Seconds(value * 1e-3)},
@@ -577,7 +593,13 @@ def scenario_of(
         )
     return Scenario(
         name=run.name,
-        guest=guest_of(int(run["ram_mib"]) * MIB, run["accel"], written_regions(run, path), _zero_share(run)),
+        guest=guest_of(
+            int(run["ram_mib"]) * MIB,
+            run["accel"],
+            written_regions(run, path),
+            _zero_share(run),
+            _whole(run, "dirty_ring_size", 0),
+        ),
         devices=tuple(devices),
         link=link_of(run, calibration),
         migration=Migration(
@@ -587,6 +609,9 @@ def scenario_of(
             switchover_ack="switchover-ack" in run["caps"],
             return_path="return-path" in run["caps"],
             auto_converge="auto-converge" in run["caps"],
+            dirty_limit="dirty-limit" in run["caps"],
+            vcpu_dirty_limit=_whole(run, "vcpu_dirty_limit", 1),
+            x_vcpu_dirty_limit_period=Seconds(_whole(run, "dirty_limit_period_ms", 1000) * 1e-3),
             multifd="multifd" in run["caps"],
             multifd_channels=int(run["multifd_channels"]) if "multifd" in run["caps"] else DEFAULT_CHANNELS,
             postcopy_ram="postcopy-ram" in run["caps"],

@@ -52,7 +52,7 @@ _NOTED = {
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
     "xbzrle": "xbzrle is on, which is not modelled: later passes may send fewer bytes",
     "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
-    "dirty-limit": "dirty-limit is on, which is not modelled",
+    "dirty-limit": "dirty-limit is on, and not in the answer: QMP does not tell how large the dirty ring is",
     "block": "block is on: disks that are migrated with RAM are not in the answer",
     "x-ignore-shared": "x-ignore-shared is on: shared RAM is counted, though it is not sent",
     "pause-before-switchover": "pause-before-switchover is on: how long it pauses is added to the downtime",

@@ -53,7 +53,8 @@ TABLES = {
         device_iter_thinned bool, big_waits_thinned bool, rate_sleeps_requested_ms float,
         link_first_pass_bytes_per_s float, link_imposed_bytes_per_s float, qemu_version text, zero_share float,
         multifd_channels int, postcopy_at_s float, postcopy_sent_ms float, postcopy_bytes int, multifd_bytes int,
-        campaign text, avail_mib_s float, dev_load_ms float
+        campaign text, avail_mib_s float, dev_load_ms float, dirty_ring_size int, vcpu_dirty_limit int,
+        dirty_limit_period_ms int
         """,
     "regions": """
         run text, region int, start_bytes int, size_bytes int, pattern text, rate_bytes_per_s float, at_full_speed bool,
@@ -79,7 +80,8 @@ TABLES = {
         setup_time_ms int, transferred int, remaining int, total int, duplicate int, normal int, mbps float,
         dirty_pages_rate int, pages_per_second int, dirty_sync_count int, precopy_bytes int, downtime_bytes int,
         throttle_pct int, disk_transferred int, disk_remaining int, poll_us int, multifd_bytes int,
-        postcopy_bytes int, postcopy_requests int, remaining_all int, xbzrle_bytes int, xbzrle_pages int
+        postcopy_bytes int, postcopy_requests int, remaining_all int, xbzrle_bytes int, xbzrle_pages int,
+        xbzrle_cache_miss int, xbzrle_overflow int, dirty_limit_us int
         """,
     "guest_writes": "run text, when text, t_ms float, writes int, overruns int, wakeups int",
     "events": "run text, t_ms float, source text, event text, detail text",
@@ -304,6 +306,9 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
         "multifd_bytes": ram.get("multifd-bytes"),
         "avail_mib_s": config["extra"].get("avail-switchover-bandwidth", 0) / _MIB,
         "dev_load_ms": first.get("load"),
+        "dirty_ring_size": (config.get("plan") or {}).get("dirty_ring_size"),
+        "vcpu_dirty_limit": config["extra"].get("vcpu-dirty-limit"),
+        "dirty_limit_period_ms": config["extra"].get("x-vcpu-dirty-limit-period"),
         **_of_trace(recording),
     }
 

@@ -195,6 +195,8 @@ class _Case:
         if scenario.migration.multifd:
             self.carries = _CHANNELS_CARRY.get(self.binds, self.carries)
         self.devices = [each for entry in placed(scenario.devices) for each in [entry] * getattr(entry, "count", 1)]
+        slept_s = float(numbers.get("dirty_limit_throttle_s", math.nan))
+        self.sleep_s = 0.0 if math.isnan(slept_s) else slept_s
         self.stop_bytes = sum(float(each.stop_copy_bytes) for each in self.devices if isinstance(each, Vfio))
 
     def name(self, index: int) -> str:
@@ -209,11 +211,12 @@ class _Case:
 
     def of_ram(self, duration_s: float) -> float:
         """Bytes on the wire of the pages that become dirty in a time."""
-        throttle = int(self.numbers["throttle_percent"]) / 100.0
+        percent = int(self.numbers["throttle_percent"]) / 100.0
         page = int(self.scenario.guest.page_size)
         tracked = max(page, int(self.scenario.guest.tracking))
         total = 0.0
         for region in self.scenario.guest.regions:
+            throttle = _asleep(region, self.sleep_s, self.scenario) if self.sleep_s > 0 else percent
             total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
         return total
 
@@ -334,6 +337,8 @@ class _Case:
         alone = self.of_ram(self.over_s) / self.over_s > self.carried
         who = "RAM" if alone or self.of_devices(1.0) == 0 else "RAM and the devices"
         writes = f"{who}, throttled to {throttled} %," if throttled else who
+        if self.sleep_s > 0:
+            writes = f"{who} of vCPUs that sleep {seconds_text(self.sleep_s)} whenever their dirty ring is full"
         writes += " is" if who == "RAM" else " are"
         carried = f"{self.carries} {_rate(self.carried)}"
         rates = f"{self.become_dirty(needed, self.carried)}, {carried}"
@@ -345,6 +350,12 @@ class _Case:
             )  # fmt: skip
         sync_s = sync_time_s(self.scenario)
         in_sync, measured = self.written(sync_s), self.measured()
+        if self.sleep_s >= self.limit_s:
+            return Explanation(
+                "sync cost", Margin(self.pending, self.threshold, "B"),
+                f"A bitmap sync waits up to {seconds_text(self.sleep_s)} for a vCPU that sleeps because its dirty ring "
+                f"is full, and finds up to a ring written: {bytes_text(self.pending)} were pending, and {fit}.",
+            )  # fmt: skip
         if sync_s >= self.limit_s and in_sync > self.threshold:
             return Explanation(
                 "sync cost", (written := Margin(in_sync, self.threshold, "B")),
@@ -354,8 +365,8 @@ class _Case:
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
                 f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: "
-                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync in "
-                f"every window; {left}, and {fit}.",
+                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync "
+                f"in every window; {left}, and {fit}.",
             )  # fmt: skip
         waits = Margin(self.pending, self.threshold, "B")
         # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
@@ -441,6 +452,17 @@ class _Case:
         if self.numbers["ram_remaining_bytes"] > 0 and syncs > 1 and self.needed_rate() > self.carried:
             return self.ram()
         return Explanation("time limit", Margin(math.nan, verdict, "s"), f"{reached}: {sizes}.")
+
+
+def _asleep(region: Region, sleep_s: float, scenario: Scenario) -> float:
+    """Share of time for which the vCPU of a region sleeps under dirty-limit, at its highest rate."""
+    ring, pages = int(scenario.guest.dirty_ring_size), int(region.size) // int(scenario.guest.page_size)
+    writes = float(region.highest_rate) / int(scenario.guest.page_size)
+    if ring >= pages or writes == 0:
+        return 0.0
+    filled = ring if region.pattern == "sequential" else -math.log1p(-ring / pages) * pages
+    busy_s = filled / writes * float(region.vcpu_share)
+    return sleep_s / (busy_s + sleep_s)
 
 
 def _dirtied(region: Region, duration_s: float, throttle: float, page: int, tracked: int) -> float:

@@ -158,14 +158,31 @@ class Sweep(Part):
             for name, default in _LATER_IN_REGIONS.items():
                 if region[name] == default:
                     del region[name]
-        for part, names in (("guest", ("tracking", "used", "used_at")), ("link", ("stream_bandwidth",))):
+        later_in_parts = {
+            "guest": ("tracking", "used", "used_at", "dirty_ring_size"),
+            "link": ("stream_bandwidth", "compression_ratio", "xbzrle_page"),
+        }
+        for part, names in later_in_parts.items():
             for name in names:
                 fields = type(getattr(self.scenario, part)).model_fields
-                if table["scenario"][part][name] == str(fields[name].default):
+                if str(table["scenario"][part][name]) == str(fields[name].default):
                     del table["scenario"][part][name]
         later = Migration().model_dump(
             mode="json",
-            include={"postcopy_ram", "postcopy_at", "max_postcopy_bandwidth", "multifd", "multifd_channels"},
+            include={
+                "postcopy_ram",
+                "postcopy_at",
+                "max_postcopy_bandwidth",
+                "multifd",
+                "multifd_channels",
+                "dirty_limit",
+                "vcpu_dirty_limit",
+                "multifd_compression",
+                "xbzrle",
+                "xbzrle_cache_size",
+                "cpu_throttle_tailslow",
+                "x_vcpu_dirty_limit_period",
+            },
         )
         for name, default in later.items():
             if table["scenario"]["migration"][name] == default:
@@ -182,6 +199,8 @@ class Sweep(Part):
                 "discard",
                 "multifd_page",
                 "channel_page",
+                "compress_page",
+                "xbzrle_page",
             },
         )
         costs = {name: value for name, value in table["scenario"]["costs"].items() if later.get(name) != value}

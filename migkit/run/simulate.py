@@ -438,6 +438,9 @@ class SimulatedMigration:
         facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
+        if not math.isnan(number["dirty_limit_throttle_s"]):
+            slept = seconds_text(number["dirty_limit_throttle_s"])
+            facts.append(("dirty-limit", f"a vCPU sleeps {slept} whenever its dirty ring is full"))
         if spread := self.spread:
             text = f"{spread['completed']} of {spread['replicates']} replicates complete"
             if spread["completed"]:

@@ -40,8 +40,9 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", (), "the migration thread: iterations, 100 ms rate-limit windows, threshold, switchover"),
     Row("modelled", ("max-bandwidth", "downtime-limit", "avail-switchover-bandwidth", "throttle-trigger-threshold",
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
-                     "auto-converge", "switchover-ack", "return-path", "multifd", "multifd-channels", "postcopy-ram",
-                     "max-postcopy-bandwidth"),
+                     "cpu-throttle-tailslow", "auto-converge", "dirty-limit", "vcpu-dirty-limit",
+                     "x-vcpu-dirty-limit-period", "switchover-ack", "return-path", "multifd", "multifd-channels",
+                     "multifd-compression", "postcopy-ram", "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -60,6 +61,11 @@ ROWS: tuple[Row, ...] = (
         "write; a request passes the limit and moves no cursor"),
     Row("approximated", (), "multifd: packets, channels and syncs are QEMU's; the channels share the link in the order "
         "in which they get packets, and the CPU without contention"),
+    Row("approximated", ("multifd-zlib-level", "multifd-zstd-level", "multifd-qatzip-level"), "multifd-compression: "
+        "one ratio for all normal pages (`link.compression_ratio`) and one cost (`costs.compress_page`), which have "
+        "the level in them"),
+    Row("approximated", ("dirty-ring-size",), "dirty-limit: a region is written by one vCPU, whose sleeps take from "
+        "its rate evenly; rings of `guest.dirty_ring_size` entries", ("dirty-ring",)),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
         "sequential; a throttled vCPU writes its share of time, or what its work needs (`vcpu_share`)"),
     Row("approximated", (), "link: constant rate, round trip and send buffer, with another rate for the first pass; no "
@@ -73,16 +79,12 @@ ROWS: tuple[Row, ...] = (
         "data once"),
     Row("approximated", (), "engine `expected`: expected values; departs from `bitmap` near an edge "
         "([docs/model.md](docs/model.md), section 9)"),
-    Row("not modelled", ("multifd-compression",), "a page on a channel of `multifd` is sent whole"),
     Row("not modelled", ("zero-page-detection",), "the channels of `multifd` look for zero pages from 9.0 on, else the "
         "migration thread does: the default of each version"),
     Row("not modelled", ("xbzrle", "xbzrle-cache-size", "compress"), "a page is sent whole, a zero page as 9 bytes",
-        ("compression", "compress-level", "compress-threads", "decompress-threads", "multifd-zlib-level",
-         "multifd-zstd-level")),
+        ("compression", "compress-level", "compress-threads", "decompress-threads")),
     Row("not modelled", ("postcopy-preempt", "postcopy-blocktime"),
         "a page that a fault asks for waits in the one stream"),
-    Row("not modelled", ("dirty-limit", "vcpu-dirty-limit", "x-vcpu-dirty-limit-period", "cpu-throttle-tailslow"),
-        "`auto-converge` is the only throttle"),
     Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",
         ("fixed-ram",)),
     Row("not modelled", ("zero-copy-send", "rdma-pin-all"),
@@ -125,8 +127,8 @@ def answer(name: str, holder: str = "Scenario") -> str | None:
 
     Examples
     --------
-    >>> print(answer("multifd-compression"))
-    is not modelled: a page on a channel of multifd is sent whole (README, "What is modelled")
+    >>> print(answer("xbzrle"))
+    is not modelled: a page is sent whole, a zero page as 9 bytes (README, "What is modelled")
     >>> answer("bandwith") is None
     True
     """

@@ -32,6 +32,8 @@ Step = tuple[Annotated[Seconds, quantity("1 ms", "168 h")], Speed]
 Point = tuple[Annotated[Seconds, quantity("0 s", "168 h")], Speed]
 MOST_TRACKED_PAGES = 4096
 """Pages of a tracked unit: 16 MiB of pages of 4 KiB."""
+LEAST_RING = 1024
+"""Entries of a dirty ring (``qemu-options.hx``: dirty-ring-size)."""
 
 
 def _power_of_two(value: Bytes) -> Bytes:
@@ -48,6 +50,15 @@ TargetPage = Annotated[
     AfterValidator(_power_of_two),
 ]  # fmt: skip
 """``TARGET_PAGE_SIZE``."""
+
+
+def _ring(value: int) -> int:
+    if value and (value < LEAST_RING or value & (value - 1)):
+        raise ScenarioError(f"is not 0 or a power of two from {LEAST_RING} to 65536", value=value)
+    return value
+
+
+Ring = Annotated[int, whole_number(0, 65536), AfterValidator(_ring)]
 
 
 class Region(Part):
@@ -165,6 +176,10 @@ class Guest(Part):
     used_at : {"spread", "start", "end"}, default "spread"
         Where that lies outside the regions: anywhere, or together at the first or the last addresses. It decides when
         in the first pass the zero pages come, and needs `used`.
+    dirty_ring_size : int, default 0
+        Entries of the dirty ring that KVM keeps for each vCPU (``-accel kvm,dirty-ring-size=``), a power of two from
+        1024 to 65536; 0 = a dirty log instead. With a ring nothing is re-protected chunk by chunk. A region is written
+        by one vCPU.
     regions : list of Region, default none
         What is written to, up to 1024 entries.
 
@@ -182,6 +197,7 @@ class Guest(Part):
     zero_share: Share = 0.0
     used: Size = Bytes(0)
     used_at: Literal["spread", "start", "end"] = "spread"
+    dirty_ring_size: Ring = 0
     regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -197,6 +213,16 @@ class Guest(Part):
             lambda: self.tracking > MOST_TRACKED_PAGES * self.page_size,
             lambda: ScenarioError(f"has more than {MOST_TRACKED_PAGES} pages of {self.page_size}: the most that are "
                                   "tracked as one", "tracking", str(self.tracking)),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.dirty_ring_size > 0) & each(lambda accel: accel != "kvm", self.accel),
+            lambda: ScenarioError('needs accel = "kvm": no other accelerator has a dirty ring', "dirty_ring_size",
+                                  self.dirty_ring_size),
+        )  # fmt: skip
+        yield Rule(
+            lambda: (self.dirty_ring_size > 0) & (self.tracking > self.page_size),
+            lambda: ScenarioError("cannot be given beside tracking above a page: an entry of the ring is a page",
+                                  "dirty_ring_size", self.dirty_ring_size),
         )  # fmt: skip
         yield Rule(
             lambda: (self.used > 0) & (self.used < sum(region.size for region in self.regions)),
@@ -392,6 +418,13 @@ class Link(Part):
         `Migration.multifd` each channel has a stream of its own.
     send_buffer : bytes, default 0 B
         What the socket of a stream takes before the sender waits for the wire.
+    compression_ratio : float, default 0
+        Bytes of a page over those that `Migration.multifd_compression` makes of it, in the mean over the normal pages
+        of this guest; 1 to 1000, 0 = not known, which is refused with compression.
+    xbzrle_page : bytes, default 0 B
+        What `Migration.xbzrle` makes of a page of this guest that is in its cache, in the mean: 2 to 4 bytes for each
+        run of changed bytes, and these; a page that was not changed counts as none, one that would be longer as whole.
+        0 = not known, which is refused with xbzrle.
     fresh_bandwidth : bytes/s, default 0 B/s
         What the link carries of RAM pages that the destination writes for the first time, 0 = as `HostCosts.fresh_page`
         says, else from 1 kB/s to 1 TB/s; above `bandwidth` it changes nothing. In the first pass the destination faults
@@ -413,10 +446,17 @@ class Link(Part):
     rtt: Cost = Seconds(1e-4)
     stream_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     send_buffer: Size = Bytes(0)
+    compression_ratio: Annotated[float, number(0, 1000)] = 0.0
+    xbzrle_page: Size = Bytes(0)
     fresh_bandwidth: Annotated[Rate, quantity("1 kB/s", "1 TB/s", or_zero=True)] = Rate(0)
     fresh_after: Size = Bytes(0)
 
     def _rules(self: Any) -> Iterator[Rule]:
+        yield Rule(
+            lambda: (self.compression_ratio > 0) & (self.compression_ratio < 1),
+            lambda: ScenarioError("is below 1: it must be 0, or from 1 to 1000", "compression_ratio",
+                                  self.compression_ratio),
+        )  # fmt: skip
         yield Rule(
             lambda: (self.fresh_after > 0) & (self.fresh_bandwidth == 0),
             lambda: ScenarioError(
@@ -444,10 +484,25 @@ class Migration(Part):
         A channel from destination to source; the migration ends when the destination says so.
     auto_converge : bool, default False
         Slow the vCPUs when RAM is dirtied faster than it is sent.
+    dirty_limit : bool, default False
+        Slow each vCPU down to `vcpu_dirty_limit` when RAM is dirtied faster than it is sent, by a sleep when its dirty
+        ring is full. Since 8.1; not beside `auto_converge`; needs `Guest.dirty_ring_size`.
+    vcpu_dirty_limit : int, MB/s, default 1
+        What a vCPU may dirty, in QEMU's MB/s of 2**20 bytes/s; 1 to 1000000. Within 25 MB/s of it nothing is changed.
+    x_vcpu_dirty_limit_period : seconds, default 1 s
+        How often the dirty rates are measured and the sleeps adjusted; 1 ms to 1 s, whole milliseconds.
+    xbzrle : bool, default False
+        From the second pass on a page that was sent before, and is still in the cache, travels as its changes; needs
+        `Link.xbzrle_page` and `HostCosts.xbzrle_page`. Not beside `multifd`.
+    xbzrle_cache_size : bytes, default 64 MiB
+        Of the cache; QEMU takes the power of two below. From a page to 1024 TiB.
     multifd : bool, default False
         RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
     multifd_channels : int, default 2
         How many with `multifd`, 1 to 255.
+    multifd_compression : {"none", "zlib", "zstd", "qpl", "uadk", "qatzip"}, default "none"
+        What the channels compress pages with; needs `multifd`, `Link.compression_ratio` and `HostCosts.compress_page`,
+        which have the level in them. qpl and uadk since 9.1, qatzip since 9.2.
     postcopy_ram : bool, default False
         RAM may follow after the switch to post-copy. Not beside VFIO devices, which refuse it, and not beside disks. A
         return path is open with it. Beside `multifd` since 10.1. Merely on, it makes 9.0-rc0 and 11.1 sync in every
@@ -466,6 +521,8 @@ class Migration(Part):
         Added each time, 1 to 99.
     max_cpu_throttle : int, percent, default 99
         Largest throttle, from `cpu_throttle_initial` to 99.
+    cpu_throttle_tailslow : bool, default False
+        Add less than `cpu_throttle_increment` where that is enough to bring the writes down to the trigger.
     x_clear_bitmap_shift : int, default 18
         One chunk of the dirty log, re-protected at once, has 2 to this power pages; 6 to 31.
 
@@ -481,8 +538,14 @@ class Migration(Part):
     switchover_ack: Flag = False
     return_path: Flag = False
     auto_converge: Flag = False
+    dirty_limit: Flag = False
+    vcpu_dirty_limit: Annotated[int, whole_number(1, 1_000_000)] = 1
+    x_vcpu_dirty_limit_period: Annotated[Seconds, quantity("1 ms", "1 s")] = Seconds(1.0)
+    xbzrle: Flag = False
+    xbzrle_cache_size: SizeAboveZero = Bytes(64 * 2**20)
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
+    multifd_compression: Literal["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] = "none"
     postcopy_ram: Flag = False
     postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
     max_postcopy_bandwidth: Limit = Rate(0)
@@ -490,6 +553,7 @@ class Migration(Part):
     cpu_throttle_initial: Percent = 20
     cpu_throttle_increment: Percent = 10
     max_cpu_throttle: Percent = 99
+    cpu_throttle_tailslow: Flag = False
     x_clear_bitmap_shift: Annotated[int, whole_number(6, 31)] = 18
 
     def _rules(self: Any) -> Iterator[Rule]:
@@ -504,6 +568,28 @@ class Migration(Part):
                 "needs return_path = True: the acknowledgement travels on it", "switchover_ack", True
             ),
         )
+        yield Rule(
+            lambda: each(lambda method, on: method != "none" and not on, self.multifd_compression, self.multifd),
+            lambda: ScenarioError("needs multifd = True: its channels compress", "multifd_compression",
+                                  self.multifd_compression),
+            monotone=False,
+        )  # fmt: skip
+        yield Rule(
+            lambda: np.logical_and(self.xbzrle, self.multifd),
+            lambda: ScenarioError("cannot be on together with multifd: QEMU refuses it, use one of the two", "xbzrle",
+                                  True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: np.logical_and(self.dirty_limit, self.auto_converge),
+            lambda: ScenarioError("cannot be on together with auto_converge: QEMU refuses it, use one of the two",
+                                  "dirty_limit", True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: np.abs(self.x_vcpu_dirty_limit_period * 1e3 - np.rint(self.x_vcpu_dirty_limit_period * 1e3)) > 1e-6,
+            lambda: ScenarioError("is not a whole number of milliseconds, as QEMU takes it",
+                                  "x_vcpu_dirty_limit_period", str(self.x_vcpu_dirty_limit_period)),
+            monotone=False,
+        )  # fmt: skip
         yield Rule(
             lambda: self.max_cpu_throttle < self.cpu_throttle_initial,
             lambda: ScenarioError(
@@ -554,11 +640,17 @@ class HostCosts(Part):
         CPU time of the thread of a channel for a normal page of 4 KiB, up to 1 ms; a zero page, where channels look for
         them, costs it `zero_page`. From the measured runs with two channels, on two cores that guest, source and
         destination shared; there four channels carried a tenth more than two. Not fitted by `migkit calibrate`.
+    compress_page : seconds, default 0 s
+        CPU time of the thread of a channel to compress a normal page of 4 KiB, up to 1 ms; needed with
+        `Migration.multifd_compression`. No measured run has it. Not fitted by `migkit calibrate`.
+    xbzrle_page : seconds, default 0 s
+        CPU time of the migration thread for a page of 4 KiB that XBZRLE encodes, instead of `page`; up to 1 ms, needed
+        with `Migration.xbzrle`. Not fitted by `migkit calibrate`.
     copy_share : float, default 1
-        Share of `page`, `zero_page` and `channel_page` that goes with the bytes of a page and not with the page, 0 to
-        1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The measured runs have
-        pages of 4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never makes the thread
-        faster.
+        Share of `page`, `zero_page`, `channel_page` and `compress_page` that goes with the bytes of a page and not with
+        the page, 0 to 1: a page of another size costs ``page (1 - copy_share + copy_share page_size / 4 KiB)``. The
+        measured runs have pages of 4 KiB only, which say nothing about it: 1 is assumed, so that a larger page never
+        makes the thread faster.
     fresh_page : seconds, default 0 s
         What 4 KiB need on their way, beyond the bytes on the wire, when the destination writes them for the first time;
         up to 1 ms. `Link.fresh_bandwidth` stands above it.
@@ -599,6 +691,8 @@ class HostCosts(Part):
     zero_page: PageCost = _assumed("zero_page")
     multifd_page: PageCost = _assumed("multifd_page")
     channel_page: PageCost = _assumed("channel_page")
+    compress_page: PageCost = _assumed("compress_page")
+    xbzrle_page: PageCost = _assumed("xbzrle_page")
     copy_share: Share = _ASSUMED["copy_share"]
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))

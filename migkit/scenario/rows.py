@@ -26,7 +26,16 @@ from migkit.scenario.policy import (
 from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
-from migkit.scenario.wire import PAGE_BYTES, PAGE_HEADER, page_cost_s, stream_count, wire
+from migkit.scenario.wire import (
+    PAGE_BYTES,
+    PAGE_HEADER,
+    XBZRLE_HEADER,
+    channel_page_s,
+    compression_ratio,
+    page_cost_s,
+    stream_count,
+    wire,
+)
 
 if TYPE_CHECKING:
     from migkit.scenario.scenario import Scenario
@@ -129,6 +138,22 @@ def _used_edges(s: Any) -> tuple[Any, Any]:
     return np.where(at_end, first, 0), np.where(at_start, stop, pages)
 
 
+def _written_pages(s: Any) -> Any:
+    """Pages that are written to, which are sent more than once."""
+    return sum(
+        np.where(np.asarray(_highest(region)) > 0, region.size // s.guest.page_size, 0) for region in s.guest.regions
+    )
+
+
+def _cache_pages(s: Any) -> Any:
+    """Pages that the cache of XBZRLE has room for (``migration/page_cache.c:cache_init``: a power of two)."""
+    return each(
+        lambda size, page: (1 << (int(size).bit_length() - 1)) // int(page),
+        s.migration.xbzrle_cache_size,
+        s.guest.page_size,
+    )
+
+
 def _channels_slack_ns(s: Any, ns_per_byte: Any) -> Any:
     """What the link needs for the send buffers of all streams of RAM."""
     return np.floor(stream_count(s) * s.link.send_buffer * ns_per_byte)
@@ -139,7 +164,9 @@ CASES: Mapping[str, Expression] = {
     "page_size": lambda s: s.guest.page_size,
     "track_pages": lambda s: np.maximum(s.guest.tracking, s.guest.page_size) // s.guest.page_size,
     "chunk_pages": lambda s: 1 << s.migration.x_clear_bitmap_shift,
-    "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel),
+    # accel/kvm/kvm-all.c: a dirty ring is protected again when it is emptied, not chunk by chunk
+    "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel) & (s.guest.dirty_ring_size == 0),
+    "dirty_ring_pages": lambda s: s.guest.dirty_ring_size,
     "idle_zero_share": _idle_zero_share,
     "used_first": lambda s: _used_edges(s)[0],
     "used_stop": lambda s: _used_edges(s)[1],
@@ -152,14 +179,19 @@ CASES: Mapping[str, Expression] = {
     # migration/migration.c:migration_connect: post-copy needs a return path, and opens one
     "return_path": lambda s: s.migration.return_path | s.migration.postcopy_ram,
     "auto_converge": lambda s: s.migration.auto_converge,
+    "dirty_limit": lambda s: s.migration.dirty_limit,
+    "vcpu_dirty_limit": lambda s: s.migration.vcpu_dirty_limit,
+    "dirty_limit_period_ms": lambda s: np.rint(s.migration.x_vcpu_dirty_limit_period * 1e3),
     "postcopy_ram": lambda s: s.migration.postcopy_ram,
     "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
     "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
+    "xbzrle": lambda s: s.migration.xbzrle,
     "multifd_channels": lambda s: np.where(s.migration.multifd, s.migration.multifd_channels, 0),
     "throttle_trigger_threshold": lambda s: s.migration.throttle_trigger_threshold,
     "cpu_throttle_initial": lambda s: s.migration.cpu_throttle_initial,
     "cpu_throttle_increment": lambda s: s.migration.cpu_throttle_increment,
     "max_cpu_throttle": lambda s: s.migration.max_cpu_throttle,
+    "cpu_throttle_tailslow": lambda s: s.migration.cpu_throttle_tailslow,
     "policy": _policy("policy"),
     "sync_policy": _policy("sync_policy"),
     "bandwidth_policy": _policy("bandwidth_policy"),
@@ -189,8 +221,13 @@ CASES: Mapping[str, Expression] = {
     "jitter": lambda s: s.costs.jitter,
     "page_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.page)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
+    "xbzrle_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.xbzrle_page)),
+    "xbzrle_page_bytes": lambda s: np.minimum(s.link.xbzrle_page, s.guest.page_size) + XBZRLE_HEADER,
+    "xbzrle_pages": lambda s: _written_pages(s),
+    "xbzrle_share": lambda s: np.minimum(1.0, _cache_pages(s) / np.maximum(_written_pages(s), 1)),
     "multifd_page_ns": lambda s: _cost_ns(s.costs.multifd_page),
-    "channel_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.channel_page)),
+    "channel_page_ns": lambda s: _cost_ns(channel_page_s(s)),
+    "channel_page_bytes": lambda s: s.guest.page_size / compression_ratio(s),
     "vm_stop_ns": lambda s: _ns(s.costs.vm_stop),
     "device_state_ns": lambda s: _ns(s.costs.device_state),
     "destination_load_ns": lambda s: _ns(s.costs.destination_load),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -247,6 +247,16 @@ class Scenario(Part):
                                   True),
         )  # fmt: skip
         yield Rule(
+            lambda: self.migration.dirty_limit & _lacks(self, "supports_dirty_limit"),
+            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.dirty_limit",
+                                  True),
+        )  # fmt: skip
+        yield Rule(
+            lambda: self.migration.dirty_limit & (self.guest.dirty_ring_size == 0),
+            lambda: ScenarioError('needs guest.dirty_ring_size: each vCPU sleeps when its ring of KVM is full',
+                                  "migration.dirty_limit", True),
+        )  # fmt: skip
+        yield Rule(
             lambda: (
                 (self.migration.avail_switchover_bandwidth > 0) & _lacks(self, "supports_avail_switchover_bandwidth")
             ),
@@ -270,6 +280,14 @@ class Scenario(Part):
             lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
                                   "later", "migration.multifd", True),
         )  # fmt: skip
+        yield from _may_compress(self)
+        yield Rule(
+            lambda: self.migration.xbzrle & (self.migration.xbzrle_cache_size < self.guest.page_size),
+            lambda: ScenarioError(f"is less than a page of {self.guest.page_size}", "migration.xbzrle_cache_size",
+                                  str(self.migration.xbzrle_cache_size)),
+        )  # fmt: skip
+        yield _of_xbzrle(self, "link.xbzrle_page", lambda: self.link.xbzrle_page)
+        yield _of_xbzrle(self, "costs.xbzrle_page", lambda: self.costs.xbzrle_page)
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
@@ -403,6 +421,50 @@ def _named(scenario: Scenario) -> str:
 def _lacks(scenario: Any, what: str) -> Any:
     """Whether the version does not have something, by the name of the profile's field."""
     return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
+
+
+_METHODS = {"supports_qpl_uadk": ("9.1", ("qpl", "uadk")), "supports_qatzip": ("9.2", ("qatzip",))}
+"""Methods of multifd-compression that earlier versions lack, and since when there are any."""
+
+
+def _may_compress(scenario: Any) -> Iterator[Rule]:
+    """Compression has a method that the version has, and what it makes of the pages is known."""
+    for what in _METHODS:
+        yield _has_method(scenario, what)
+    yield _is_known(scenario, "link.compression_ratio", lambda: scenario.link.compression_ratio)
+    yield _is_known(scenario, "costs.compress_page", lambda: scenario.costs.compress_page)
+
+
+def _has_method(scenario: Any, what: str) -> Rule:
+    since, methods = _METHODS[what]
+    return Rule(
+        lambda: (
+            each(lambda method: method in methods, scenario.migration.multifd_compression) & _lacks(scenario, what)
+        ),
+        lambda: ScenarioError(
+            f"is not available in {_named(scenario)}: use {since} or later", "migration.multifd_compression",
+            scenario.migration.multifd_compression,
+        ),
+        monotone=False,
+    )  # fmt: skip
+
+
+def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
+    return Rule(
+        lambda: scenario.migration.xbzrle & (given() == 0),
+        lambda: ScenarioError(f"needs {field}: only a try with this guest tells it", "migration.xbzrle", True),
+    )
+
+
+def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
+    return Rule(
+        lambda: each(lambda method: method != "none", scenario.migration.multifd_compression) & (given() == 0),
+        lambda: ScenarioError(
+            f"needs {field}: only a try with this guest tells it", "migration.multifd_compression",
+            scenario.migration.multifd_compression,
+        ),
+        monotone=False,
+    )  # fmt: skip
 
 
 def _may_start_postcopy(scenario: Any) -> Iterator[Rule]:

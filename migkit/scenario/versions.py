@@ -86,6 +86,8 @@ class Profile:
         the end of RAM (up to 9.2: 1), ``migration/ram.c:ram_save_complete``.
     supports_multifd_postcopy : bool
         multifd and postcopy-ram may be on together: 10.1 and later, ``migration/options.c:migrate_caps_check``.
+    supports_qpl_uadk, supports_qatzip : bool
+        Methods of multifd-compression: qpl and uadk since 9.1, qatzip since 9.2, ``qapi/migration.json``.
     default_policy : str
         ``"serialized"`` before commit 4e1871c450 (9.0-rc0), ``"unserialized"`` since,
         ``migration/savevm.c:qemu_savevm_state_iterate``.
@@ -96,6 +98,8 @@ class Profile:
     supports_block : bool
         Block migration was removed in 9.1 (commit eef0bae3a7).
     supports_switchover_ack : bool
+        The capability exists since 8.1.
+    supports_dirty_limit : bool
         The capability exists since 8.1.
     supports_avail_switchover_bandwidth : bool
         The parameter exists since 8.2 (commit 8b2395970a).
@@ -123,15 +127,23 @@ class Profile:
     multifd_zero_pages: int = 1
     multifd_syncs_at_end: int = 0
     supports_multifd_postcopy: bool = False
+    supports_qpl_uadk: bool = True
+    supports_qatzip: bool = True
     default_policy: str = "unserialized"
     supports_vfio: bool = True
     supports_vfio_precopy: bool = True
     supports_block: bool = True
     supports_switchover_ack: bool = True
+    supports_dirty_limit: bool = True
     supports_avail_switchover_bandwidth: bool = True
 
 
-_MULTIFD_8_2: dict[str, Any] = {"multifd_sends_full_queue": 1, "multifd_zero_pages": 0, "multifd_syncs_at_end": 1}
+_NO_ACCELERATORS: dict[str, Any] = {"supports_qpl_uadk": False, "supports_qatzip": False}
+_MULTIFD_8_2: dict[str, Any] = _NO_ACCELERATORS | {
+    "multifd_sends_full_queue": 1,
+    "multifd_zero_pages": 0,
+    "multifd_syncs_at_end": 1,
+}
 _MULTIFD_8_0 = _MULTIFD_8_2 | {"multifd_flush_after_each_section": 1, "multifd_counts_late": 0}
 
 _ALL = (
@@ -144,6 +156,7 @@ _ALL = (
         supports_vfio=False,
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
+        supports_dirty_limit=False,
         supports_avail_switchover_bandwidth=False,
     ),
     Profile(
@@ -157,6 +170,7 @@ _ALL = (
         default_policy="serialized",
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
+        supports_dirty_limit=False,
         supports_avail_switchover_bandwidth=False,
     ),
     Profile(
@@ -177,9 +191,9 @@ _ALL = (
         **_MULTIFD_8_2,
         default_policy="serialized",
     ),
-    Profile(name="9.0-rc0", exact_rule=SYNC_8_2, multifd_zero_pages=0, multifd_syncs_at_end=1),
-    Profile(name="9.0", exact_rule=SYNC_9_0, multifd_syncs_at_end=1),
-    Profile(name="9.1", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, supports_block=False),
+    Profile(name="9.0-rc0", exact_rule=SYNC_8_2, **_MULTIFD_8_2 | {"multifd_sends_full_queue": 0}),
+    Profile(name="9.0", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, **_NO_ACCELERATORS),
+    Profile(name="9.1", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, supports_qatzip=False, supports_block=False),
     Profile(
         name="9.2",
         exact_rule=SYNC_9_0,

@@ -6,10 +6,26 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["LIMITS", "PAGE_BYTES", "PAGE_HEADER", "binds", "page_cost_s", "stream_count", "wire", "wire_limits"]
+from migkit.scenario.views import each
+
+__all__ = [
+    "LIMITS",
+    "PAGE_BYTES",
+    "PAGE_HEADER",
+    "XBZRLE_HEADER",
+    "binds",
+    "channel_page_s",
+    "compression_ratio",
+    "page_cost_s",
+    "stream_count",
+    "wire",
+    "wire_limits",
+]
 
 PAGE_HEADER = 8
 """Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
+XBZRLE_HEADER = PAGE_HEADER + 3
+"""The same before a page that is encoded, with method and length (``migration/ram.c:save_xbzrle_page``)."""
 PAGE_BYTES = 4096
 """The page that costs of a host are told for: that of the measured runs."""
 LIMITS = ("link", "stream", "thread", "max-bandwidth")
@@ -44,6 +60,35 @@ def stream_count(scenario: Any) -> Any:
     return np.where(scenario.migration.multifd, scenario.migration.multifd_channels, 1)
 
 
+def compression_ratio(scenario: Any) -> Any:
+    """Bytes of a page over those that it takes in a packet of multifd; 1 where it is not compressed.
+
+    Examples
+    --------
+    >>> from migkit import Guest, HostCosts, Link, Migration, Scenario
+    >>> float(compression_ratio(Scenario(guest=Guest(ram="1 GiB"), costs=HostCosts(compress_page="2 us"),
+    ...                                  link=Link(bandwidth="1 GB/s", compression_ratio=3.0),
+    ...                                  migration=Migration(multifd=True, multifd_compression="zstd"))))
+    3.0
+    """
+    compresses = each(lambda method: method != "none", scenario.migration.multifd_compression)
+    return np.where(compresses, scenario.link.compression_ratio, 1.0)
+
+
+def channel_page_s(scenario: Any) -> Any:
+    """What the thread of a channel needs for a normal page, seconds: to send it, and to compress it where it does.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> float(channel_page_s(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
+    3.8e-06
+    """
+    compresses = each(lambda method: method != "none", scenario.migration.multifd_compression)
+    costs = scenario.costs
+    return page_cost_s(scenario, costs.channel_page + np.where(compresses, costs.compress_page, 0.0))
+
+
 def wire(scenario: Any, bandwidth: Any = None) -> Any:
     """What one stream gets through, bytes/s: the link, or the ceiling of one stream.
 
@@ -67,7 +112,7 @@ def wire_limits(scenario: Any) -> dict[str, Any]:
     """What each of :data:`LIMITS` lets through of normal pages, with their headers; bytes/s, infinity for no limit.
 
     With multifd ``stream`` is that of all channels, and ``thread`` the slower of the migration thread and the threads
-    of all channels together.
+    of all channels together. Pages that are compressed count as they were.
 
     Parameters
     ----------
@@ -85,15 +130,15 @@ def wire_limits(scenario: Any) -> dict[str, Any]:
     stream, multifd = scenario.link.stream_bandwidth, scenario.migration.multifd
     streams = stream_count(scenario)
     # with multifd the threads are the migration thread, and those of the channels: the slower of the two
-    handed, channel = scenario.costs.multifd_page, page_cost_s(scenario, scenario.costs.channel_page)
+    handed, channel, ratio = scenario.costs.multifd_page, channel_page_s(scenario), compression_ratio(scenario)
     page = np.where(multifd, np.maximum(handed, channel / streams), page)
     with np.errstate(divide="ignore"):
         thread = np.divide(scenario.guest.page_size + PAGE_HEADER, page, dtype=np.float64)
     return {
-        "link": scenario.link.bandwidth,
-        "stream": np.where(stream > 0, stream * streams, np.inf),
+        "link": scenario.link.bandwidth * ratio,
+        "stream": np.where(stream > 0, stream * streams * ratio, np.inf),
         "thread": thread,
-        "max-bandwidth": np.where(limit > 0, limit, np.inf),
+        "max-bandwidth": np.where(limit > 0, limit * ratio, np.inf),
     }
 
 
