@@ -6,8 +6,8 @@ import pytest
 from migkit import Block, Guest, HostCosts, Link, Migration, Ram, Region, Scenario, ScenarioError, Vfio
 from migkit.kernels import state
 from migkit.kernels.state import BLOCK, RAM, UNSERIALIZED, VFIO, Records
+from migkit.scenario.device_list import device_labels
 from migkit.scenario.rows import CASES, CHANGES, DEVICES, LINKS, REGIONS, cases, records
-from migkit.scenario.scenario import device_labels
 from migkit.scenario.versions import PROFILES
 from migkit.scenario.views import View
 

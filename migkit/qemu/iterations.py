@@ -9,8 +9,8 @@ import numpy as np
 from migkit.kernels.state import PAGE_HEADER, RAM, VFIO, Records, Timeline
 from migkit.qemu.predict import PAGE, scenario_of
 from migkit.qemu.traces import runs, trace
+from migkit.scenario.device_list import device_labels
 from migkit.scenario.rows import records
-from migkit.scenario.scenario import device_labels
 
 if TYPE_CHECKING:
     import os

@@ -9,8 +9,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from migkit.results import DOWNTIME_PARTS, Outcome, by_postcopy, bytes_text, legible, never_sent, seconds_text
+from migkit.scenario.device_list import placed
 from migkit.scenario.parts import Region, Vfio
-from migkit.scenario.scenario import Scenario, placed
+from migkit.scenario.scenario import Scenario
 from migkit.scenario.unsaid import sync_s as sync_time_s
 from migkit.scenario.wire import PAGE_HEADER
 

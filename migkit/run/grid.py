@@ -22,10 +22,11 @@ from migkit.provenance import provenance
 from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
 from migkit.run.limits import LIMIT, check_bitmap, effort, machine_memory, within
 from migkit.scenario import rows
+from migkit.scenario.device_list import device_labels
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Rule
 from migkit.scenario.policy import POLICY_FIELDS, Policy
-from migkit.scenario.scenario import Scenario, device_labels
+from migkit.scenario.scenario import Scenario
 from migkit.scenario.views import View, Words, stacked
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ class Grid:
         written = 0
         for combination in itertools.product(*states):
             values = {path: value for state in combination for path, value in state.items()}
-            labels = tuple(device_labels(View(self._scenario, values)))  # type: ignore[arg-type]
+            labels = tuple(device_labels(View(self._scenario, values)))
             if (written := written + len(labels)) > _MOST_LABELS:
                 raise ScenarioError(f"change a list of {len(labels)} devices in {combinations} ways: use fewer counts "
                                     "or names", "axes")  # fmt: skip

@@ -31,11 +31,12 @@ from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds
 from migkit.run.cause import Explanation, Margin, explain, in_force
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
+from migkit.scenario.device_list import device_labels
 from migkit.scenario.errors import ScenarioError, did_you_mean
 from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import Policy, own_functions
 from migkit.scenario.rows import records
-from migkit.scenario.scenario import Scenario, as_scenario, device_labels
+from migkit.scenario.scenario import Scenario, as_scenario
 from migkit.scenario.unsaid import PUBLISHED_SYNC_PER_GIB, sync_is_assumed, sync_s
 from migkit.scenario.wire import page_cost_s
 

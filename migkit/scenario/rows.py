@@ -14,6 +14,7 @@ import numpy as np
 
 from migkit.kernels import state
 from migkit.kernels.state import Records
+from migkit.scenario.device_list import copies, placed
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.policy import (
     POLICY_FIELDS,
@@ -23,7 +24,6 @@ from migkit.scenario.policy import (
     policy_code,
     policy_level,
 )
-from migkit.scenario.scenario import copies, placed
 from migkit.scenario.versions import profile
 from migkit.scenario.views import View, columns_of, each
 from migkit.scenario.wire import (

@@ -5,27 +5,26 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, PlainValidator, field_validator
 
 from migkit.results import legible
-from migkit.scenario.changes import Change, in_order
+from migkit.scenario.changes import Change
+from migkit.scenario.device_list import device_labels
 from migkit.scenario.errors import ScenarioError, show
 from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
 from migkit.scenario.parts import Block, Device, Guest, HostCosts, Link, Migration, Ram, Region, Vfio
 from migkit.scenario.pasted_version import read_version
 from migkit.scenario.policy import POLICIES, read_policy
+from migkit.scenario.rules import rules
 from migkit.scenario.shown import differing, html_table
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Seconds
 from migkit.scenario.unsaid import assumed_costs, without_effect
-from migkit.scenario.versions import LOOP_SIZES, PROFILES, Profile, known_version, profile
-from migkit.scenario.views import each
+from migkit.scenario.versions import PROFILES, Profile, known_version, profile
 from migkit.scenario.wire import LIMITS, binds, wire_limits
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "with_costs",
 ]
 
-_YEAR_S = 365 * 86400
 _NOT_GIVEN: Any = object()
 
 
@@ -237,61 +235,7 @@ class Scenario(Part):
         return phases + (["costs.jitter"] if self.costs.jitter > 0 else [])
 
     def _rules(self: Any) -> Iterator[Rule]:
-        for i, device in enumerate(self.devices):
-            if device.kind != "ram":
-                yield from _version_has_device(self, device, f"devices.{i}")
-                yield _allows_postcopy(self, device, f"devices.{i}")
-        yield Rule(
-            lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
-            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.switchover_ack",
-                                  True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.dirty_limit & _lacks(self, "supports_dirty_limit"),
-            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.dirty_limit",
-                                  True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.dirty_limit & (self.guest.dirty_ring_size == 0),
-            lambda: ScenarioError('needs guest.dirty_ring_size: each vCPU sleeps when its ring of KVM is full',
-                                  "migration.dirty_limit", True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: (
-                (self.migration.avail_switchover_bandwidth > 0) & _lacks(self, "supports_avail_switchover_bandwidth")
-            ),
-            lambda: ScenarioError(
-                f"is not available in {_named(self)}: use 8.2 or later",
-                "migration.avail_switchover_bandwidth",
-                str(self.migration.avail_switchover_bandwidth),
-            ),
-        )
-        yield Rule(
-            lambda: sum(device.kind == "ram" for device in self.devices) > 1,
-            lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
-        )
-        yield Rule(
-            lambda: self.guest.tracking > self.guest.page_size << self.migration.x_clear_bitmap_shift,
-            lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
-                                  "less", "guest.tracking", str(self.guest.tracking)),
-        )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.multifd & self.migration.postcopy_ram & _lacks(self, "supports_multifd_postcopy"),
-            lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
-                                  "later", "migration.multifd", True),
-        )  # fmt: skip
-        yield from _may_compress(self)
-        yield Rule(
-            lambda: self.migration.xbzrle & (self.migration.xbzrle_cache_size < self.guest.page_size),
-            lambda: ScenarioError(f"is less than a page of {self.guest.page_size}", "migration.xbzrle_cache_size",
-                                  str(self.migration.xbzrle_cache_size)),
-        )  # fmt: skip
-        yield _of_xbzrle(self, "link.xbzrle_page", lambda: self.link.xbzrle_page)
-        yield _of_xbzrle(self, "costs.xbzrle_page", lambda: self.costs.xbzrle_page)
-        yield from in_order(self.changes)
-        yield from _may_start_postcopy(self)
-        yield from _names_differ(self.devices)
-        yield from _within_a_year(self)
+        return rules(self)
 
     def replace(self, path: str | Mapping[str, Any] | None = None, value: Any = _NOT_GIVEN, **fields: Any) -> Scenario:
         """Return a scenario with fields changed, validated as a whole.
@@ -412,240 +356,6 @@ class Scenario(Part):
         """
         table, folder = read_toml(source)
         return cls(**with_costs(table, folder))
-
-
-def _named(scenario: Scenario) -> str:
-    return f'profile "{scenario.qemu}"'
-
-
-def _lacks(scenario: Any, what: str) -> Any:
-    """Whether the version does not have something, by the name of the profile's field."""
-    return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
-
-
-_METHODS = {"supports_qpl_uadk": ("9.1", ("qpl", "uadk")), "supports_qatzip": ("9.2", ("qatzip",))}
-"""Methods of multifd-compression that earlier versions lack, and since when there are any."""
-
-
-def _may_compress(scenario: Any) -> Iterator[Rule]:
-    """Compression has a method that the version has, and what it makes of the pages is known."""
-    for what in _METHODS:
-        yield _has_method(scenario, what)
-    yield _is_known(scenario, "link.compression_ratio", lambda: scenario.link.compression_ratio)
-    yield _is_known(scenario, "costs.compress_page", lambda: scenario.costs.compress_page)
-
-
-def _has_method(scenario: Any, what: str) -> Rule:
-    since, methods = _METHODS[what]
-    return Rule(
-        lambda: (
-            each(lambda method: method in methods, scenario.migration.multifd_compression) & _lacks(scenario, what)
-        ),
-        lambda: ScenarioError(
-            f"is not available in {_named(scenario)}: use {since} or later", "migration.multifd_compression",
-            scenario.migration.multifd_compression,
-        ),
-        monotone=False,
-    )  # fmt: skip
-
-
-def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
-    return Rule(
-        lambda: scenario.migration.xbzrle & (given() == 0),
-        lambda: ScenarioError(f"needs {field}: only a try with this guest tells it", "migration.xbzrle", True),
-    )
-
-
-def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
-    return Rule(
-        lambda: each(lambda method: method != "none", scenario.migration.multifd_compression) & (given() == 0),
-        lambda: ScenarioError(
-            f"needs {field}: only a try with this guest tells it", "migration.multifd_compression",
-            scenario.migration.multifd_compression,
-        ),
-        monotone=False,
-    )  # fmt: skip
-
-
-def _may_start_postcopy(scenario: Any) -> Iterator[Rule]:
-    """Post-copy is started by a change or a management policy only with the capability."""
-    for i, change in enumerate(scenario.changes):
-        yield _needs_postcopy_ram(scenario, change, "command", f"changes.{i}.command")
-    yield _needs_postcopy_ram(scenario, scenario, "management", "management")
-
-
-def _needs_postcopy_ram(scenario: Any, part: Any, name: str, field: str) -> Rule:
-    def broken(given: Any, may: bool) -> bool:
-        return not may and (given == "migrate-start-postcopy" or getattr(given, "starts_postcopy", False))
-
-    return Rule(
-        lambda: each(broken, getattr(part, name), scenario.migration.postcopy_ram),
-        lambda: ScenarioError("starts post-copy, which needs migration.postcopy_ram = True", field,
-                              str(getattr(part, name))),
-    )  # fmt: skip
-
-
-def _allows_postcopy(scenario: Any, device: Any, field: str) -> Rule:
-    if device.kind == "vfio":
-        return Rule(
-            lambda: (device.count > 0) & scenario.migration.postcopy_ram,
-            lambda: ScenarioError("is a VFIO device, which refuses to migrate with postcopy-ram "
-                                  "(hw/vfio/migration.c:vfio_save_prepare): turn migration.postcopy_ram off", field),
-        )  # fmt: skip
-    return Rule(
-        lambda: scenario.migration.postcopy_ram,
-        lambda: ScenarioError("is a block device, and a disk cannot follow after a switch to post-copy: turn "
-                              "migration.postcopy_ram off", field),
-    )  # fmt: skip
-
-
-def _version_has_device(scenario: Any, device: Any, field: str) -> Iterator[Rule]:
-    if device.kind == "vfio":
-        yield Rule(
-            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
-            lambda: ScenarioError(f"is a VFIO device, which {_named(scenario)} does not have: use 8.0 or later", field),
-        )
-        yield Rule(
-            lambda: (
-                (device.count > 0)
-                & ((device.initial_bytes > 0) | (device.dirty_rate > 0))
-                & _lacks(scenario, "supports_vfio_precopy")
-            ),
-            lambda: ScenarioError(f"has initial or dirty data, and VFIO of {_named(scenario)} has no pre-copy: use 8.1 "
-                                  "or later, or stop_copy_bytes alone", field),
-        )  # fmt: skip
-        return
-    yield Rule(
-        lambda: _lacks(scenario, "supports_block"),
-        lambda: ScenarioError(f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field),
-    )
-
-
-def _names_differ(devices: Sequence[Any]) -> Iterator[Rule]:
-    """No two devices have one name, and none has that of a column of a timeline."""
-    for i, device in enumerate(devices):
-        if device.kind != "ram":
-            yield _no_name_of_the_loop(device, f"devices.{i}.name")
-    kinds = tuple(device.kind for device in devices)
-
-    def named() -> list[Any]:
-        return [value for device in devices for value in (name_of(device), copies(device))]
-
-    def labels(*given: Any) -> tuple[str, ...]:
-        return _labels(tuple(zip(kinds, given[::2], given[1::2], strict=True)))
-
-    def doubled(*given: Any) -> bool:
-        found = labels(*given)
-        return len(set(found)) < len(found)
-
-    def error() -> ScenarioError:
-        found = labels(*named())
-        twice = max(found, key=found.count)
-        return ScenarioError(f'gives the name "{twice}" to more than one device: names must differ', "devices")
-
-    yield Rule(lambda: each(doubled, *named()), error, monotone=False)
-
-
-def _no_name_of_the_loop(device: Any, field: str) -> Rule:
-    return Rule(
-        lambda: each(lambda name: name in LOOP_SIZES, device.name),
-        lambda: ScenarioError("is what a timeline calls a column of its own: choose another name", field, device.name),
-    )
-
-
-def _within_a_year(scenario: Any) -> Iterator[Rule]:
-    """Times are 64-bit nanoseconds: what takes a year for one copy would not fit after some rounds."""
-    devices = [device for device in scenario.devices if device.kind != "ram"]
-
-    def sent() -> Any:
-        size = scenario.guest.ram + scenario.link.send_buffer
-        return size + sum(1.0 * copies(device) * _size(device) for device in devices)
-
-    def error(field: str) -> ScenarioError:
-        given = str(getattr(scenario.link, field))
-        return ScenarioError("needs more than a year to carry RAM and devices once: raise it", f"link.{field}", given)
-
-    yield Rule(
-        lambda: sum(copies(device) * _size(device) / device.read_rate for device in devices) > _YEAR_S,
-        lambda: ScenarioError("need more than a year to be read once: raise their read_rate", "devices"),
-    )
-    yield Rule(
-        lambda: (scenario.link.stream_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.stream_bandwidth),
-        lambda: error("stream_bandwidth"),
-    )
-    yield Rule(
-        lambda: (scenario.link.fresh_bandwidth > 0) & (sent() > _YEAR_S * scenario.link.fresh_bandwidth),
-        lambda: error("fresh_bandwidth"),
-    )
-    yield Rule(lambda: sent() > _YEAR_S * scenario.link.bandwidth, lambda: error("bandwidth"))
-
-
-def name_of(device: Any) -> Any:
-    """The name that a device was given, "" for none."""
-    return "" if device.kind == "ram" else device.name
-
-
-def copies(device: Any) -> Any:
-    """How many devices an entry of the list stands for."""
-    return device.count if device.kind == "vfio" else 1
-
-
-def _size(device: Any) -> Any:
-    return device.size if device.kind == "block" else device.initial_bytes + device.dirty_max + device.stop_copy_bytes
-
-
-_RAM = Ram()
-
-
-def placed(devices: Sequence[Any]) -> list[Any]:
-    """The device list with RAM in its place.
-
-    QEMU lists block devices before RAM and VFIO devices behind it; RAM that the scenario does not place therefore
-    stands behind the disks that its list begins with.
-    """
-    found = list(devices)
-    if not any(device.kind == "ram" for device in found):
-        first = next((i for i, device in enumerate(found) if device.kind != "block"), len(found))
-        found.insert(first, _RAM)
-    return found
-
-
-def device_labels(scenario: Scenario) -> list[str]:
-    """Name the devices, in the order of the records.
-
-    Examples
-    --------
-    >>> from migkit import Guest, Link, Scenario, Vfio
-    >>> device_labels(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="10 Gbit/s"),
-    ...                        devices=[Vfio(count=2, initial_bytes="8 MiB"), Vfio(name="gpu", initial_bytes=0)]))
-    ['ram', 'vfio0', 'vfio1', 'gpu']
-    """
-    return list(_labels(tuple((device.kind, name_of(device), copies(device)) for device in scenario.devices)))
-
-
-@dataclass(frozen=True)
-class _Entry:
-    kind: str
-    name: str
-    count: int
-
-
-@lru_cache(maxsize=1024)
-def _labels(entries: tuple[tuple[str, str, int], ...]) -> tuple[str, ...]:
-    """Labels of the devices of a list, each entry a kind, a name and how many there are."""
-    disks = sum(kind == "block" and not name for kind, name, _ in entries)
-    seen: dict[str, int] = {}
-    labels: list[str] = []
-    for device in placed([_Entry(*entry) for entry in entries]):
-        if device.kind == "ram":
-            labels.append("ram")
-            continue
-        base = device.name or ("vfio" if device.kind == "vfio" else "disk")
-        numbered = (not device.name or device.count != 1) if device.kind == "vfio" else not device.name and disks > 1
-        for _ in range(device.count):
-            labels.append(f"{base}{seen.get(base, 0)}" if numbered else base)
-            seen[base] = seen.get(base, 0) + 1
-    return tuple(labels)
 
 
 class _New(NamedTuple):
