@@ -354,8 +354,8 @@ class _Case:
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
                 f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: "
-                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync in "
-                f"every window; {left}, and {fit}.",
+                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync "
+                f"in every window; {left}, and {fit}.",
             )  # fmt: skip
         waits = Margin(self.pending, self.threshold, "B")
         # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
