@@ -11,7 +11,7 @@ import numpy as np
 from migkit.results import DOWNTIME_PARTS, Outcome, by_postcopy, bytes_text, legible, never_sent, seconds_text
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario, placed
-from migkit.scenario.wire import PAGE_HEADER
+from migkit.scenario.wire import on_wire_bytes
 
 __all__ = ["CAUSES", "Explanation", "Margin", "explain"]
 
@@ -206,7 +206,7 @@ class _Case:
         total = 0.0
         for region in self.scenario.guest.regions:
             throttle = _asleep(region, self.sleep_s, self.scenario) if self.sleep_s > 0 else percent
-            total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
+            total += _dirtied(region, duration_s, throttle, page, tracked) * on_wire_bytes(self.scenario) / page
         for device in self.scenario.devices:
             if isinstance(device, Vfio) and device.dirty_rate > 0:
                 total += device.count * min(float(device.dirty_max), float(device.dirty_rate) * duration_s)
