@@ -48,7 +48,7 @@ def test_what_is_not_modelled_is_told_and_not_taken_for_a_misspelt_name(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["zero-page-detection", "postcopy-preempt", "xbzrle", "compress-level", "zerocopy", "mapped-ram"]
+    "name", ["zero-page-detection", "postcopy-preempt", "compress", "compress-level", "zerocopy", "mapped-ram"]
 )
 def test_names_that_people_try_are_there(name):
     assert name in NOT_MODELLED

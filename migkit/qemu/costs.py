@@ -29,10 +29,10 @@ PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later pass
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
 NOT_MODELLED = {
-    "xbzrle": "of a page that was sent before, only what changed travels",
+    "xbzrle": "only the run tells how large an encoded page is",
     "compress": "pages travel compressed",
 }
-"""Capabilities without a model, with what they change; runs with them give no costs and are not predicted."""
+"""Capabilities that a prediction lacks, with why; runs with them give no costs and are not predicted."""
 WITHOUT_COSTS = (*NOT_MODELLED, "multifd", "postcopy-ram")
 """Capabilities of runs that give no costs: with multifd the migration thread copies no page, and where post-copy
 starts, the end of a run is another one."""

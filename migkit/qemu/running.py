@@ -50,7 +50,7 @@ _NO_PRECOPY = {
 """Capabilities with which a migration is no pre-copy over a link."""
 _NOTED = {
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
-    "xbzrle": "xbzrle is on, which is not modelled: later passes may send fewer bytes",
+    "xbzrle": "xbzrle is on, and not in the answer: only a migration tells how large an encoded page is",
     "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
     "dirty-limit": "dirty-limit is on, and not in the answer: QMP does not tell how large the dirty ring is",
     "block": "block is on: disks that are migrated with RAM are not in the answer",

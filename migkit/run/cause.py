@@ -13,7 +13,7 @@ from migkit.scenario.device_list import placed
 from migkit.scenario.parts import Region, Vfio
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.unsaid import sync_s as sync_time_s
-from migkit.scenario.wire import PAGE_HEADER
+from migkit.scenario.wire import on_wire_bytes
 
 __all__ = ["CAUSES", "Explanation", "Margin", "explain"]
 
@@ -218,7 +218,7 @@ class _Case:
         total = 0.0
         for region in self.scenario.guest.regions:
             throttle = _asleep(region, self.sleep_s, self.scenario) if self.sleep_s > 0 else percent
-            total += _dirtied(region, duration_s, throttle, page, tracked) * (page + PAGE_HEADER) / page
+            total += _dirtied(region, duration_s, throttle, page, tracked) * on_wire_bytes(self.scenario) / page
         return total
 
     def of_devices(self, duration_s: float) -> float:

@@ -41,8 +41,8 @@ ROWS: tuple[Row, ...] = (
     Row("modelled", ("max-bandwidth", "downtime-limit", "avail-switchover-bandwidth", "throttle-trigger-threshold",
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
                      "cpu-throttle-tailslow", "auto-converge", "dirty-limit", "vcpu-dirty-limit",
-                     "x-vcpu-dirty-limit-period", "switchover-ack", "return-path", "multifd", "multifd-channels",
-                     "multifd-compression", "postcopy-ram", "max-postcopy-bandwidth"),
+                     "x-vcpu-dirty-limit-period", "xbzrle", "xbzrle-cache-size", "switchover-ack", "return-path",
+                     "multifd", "multifd-channels", "multifd-compression", "postcopy-ram", "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -64,6 +64,8 @@ ROWS: tuple[Row, ...] = (
     Row("approximated", ("multifd-zlib-level", "multifd-zstd-level", "multifd-qatzip-level"), "multifd-compression: "
         "one ratio for all normal pages (`link.compression_ratio`) and one cost (`costs.compress_page`), which have "
         "the level in them"),
+    Row("approximated", (), "xbzrle: one size for all pages that are encoded (`link.xbzrle_page`) and one cost "
+        "(`costs.xbzrle_page`); the share of hits is that of the cache in what is written to, once it is filled"),
     Row("approximated", ("dirty-ring-size",), "dirty-limit: a region is written by one vCPU, whose sleeps take from "
         "its rate evenly; rings of `guest.dirty_ring_size` entries", ("dirty-ring",)),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
@@ -81,7 +83,8 @@ ROWS: tuple[Row, ...] = (
         "([docs/model.md](docs/model.md), section 9)"),
     Row("not modelled", ("zero-page-detection",), "the channels of `multifd` look for zero pages from 9.0 on, else the "
         "migration thread does: the default of each version"),
-    Row("not modelled", ("xbzrle", "xbzrle-cache-size", "compress"), "a page is sent whole, a zero page as 9 bytes",
+    Row("not modelled", ("compress",), "a page on the main stream is sent whole, as `xbzrle` encodes it, or as a zero "
+        "page",
         ("compression", "compress-level", "compress-threads", "decompress-threads")),
     Row("not modelled", ("postcopy-preempt", "postcopy-blocktime"),
         "a page that a fault asks for waits in the one stream"),
@@ -127,8 +130,8 @@ def answer(name: str, holder: str = "Scenario") -> str | None:
 
     Examples
     --------
-    >>> print(answer("xbzrle"))
-    is not modelled: a page is sent whole, a zero page as 9 bytes (README, "What is modelled")
+    >>> print(answer("direct-io"))
+    is not modelled: the stream goes to a destination, not to a file (README, "What is modelled")
     >>> answer("bandwith") is None
     True
     """

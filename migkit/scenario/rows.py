@@ -30,11 +30,13 @@ from migkit.scenario.wire import (
     PAGE_BYTES,
     PAGE_HEADER,
     XBZRLE_HEADER,
+    cached_share,
     channel_page_s,
     compression_ratio,
     page_cost_s,
     stream_count,
     wire,
+    written_pages,
 )
 
 if TYPE_CHECKING:
@@ -138,22 +140,6 @@ def _used_edges(s: Any) -> tuple[Any, Any]:
     return np.where(at_end, first, 0), np.where(at_start, stop, pages)
 
 
-def _written_pages(s: Any) -> Any:
-    """Pages that are written to, which are sent more than once."""
-    return sum(
-        np.where(np.asarray(_highest(region)) > 0, region.size // s.guest.page_size, 0) for region in s.guest.regions
-    )
-
-
-def _cache_pages(s: Any) -> Any:
-    """Pages that the cache of XBZRLE has room for (``migration/page_cache.c:cache_init``: a power of two)."""
-    return each(
-        lambda size, page: (1 << (int(size).bit_length() - 1)) // int(page),
-        s.migration.xbzrle_cache_size,
-        s.guest.page_size,
-    )
-
-
 def _channels_slack_ns(s: Any, ns_per_byte: Any) -> Any:
     """What the link needs for the send buffers of all streams of RAM."""
     return np.floor(stream_count(s) * s.link.send_buffer * ns_per_byte)
@@ -223,8 +209,8 @@ CASES: Mapping[str, Expression] = {
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
     "xbzrle_page_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.xbzrle_page)),
     "xbzrle_page_bytes": lambda s: np.minimum(s.link.xbzrle_page, s.guest.page_size) + XBZRLE_HEADER,
-    "xbzrle_pages": lambda s: _written_pages(s),
-    "xbzrle_share": lambda s: np.minimum(1.0, _cache_pages(s) / np.maximum(_written_pages(s), 1)),
+    "xbzrle_pages": written_pages,
+    "xbzrle_share": cached_share,
     "multifd_page_ns": lambda s: _cost_ns(s.costs.multifd_page),
     "channel_page_ns": lambda s: _cost_ns(channel_page_s(s)),
     "channel_page_bytes": lambda s: s.guest.page_size / compression_ratio(s),

@@ -163,8 +163,19 @@ _NEEDS = {
     "cpu_throttle_initial": "auto_converge",
     "cpu_throttle_increment": "auto_converge",
     "max_cpu_throttle": "auto_converge",
+    "cpu_throttle_tailslow": "auto_converge",
+    "vcpu_dirty_limit": "dirty_limit",
+    "x_vcpu_dirty_limit_period": "dirty_limit",
+    "xbzrle_cache_size": "xbzrle",
 }
 """Parameters of a migration, and the capability without which they do nothing."""
+_OF_PAGES = (
+    ("link", "compression_ratio", "multifd_compression"),
+    ("costs", "compress_page", "multifd_compression"),
+    ("link", "xbzrle_page", "xbzrle"),
+    ("costs", "xbzrle_page", "xbzrle"),
+)
+"""What a method makes of pages, and the method."""
 
 
 def _idle_fields(scenario: Any) -> Iterator[str]:
@@ -173,6 +184,10 @@ def _idle_fields(scenario: Any) -> Iterator[str]:
         if not getattr(migration, capability) and not _is_default(migration, name):
             value = getattr(migration, name)
             yield f"migration.{name} = {value} has no effect without migration.{capability}"
+    for part, name, needed in _OF_PAGES:
+        value, used = getattr(getattr(scenario, part), name), getattr(migration, needed)
+        if value > 0 and used in (False, "none"):
+            yield f"{part}.{name} = {value} has no effect without migration.{needed}"
     devices = [device for device in scenario.devices if device.kind == "vfio" and device.count > 0]
     if migration.switchover_ack and not devices:
         yield "migration.switchover_ack = true has no effect without a VFIO device: none has to acknowledge"

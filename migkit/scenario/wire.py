@@ -14,12 +14,15 @@ __all__ = [
     "PAGE_HEADER",
     "XBZRLE_HEADER",
     "binds",
+    "cached_share",
     "channel_page_s",
     "compression_ratio",
+    "on_wire_bytes",
     "page_cost_s",
     "stream_count",
     "wire",
     "wire_limits",
+    "written_pages",
 ]
 
 PAGE_HEADER = 8
@@ -58,6 +61,58 @@ def stream_count(scenario: Any) -> Any:
     8
     """
     return np.where(scenario.migration.multifd, scenario.migration.multifd_channels, 1)
+
+
+def cached_share(scenario: Any) -> Any:
+    """Share of the pages written to that the cache of XBZRLE has room for.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Migration, Region, Scenario
+    >>> guest = Guest(ram="1 GiB", regions=[Region(size="256 MiB", write_rate="1 MB/s")])
+    >>> float(cached_share(Scenario(guest=guest, link=Link(bandwidth="1 GB/s"))))
+    0.25
+    """
+    # migration/page_cache.c:cache_init: QEMU takes a power of two
+    slots = each(
+        lambda size, page: (1 << (int(size).bit_length() - 1)) // int(page),
+        scenario.migration.xbzrle_cache_size,
+        scenario.guest.page_size,
+    )
+    return np.minimum(1.0, slots / np.maximum(written_pages(scenario), 1))
+
+
+def written_pages(scenario: Any) -> Any:
+    """Pages of the regions that are written to.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Region, Scenario
+    >>> regions = [Region(size="1 MiB", write_rate="1 MB/s"), Region(size="1 MiB", start="1 MiB")]
+    >>> guest = Guest(ram="1 GiB", regions=regions)
+    >>> int(written_pages(Scenario(guest=guest, link=Link(bandwidth="1 GB/s"))))
+    256
+    """
+    pages: Any = 0
+    for region in scenario.guest.regions:
+        rates = [float(rate) for _, rate in region.rates + region.curve]
+        writes = max(rates) > 0 if rates else np.asarray(region.write_rate) > 0
+        pages = pages + np.where(writes, region.size // scenario.guest.page_size, 0)
+    return pages
+
+
+def on_wire_bytes(scenario: Any) -> Any:
+    """What a page that is written again and again takes on the wire, with its header; XBZRLE's cache is filled.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> float(on_wire_bytes(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
+    4104.0
+    """
+    whole = scenario.guest.page_size + PAGE_HEADER
+    encoded = np.minimum(scenario.link.xbzrle_page, scenario.guest.page_size) + XBZRLE_HEADER
+    return whole - np.where(scenario.migration.xbzrle, cached_share(scenario), 0.0) * (whole - encoded)
 
 
 def compression_ratio(scenario: Any) -> Any:
