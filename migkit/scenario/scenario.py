@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, PlainValidator, field_validator
 
 from migkit.results import legible
+from migkit.scenario.capabilities import capability_rules, lacks, named
 from migkit.scenario.changes import Change, in_order
 from migkit.scenario.errors import ScenarioError, show
 from migkit.scenario.fields import SHORT_LIST, Part, Rule, Text, check_keys, quantity, unknown_field
@@ -225,31 +226,6 @@ class Scenario(Part):
                 yield from _version_has_device(self, device, f"devices.{i}")
                 yield _allows_postcopy(self, device, f"devices.{i}")
         yield Rule(
-            lambda: self.migration.switchover_ack & _lacks(self, "supports_switchover_ack"),
-            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.switchover_ack",
-                                  True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.dirty_limit & _lacks(self, "supports_dirty_limit"),
-            lambda: ScenarioError(f"is not available in {_named(self)}: use 8.1 or later", "migration.dirty_limit",
-                                  True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.dirty_limit & (self.guest.dirty_ring_size == 0),
-            lambda: ScenarioError('needs guest.dirty_ring_size: each vCPU sleeps when its ring of KVM is full',
-                                  "migration.dirty_limit", True),
-        )  # fmt: skip
-        yield Rule(
-            lambda: (
-                (self.migration.avail_switchover_bandwidth > 0) & _lacks(self, "supports_avail_switchover_bandwidth")
-            ),
-            lambda: ScenarioError(
-                f"is not available in {_named(self)}: use 8.2 or later",
-                "migration.avail_switchover_bandwidth",
-                str(self.migration.avail_switchover_bandwidth),
-            ),
-        )
-        yield Rule(
             lambda: sum(device.kind == "ram" for device in self.devices) > 1,
             lambda: ScenarioError("holds RAM more than once: at most one entry may be of kind ram", "devices"),
         )
@@ -258,19 +234,7 @@ class Scenario(Part):
             lambda: ScenarioError("is more than a chunk of the dirty log: raise migration.x_clear_bitmap_shift, or use "
                                   "less", "guest.tracking", str(self.guest.tracking)),
         )  # fmt: skip
-        yield Rule(
-            lambda: self.migration.multifd & self.migration.postcopy_ram & _lacks(self, "supports_multifd_postcopy"),
-            lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(self)}: use 10.1 or "
-                                  "later", "migration.multifd", True),
-        )  # fmt: skip
-        yield from _may_compress(self)
-        yield Rule(
-            lambda: self.migration.xbzrle & (self.migration.xbzrle_cache_size < self.guest.page_size),
-            lambda: ScenarioError(f"is less than a page of {self.guest.page_size}", "migration.xbzrle_cache_size",
-                                  str(self.migration.xbzrle_cache_size)),
-        )  # fmt: skip
-        yield _of_xbzrle(self, "link.xbzrle_page", lambda: self.link.xbzrle_page)
-        yield _of_xbzrle(self, "costs.xbzrle_page", lambda: self.costs.xbzrle_page)
+        yield from capability_rules(self)
         yield from in_order(self.changes)
         yield from _may_start_postcopy(self)
         yield from _names_differ(self.devices)
@@ -397,59 +361,6 @@ class Scenario(Part):
         return cls(**with_costs(table, folder))
 
 
-def _named(scenario: Scenario) -> str:
-    return f'profile "{scenario.qemu}"'
-
-
-def _lacks(scenario: Any, what: str) -> Any:
-    """Whether the version does not have something, by the name of the profile's field."""
-    return each(lambda qemu: not getattr(profile(qemu), what), scenario.qemu)
-
-
-_METHODS = {"supports_qpl_uadk": ("9.1", ("qpl", "uadk")), "supports_qatzip": ("9.2", ("qatzip",))}
-"""Methods of multifd-compression that earlier versions lack, and since when there are any."""
-
-
-def _may_compress(scenario: Any) -> Iterator[Rule]:
-    """Compression has a method that the version has, and what it makes of the pages is known."""
-    for what in _METHODS:
-        yield _has_method(scenario, what)
-    yield _is_known(scenario, "link.compression_ratio", lambda: scenario.link.compression_ratio)
-    yield _is_known(scenario, "costs.compress_page", lambda: scenario.costs.compress_page)
-
-
-def _has_method(scenario: Any, what: str) -> Rule:
-    since, methods = _METHODS[what]
-    return Rule(
-        lambda: (
-            each(lambda method: method in methods, scenario.migration.multifd_compression) & _lacks(scenario, what)
-        ),
-        lambda: ScenarioError(
-            f"is not available in {_named(scenario)}: use {since} or later", "migration.multifd_compression",
-            scenario.migration.multifd_compression,
-        ),
-        monotone=False,
-    )  # fmt: skip
-
-
-def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
-    return Rule(
-        lambda: scenario.migration.xbzrle & (given() == 0),
-        lambda: ScenarioError(f"needs {field}: only a try with this guest tells it", "migration.xbzrle", True),
-    )
-
-
-def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
-    return Rule(
-        lambda: each(lambda method: method != "none", scenario.migration.multifd_compression) & (given() == 0),
-        lambda: ScenarioError(
-            f"needs {field}: only a try with this guest tells it", "migration.multifd_compression",
-            scenario.migration.multifd_compression,
-        ),
-        monotone=False,
-    )  # fmt: skip
-
-
 def _may_start_postcopy(scenario: Any) -> Iterator[Rule]:
     """Post-copy is started by a change or a management policy only with the capability."""
     for i, change in enumerate(scenario.changes):
@@ -485,22 +396,22 @@ def _allows_postcopy(scenario: Any, device: Any, field: str) -> Rule:
 def _version_has_device(scenario: Any, device: Any, field: str) -> Iterator[Rule]:
     if device.kind == "vfio":
         yield Rule(
-            lambda: (device.count > 0) & _lacks(scenario, "supports_vfio"),
-            lambda: ScenarioError(f"is a VFIO device, which {_named(scenario)} does not have: use 8.0 or later", field),
+            lambda: (device.count > 0) & lacks(scenario, "supports_vfio"),
+            lambda: ScenarioError(f"is a VFIO device, which {named(scenario)} does not have: use 8.0 or later", field),
         )
         yield Rule(
             lambda: (
                 (device.count > 0)
                 & ((device.initial_bytes > 0) | (device.dirty_rate > 0))
-                & _lacks(scenario, "supports_vfio_precopy")
+                & lacks(scenario, "supports_vfio_precopy")
             ),
-            lambda: ScenarioError(f"has initial or dirty data, and VFIO of {_named(scenario)} has no pre-copy: use 8.1 "
+            lambda: ScenarioError(f"has initial or dirty data, and VFIO of {named(scenario)} has no pre-copy: use 8.1 "
                                   "or later, or stop_copy_bytes alone", field),
         )  # fmt: skip
         return
     yield Rule(
-        lambda: _lacks(scenario, "supports_block"),
-        lambda: ScenarioError(f"is a block device, which {_named(scenario)} no longer has: use 9.0 or earlier", field),
+        lambda: lacks(scenario, "supports_block"),
+        lambda: ScenarioError(f"is a block device, which {named(scenario)} no longer has: use 9.0 or earlier", field),
     )
 
 
