@@ -329,10 +329,24 @@ def distances(c):
     return found
 
 
+# of 64 pages a segment of the expected engine has many chunks, of 4096 one or two
+@pytest.mark.parametrize("chunk_pages", [64, 4096])
 @pytest.mark.parametrize("name", LARGE)
-def test_expected_engine_is_the_mean_of_the_bitmap_engine(name):
-    found = distances(LARGE[name])
+def test_expected_engine_is_the_mean_of_the_bitmap_engine(name, chunk_pages):
+    if name == "never" and chunk_pages == 64:
+        pytest.skip("how the last call ends at the time limit is not told by a mean")
+    found = distances(LARGE[name] | {"chunk_pages": chunk_pages})
     assert max(found.values()) <= 1.0, found
+
+
+def test_a_guest_that_never_converges_writes_and_sends_as_in_the_bitmap_engine():
+    """Many chunks in a segment, up to the time limit: pages a second, and what is left."""
+    c = LARGE["never"]
+    drawn = kernels.run(to_parameters([c] * 8), "bitmap", seed=3, replicate=np.arange(8))
+    mean = kernels.run(to_parameters([c]), "expected", stops_early=False)
+    rates = [each.ram_pages_sent / each.total_ns for each in (mean, drawn)]
+    assert rates[0][0] == pytest.approx(rates[1].mean(), rel=1e-3)
+    assert mean.ram_remaining[0] == pytest.approx(drawn.ram_remaining.mean(), rel=5e-3)
 
 
 def test_sending_an_idle_page_clears_the_chunk_it_shares_with_a_region():
