@@ -113,6 +113,14 @@ def test_later_profiles_at_their_limits_are_the_naive_loop(name):
         compare_timeline(c, 3, migrate(c, seed=3, replicate=0))
 
 
+def compare_with_and_without_jumps(c, k):
+    """Every iteration, and the result where what repeats is jumped over."""
+    naive = migrate(c, seed=k, replicate=k % 3)
+    compare_timeline(c, k, naive)
+    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
+    assert not differences(c, outputs, naive)
+
+
 POSTCOPY_CHEAP = {3, 4, 9, 10, 14, 24, 26, 27, 29, 34, 37, 42, 43, 44, 45}
 
 
@@ -121,47 +129,27 @@ POSTCOPY = [pytest.param(k, marks=pytest.mark.nojit) if k in POSTCOPY_CHEAP else
 
 @pytest.mark.parametrize("k", POSTCOPY)
 def test_every_turn_with_post_copy_is_that_of_the_naive_loop(k):
-    c = random_postcopy_case(random.Random(f"post-copy {k}"))
-    naive = migrate(c, seed=k, replicate=k % 3)
-    compare_timeline(c, k, naive)
-    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
-    assert not differences(c, outputs, naive)
+    compare_with_and_without_jumps(random_postcopy_case(random.Random(f"post-copy {k}")), k)
 
 
 @pytest.mark.parametrize("k", range(100))
 def test_every_turn_with_multifd_is_that_of_the_naive_loop(k):
-    c = random_multifd_case(random.Random(f"multifd {k}"))
-    naive = migrate(c, seed=k, replicate=k % 3)
-    compare_timeline(c, k, naive)
-    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
-    assert not differences(c, outputs, naive)
+    compare_with_and_without_jumps(random_multifd_case(random.Random(f"multifd {k}")), k)
 
 
 @pytest.mark.parametrize("k", range(60))
 def test_every_turn_with_dirty_limit_is_that_of_the_naive_loop(k):
-    c = random_limited_case(random.Random(f"limited {k}"))
-    naive = migrate(c, seed=k, replicate=k % 3)
-    compare_timeline(c, k, naive)
-    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
-    assert not differences(c, outputs, naive)
+    compare_with_and_without_jumps(random_limited_case(random.Random(f"limited {k}")), k)
 
 
 @pytest.mark.parametrize("k", range(30))
 def test_compression_and_tail_slow_are_those_of_the_naive_loop(k):
-    c = random_compressed_case(random.Random(f"compressed {k}"))
-    naive = migrate(c, seed=k, replicate=k % 3)
-    compare_timeline(c, k, naive)
-    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
-    assert not differences(c, outputs, naive)
+    compare_with_and_without_jumps(random_compressed_case(random.Random(f"compressed {k}")), k)
 
 
 @pytest.mark.parametrize("k", range(60))
 def test_every_turn_with_xbzrle_is_that_of_the_naive_loop(k):
-    c = random_xbzrle_case(random.Random(f"xbzrle {k}"))
-    naive = migrate(c, seed=k, replicate=k % 3)
-    compare_timeline(c, k, naive)
-    outputs = kernels.run(to_parameters([c]), "bitmap", seed=k, replicate=k % 3)  # jumps over what repeats
-    assert not differences(c, outputs, naive)
+    compare_with_and_without_jumps(random_xbzrle_case(random.Random(f"xbzrle {k}")), k)
 
 
 def zero_case(rng):

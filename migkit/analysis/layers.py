@@ -304,7 +304,7 @@ def _ovirt(wanted: _Wanted) -> Commands:
 
 def _proxmox(wanted: _Wanted) -> Commands:
     migration = wanted.scenario.migration
-    limit = wanted.max_bandwidth // 1024 if wanted.max_bandwidth else 0
+    limit = wanted.max_bandwidth // 1024
     migrate = ["qm migrate", '"$VMID"', '"$NODE"', "--online"] + ([f"--bwlimit {limit}"] if limit else [])
     lines = [f'qm set "$VMID" --migrate_speed 0 --migrate_downtime {wanted.downtime_ms / 1e3:g}', " ".join(migrate)]
     cannot = [

@@ -11,6 +11,7 @@ from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import Rule
 from migkit.scenario.versions import LOOP_SIZES, profile
 from migkit.scenario.views import each
+from migkit.scenario.wire import compresses
 
 _YEAR_S = 365 * 86400
 
@@ -122,7 +123,7 @@ def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
 
 def _is_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
     return Rule(
-        lambda: each(lambda method: method != "none", scenario.migration.multifd_compression) & (given() == 0),
+        lambda: compresses(scenario) & (given() == 0),
         lambda: ScenarioError(
             f"needs {field}: only a try with this guest tells it", "migration.multifd_compression",
             scenario.migration.multifd_compression,

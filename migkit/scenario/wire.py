@@ -16,6 +16,7 @@ __all__ = [
     "binds",
     "cached_share",
     "channel_page_s",
+    "compresses",
     "compression_ratio",
     "on_wire_bytes",
     "page_cost_s",
@@ -115,6 +116,18 @@ def on_wire_bytes(scenario: Any) -> Any:
     return whole - np.where(scenario.migration.xbzrle, cached_share(scenario), 0.0) * (whole - encoded)
 
 
+def compresses(scenario: Any) -> Any:
+    """Whether the channels of multifd compress pages.
+
+    Examples
+    --------
+    >>> from migkit import Guest, Link, Scenario
+    >>> bool(compresses(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
+    False
+    """
+    return each(lambda method: method != "none", scenario.migration.multifd_compression)
+
+
 def compression_ratio(scenario: Any) -> Any:
     """Bytes of a page over those that it takes in a packet of multifd; 1 where it is not compressed.
 
@@ -126,8 +139,7 @@ def compression_ratio(scenario: Any) -> Any:
     ...                                  migration=Migration(multifd=True, multifd_compression="zstd"))))
     3.0
     """
-    compresses = each(lambda method: method != "none", scenario.migration.multifd_compression)
-    return np.where(compresses, scenario.link.compression_ratio, 1.0)
+    return np.where(compresses(scenario), scenario.link.compression_ratio, 1.0)
 
 
 def channel_page_s(scenario: Any) -> Any:
@@ -139,9 +151,8 @@ def channel_page_s(scenario: Any) -> Any:
     >>> float(channel_page_s(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
     3.8e-06
     """
-    compresses = each(lambda method: method != "none", scenario.migration.multifd_compression)
     costs = scenario.costs
-    return page_cost_s(scenario, costs.channel_page + np.where(compresses, costs.compress_page, 0.0))
+    return page_cost_s(scenario, costs.channel_page + np.where(compresses(scenario), costs.compress_page, 0.0))
 
 
 def wire(scenario: Any, bandwidth: Any = None) -> Any:
