@@ -133,6 +133,9 @@ def test_zero_pages_that_take_a_good_part_of_the_time():
          "migration.xbzrle_cache_size = 1 GiB has no effect without migration.xbzrle"),
         ({"migration": {"vcpu_dirty_limit": 50}},
          "migration.vcpu_dirty_limit = 50 has no effect without migration.dirty_limit"),
+        ({"migration": {"zero_page_detection": "legacy"}},
+         "migration.zero_page_detection = legacy has no effect without migration.multifd: the migration thread looks "
+         "for zero pages"),
         ({"link": {"bandwidth": "1 GB/s", "compression_ratio": 3.0}},
          "link.compression_ratio = 3.0 has no effect without migration.multifd_compression"),
         ({"costs": {"xbzrle_page": "2 us"}}, "costs.xbzrle_page = 2 us has no effect without migration.xbzrle"),

@@ -117,6 +117,8 @@ class _Wanted(NamedTuple):
             found.append("dirty-limit is not set by it.")
         if migration.multifd_compression != "none" and migration.multifd:
             found.append("multifd-compression is not set by it.")
+        if migration.zero_page_detection is not None:
+            found.append("zero-page-detection is not set by it.")
         if migration.cpu_throttle_tailslow and migration.auto_converge:
             found.append("cpu-throttle-tailslow is not set by it.")
         return found
@@ -132,7 +134,12 @@ class _Wanted(NamedTuple):
 
     def without_others(self) -> dict[str, Any]:
         """Values of what no layer sets, where they are not QEMU's defaults."""
-        none: dict[str, Any] = {"dirty_limit": False, "multifd_compression": "none", "cpu_throttle_tailslow": False}
+        none: dict[str, Any] = {
+            "dirty_limit": False,
+            "multifd_compression": "none",
+            "zero_page_detection": None,
+            "cpu_throttle_tailslow": False,
+        }
         return {name: value for name, value in none.items() if getattr(self.scenario.migration, name) != value}
 
 
@@ -155,6 +162,8 @@ def _qemu(wanted: _Wanted) -> Commands:
         parameters["multifd-channels"] = migration.multifd_channels
         if migration.multifd_compression != "none":
             parameters["multifd-compression"] = migration.multifd_compression
+    if migration.zero_page_detection is not None:
+        parameters["zero-page-detection"] = migration.zero_page_detection
     if migration.dirty_limit:
         capabilities |= {"dirty-limit": True}
         parameters["vcpu-dirty-limit"] = migration.vcpu_dirty_limit

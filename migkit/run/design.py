@@ -178,6 +178,7 @@ class Sweep(Part):
                 "dirty_limit",
                 "vcpu_dirty_limit",
                 "multifd_compression",
+                "zero_page_detection",
                 "xbzrle",
                 "xbzrle_cache_size",
                 "cpu_throttle_tailslow",

@@ -42,7 +42,8 @@ ROWS: tuple[Row, ...] = (
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
                      "cpu-throttle-tailslow", "auto-converge", "dirty-limit", "vcpu-dirty-limit",
                      "x-vcpu-dirty-limit-period", "xbzrle", "xbzrle-cache-size", "switchover-ack", "return-path",
-                     "multifd", "multifd-channels", "multifd-compression", "postcopy-ram", "max-postcopy-bandwidth"),
+                     "multifd", "multifd-channels", "multifd-compression", "zero-page-detection", "postcopy-ram",
+                     "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -81,8 +82,6 @@ ROWS: tuple[Row, ...] = (
         "data once"),
     Row("approximated", (), "engine `expected`: expected values; departs from `bitmap` near an edge "
         "([docs/model.md](docs/model.md), section 9)"),
-    Row("not modelled", ("zero-page-detection",), "the channels of `multifd` look for zero pages from 9.0 on, else the "
-        "migration thread does: the default of each version"),
     Row("not modelled", ("compress",), "a page on the main stream is sent whole, as `xbzrle` encodes it, or as a zero "
         "page",
         ("compression", "compress-level", "compress-threads", "decompress-threads")),

@@ -503,6 +503,10 @@ class Migration(Part):
     multifd_compression : {"none", "zlib", "zstd", "qpl", "uadk", "qatzip"}, default "none"
         What the channels compress pages with; needs `multifd`, `Link.compression_ratio` and `HostCosts.compress_page`,
         which have the level in them. qpl and uadk since 9.1, qatzip since 9.2.
+    zero_page_detection : {"none", "legacy", "multifd"}, optional
+        Who looks for zero pages: nobody, so that they travel as any other page; the migration thread, which writes them
+        to the main stream; the channels, which without `multifd` is the migration thread. Since 9.0; by default what
+        the version does: the migration thread up to 9.0-rc0, the channels later.
     postcopy_ram : bool, default False
         RAM may follow after the switch to post-copy. Not beside VFIO devices, which refuse it, and not beside disks. A
         return path is open with it. Beside `multifd` since 10.1. Merely on, it makes 9.0-rc0 and 11.1 sync in every
@@ -546,6 +550,7 @@ class Migration(Part):
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
     multifd_compression: Literal["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] = "none"
+    zero_page_detection: Literal["none", "legacy", "multifd"] | None = None
     postcopy_ram: Flag = False
     postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
     max_postcopy_bandwidth: Limit = Rate(0)

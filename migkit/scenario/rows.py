@@ -107,12 +107,26 @@ def _idle_used(s: Any) -> Any:
     return np.where(s.guest.used > 0, s.guest.used, s.guest.ram) - written
 
 
+def _detects(s: Any) -> Any:
+    """Whether anybody looks for zero pages; where nobody does they are pages as any other."""
+    return each(lambda given: given != "none", s.migration.zero_page_detection)
+
+
+def _on_channels(s: Any) -> Any:
+    """Whether the channels of multifd look for zero pages; that of the version where it is not given."""
+    return each(
+        lambda given, qemu: profile(qemu).multifd_zero_pages if given is None else int(given == "multifd"),
+        s.migration.zero_page_detection,
+        s.qemu,
+    )
+
+
 def _idle_zero_share(s: Any) -> Any:
     """Share of zero pages outside the regions, where what is in use lies."""
     idle = s.guest.ram - sum(region.size for region in s.guest.regions)
     spread = each(lambda place: place == "spread", s.guest.used_at) & (s.guest.used > 0)
     share = np.where(idle > 0, _idle_used(s) / np.maximum(idle, 1), 1.0)
-    return np.where(spread, 1.0 - share * (1.0 - s.guest.zero_share), s.guest.zero_share)
+    return np.where(spread, 1.0 - share * (1.0 - s.guest.zero_share), s.guest.zero_share) * _detects(s)
 
 
 def _used_edges(s: Any) -> tuple[Any, Any]:
@@ -137,7 +151,7 @@ def _used_edges(s: Any) -> tuple[Any, Any]:
         )
         if np.all(edges[0] == stop) and np.all(edges[1] == first):
             break
-    return np.where(at_end, first, 0), np.where(at_start, stop, pages)
+    return np.where(at_end & _detects(s), first, 0), np.where(at_start & _detects(s), stop, pages)
 
 
 def _channels_slack_ns(s: Any, ns_per_byte: Any) -> Any:
@@ -196,7 +210,7 @@ CASES: Mapping[str, Expression] = {
     "multifd_flush_after_each_section": _of_profile("multifd_flush_after_each_section"),
     "multifd_sends_full_queue": _of_profile("multifd_sends_full_queue"),
     "multifd_counts_late": _of_profile("multifd_counts_late"),
-    "multifd_zero_pages": _of_profile("multifd_zero_pages"),
+    "multifd_zero_pages": _on_channels,
     "multifd_syncs_at_end": _of_profile("multifd_syncs_at_end"),
     "postcopy_rule": _of_profile("postcopy_rule"),
     "setup_ns": lambda s: _ns(s.costs.setup),
@@ -290,7 +304,7 @@ REGIONS: Mapping[str, Expression] = {
     "vcpu_share": lambda region, s: np.rint(region.vcpu_share * state.WHOLE_VCPU),
     "phase": lambda region, s: each(lambda phase: state.DRAWN if phase is None else phase, region.phase),
     "sequential": lambda region, s: each(lambda pattern: pattern == "sequential", region.pattern),
-    "zero_share": lambda region, s: region.zero_share,
+    "zero_share": lambda region, s: region.zero_share * _detects(s),
 }
 """Fields of a region, of the region and the scenario."""
 

@@ -67,6 +67,14 @@ def rules(scenario: Any) -> Iterator[Rule]:
     )  # fmt: skip
     yield from _may_compress(scenario)
     yield Rule(
+        lambda: (
+            each(lambda given: given is not None, scenario.migration.zero_page_detection)
+            & _lacks(scenario, "supports_zero_page_detection")
+        ),
+        lambda: ScenarioError(f"is not available in {_named(scenario)}: use 9.0 or later",
+                              "migration.zero_page_detection", scenario.migration.zero_page_detection),
+    )  # fmt: skip
+    yield Rule(
         lambda: scenario.migration.xbzrle & (scenario.migration.xbzrle_cache_size < scenario.guest.page_size),
         lambda: ScenarioError(f"is less than a page of {scenario.guest.page_size}", "migration.xbzrle_cache_size",
                               str(scenario.migration.xbzrle_cache_size)),

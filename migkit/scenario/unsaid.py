@@ -184,6 +184,11 @@ def _idle_fields(scenario: Any) -> Iterator[str]:
         if not getattr(migration, capability) and not _is_default(migration, name):
             value = getattr(migration, name)
             yield f"migration.{name} = {value} has no effect without migration.{capability}"
+    if migration.zero_page_detection in ("legacy", "multifd") and not migration.multifd:
+        yield (
+            f"migration.zero_page_detection = {migration.zero_page_detection} has no effect without migration.multifd: "
+            f"the migration thread looks for zero pages"
+        )
     for part, name, needed in _OF_PAGES:
         value, used = getattr(getattr(scenario, part), name), getattr(migration, needed)
         if value > 0 and used in (False, "none"):

@@ -80,12 +80,15 @@ class Profile:
         0: when it is handed over, ``migration/multifd.c:multifd_send_pages``.
     multifd_zero_pages : int
         1: the channels look for zero pages, zero-page-detection = multifd (9.0 and later),
-        ``migration/multifd-zero-page.c``. 0: the migration thread does, and writes them to the main stream.
+        ``migration/multifd-zero-page.c``. 0: the migration thread does, and writes them to the main stream. What
+        ``Migration.zero_page_detection`` is where it is not given.
     multifd_syncs_at_end : int
         Syncs of the channels behind the last page of the switchover, besides those that are made where a search passes
         the end of RAM (up to 9.2: 1), ``migration/ram.c:ram_save_complete``.
     supports_multifd_postcopy : bool
         multifd and postcopy-ram may be on together: 10.1 and later, ``migration/options.c:migrate_caps_check``.
+    supports_zero_page_detection : bool
+        The parameter exists since 9.0, ``qapi/migration.json``.
     supports_qpl_uadk, supports_qatzip : bool
         Methods of multifd-compression: qpl and uadk since 9.1, qatzip since 9.2, ``qapi/migration.json``.
     default_policy : str
@@ -127,6 +130,7 @@ class Profile:
     multifd_zero_pages: int = 1
     multifd_syncs_at_end: int = 0
     supports_multifd_postcopy: bool = False
+    supports_zero_page_detection: bool = True
     supports_qpl_uadk: bool = True
     supports_qatzip: bool = True
     default_policy: str = "unserialized"
@@ -142,6 +146,7 @@ _NO_ACCELERATORS: dict[str, Any] = {"supports_qpl_uadk": False, "supports_qatzip
 _MULTIFD_8_2: dict[str, Any] = _NO_ACCELERATORS | {
     "multifd_sends_full_queue": 1,
     "multifd_zero_pages": 0,
+    "supports_zero_page_detection": False,
     "multifd_syncs_at_end": 1,
 }
 _MULTIFD_8_0 = _MULTIFD_8_2 | {"multifd_flush_after_each_section": 1, "multifd_counts_late": 0}
