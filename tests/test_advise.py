@@ -248,6 +248,77 @@ def test_switchover_ack_goes_only_where_nothing_else_helps():
     assert "switchover-ack" not in kept.changed
 
 
+RINGED = HOT.replace("guest.dirty_ring_size", 4096)
+"""The hot guest, with the ring that dirty-limit needs."""
+
+
+@pytest.fixture(scope="module")
+def limited():
+    return migkit.advise(RINGED, "300 ms", "5 min", worlds=20)
+
+
+def test_dirty_limit_is_tried_beside_auto_converge_where_there_is_a_ring(limited):
+    table = limited.table
+    assert set(table["vcpu_dirty_limit"][table["dirty_limit"]]) >= {1}
+    assert table["auto_converge"].any()
+    assert not (table["dirty_limit"] & table["auto_converge"]).any()
+    assert table["meets"][table["dirty_limit"]].any()
+    assert any(sentence.startswith("dirty-limit slows the vCPUs that write more") for sentence in limited.assumed)
+
+
+@pytest.mark.parametrize("more", [{"guest.dirty_ring_size": 0}, {"qemu": "8.0"}])
+def test_dirty_limit_is_not_tried_where_it_cannot_be(more):
+    found = migkit.advise(RINGED.replace(more), "300 ms", "5 min", worlds=10)
+    assert not found.table["dirty_limit"].any()
+    told = [sentence for sentence in found.assumed if "dirty-limit" in sentence]
+    assert told == ([] if "qemu" in more else [
+        "dirty-limit was not tried: it needs a dirty ring (guest.dirty_ring_size), which a guest has from its start "
+        "(-accel kvm,dirty-ring-size=4096)."
+    ])  # fmt: skip
+
+
+def test_what_dirty_limit_takes_from_the_guest_is_what_its_writer_sleeps(limited):
+    """No more than at rest, where it is left with its quota and the tolerance of the controller."""
+    rows = limited.table[limited.table["dirty_limit"] & limited.table["meets"]]
+    assert len(rows)
+    for _, row in rows.iterrows():
+        free, quota = 1.6e9, row["vcpu_dirty_limit"] * 2**20
+        assert 0 < row["throttle_percent"] <= min(99, 101 * (1 - (quota - 26 * 2**20) / free))
+        run = migkit.simulate(limited.nearest.replace_all({f"migration.{name}": _given(name, row[name])
+                                                           for name in SETTINGS}))  # fmt: skip
+        slept_s, fill_s = run.numbers["dirty_limit_throttle_s"], 4096 * 4096 / free
+        # pages of a region are hit more than once before the ring is full, by R / 2N
+        assert row["throttle_percent"] == pytest.approx(100 * slept_s / (slept_s + fill_s), abs=1.5)
+
+
+def test_dirty_limit_that_was_given_is_varied_and_told(limited):
+    given = RINGED.replace({"migration.dirty_limit": True, "migration.vcpu_dirty_limit": 1})
+    found = migkit.advise(given, "300 ms", "5 min", worlds=10)
+    assert found.table["dirty_limit"].any()
+    assert (~found.table["dirty_limit"]).any()
+    off = migkit.advise(
+        QUIET.replace({"guest.dirty_ring_size": 4096, "migration.dirty_limit": True}), "400 ms", "5 min"
+    )
+    assert off.changed == {}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_layers_say_dirty_limit_or_that_they_cannot(limited, dialect):
+    from migkit.analysis.layers import commands
+
+    row = limited.table[limited.table["dirty_limit"] & limited.table["meets"]].iloc[0]
+    scenario = RINGED.replace(
+        {"migration.dirty_limit": True, "migration.vcpu_dirty_limit": int(row["vcpu_dirty_limit"])}
+    )
+    told = commands(scenario, dialect, 300.0)
+    if dialect == "qemu":
+        assert '{"capability": "dirty-limit", "state": true}' in told.text
+        assert f'"vcpu-dirty-limit": {row["vcpu_dirty_limit"]}' in told.text
+    else:
+        assert "dirty-limit is not set by it." in told.cannot
+        assert not told.as_run.migration.dirty_limit
+
+
 def test_draws_are_in_the_margin_and_named():
     region = Region(size="1 GiB", write_rate="1 GB/s", pattern="sequential")
     found = migkit.advise(Scenario(guest=Guest(ram="4 GiB", regions=[region]), link=LINK), "300 ms", "1 min")

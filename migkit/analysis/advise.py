@@ -20,6 +20,7 @@ from migkit.run.limits import LIMIT, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.run.simulate import check_whole_number, numba_threads, simulate
 from migkit.scenario.errors import ScenarioError
+from migkit.scenario.parts import Migration
 from migkit.scenario.policy import own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario
@@ -40,6 +41,8 @@ SETTINGS = (
     "cpu_throttle_initial",
     "cpu_throttle_increment",
     "switchover_ack",
+    "dirty_limit",
+    "vcpu_dirty_limit",
 )
 """Fields of the migration that are varied."""
 COSTS = ("total_time_s", "downtime_s", "bytes_sent", "throttle_percent", "changed")
@@ -51,6 +54,7 @@ _SHARES_OF_DOWNTIME = 1.0, 0.97, 0.9, 0.8, 0.65, 0.5, 0.3
 _BEYOND, _LATER = (1.5, 2.0, 4.0, 8.0), 4.0
 _SHARES_AVAILABLE = 1.0, 0.8
 _THROTTLES = (20, 10), (50, 20), (80, 10)
+_SHARES_FOR_WRITERS = 0.8, 0.5, 0.25
 _TRIED_OF_A_KIND, _MOST_TRIED = 3, 24
 _FACTORS = np.geomspace(1.0, 4.0, 29)
 _MIB = 1 << 20
@@ -110,7 +114,8 @@ class Advice:
     table : DataFrame
         One row for each setting that was tried, the Pareto set first: the fields of :data:`SETTINGS` in SI units,
         ``outcome`` (within `completion_s`), ``meets`` (the demands), ``pareto``, ``recommended``, the costs of
-        :data:`COSTS` (``throttle_percent``: the largest share of time that auto-converge takes from the vCPUs;
+        :data:`COSTS` (``throttle_percent``: the largest share of time that auto-converge takes from the vCPUs, or that
+        a vCPU sleeps at the end under dirty-limit;
         ``changed``: settings that differ from those given),
         and ``share``, ``share_low``, ``share_high`` of the worlds in which it holds, where that was tried.
     recommended : Scenario or None
@@ -238,7 +243,8 @@ def advise(
 
     Some hundred settings are simulated with the expected engine: max-bandwidth (as given, none, parts of the link),
     downtime-limit (as given, parts of the demanded downtime), avail-switchover-bandwidth, auto-converge with several
-    throttles; and without switchover-ack where nothing else helps. Those that meet the demands and that no other beats
+    throttles, dirty-limit with several quotas where the guest has a dirty ring and the version the capability; and
+    without switchover-ack where nothing else helps. Those that meet the demands and that no other beats
     are tried again in drawn worlds, in which the guest writes and the link carries more or less than was given.
     Recommended is what holds in :data:`WANTED` of the worlds, and of those what slows the guest least, then what
     changes least, then what is soonest done; where none holds in so many, what holds in most.
@@ -346,14 +352,15 @@ def _share(name: str, given: Any) -> float:
 
 # ---------------------------------------------------------------- what is tried
 
-_Setting = tuple[float, float, float, bool, int, int, bool]
+_Setting = tuple[float, float, float, bool, int, int, bool, bool, int]
 """The values of SETTINGS."""
 
 
 def _given(scenario: Scenario) -> _Setting:
     m = scenario.migration
     return (float(m.max_bandwidth), float(m.downtime_limit), float(m.avail_switchover_bandwidth), m.auto_converge,
-            m.cpu_throttle_initial, m.cpu_throttle_increment, m.switchover_ack)  # fmt: skip
+            m.cpu_throttle_initial, m.cpu_throttle_increment, m.switchover_ack, m.dirty_limit,
+            m.vcpu_dirty_limit)  # fmt: skip
 
 
 def _whole(rate: float) -> float:
@@ -375,24 +382,43 @@ def _candidates(
     if PROFILES[scenario.qemu].supports_avail_switchover_bandwidth:
         reached = min(wire, limits["thread"])
         available += [0.0, *(_whole(share * reached) for share in _SHARES_AVAILABLE)]
-    off = (False, *given[4:6])
+    off, unlimited = (False, *given[4:6]), (False, given[8])
     throttles = [
-        given[3:6],
-        off,
-        *((True, *pair) for pair in _THROTTLES if pair[0] <= scenario.migration.max_cpu_throttle),
+        (given[3:6], given[7:]),
+        (off, unlimited),
+        *(((True, *pair), unlimited) for pair in _THROTTLES if pair[0] <= scenario.migration.max_cpu_throttle),
+        *((off, (True, quota)) for quota in _quotas(scenario, wire)),
     ]
     acks = [given[6], False] if without_ack else [given[6]]
     seen = set()
-    for ack, throttle, avail, most, limit in itertools.product(acks, throttles, available, bandwidths, downtimes):
-        one = (most, min(limit, float(MAX_DOWNTIME_LIMIT_S)), avail, *throttle, ack)
+    for ack, (throttle, quota), avail, most, limit in itertools.product(
+        acks, throttles, available, bandwidths, downtimes
+    ):
+        one = (most, min(limit, float(MAX_DOWNTIME_LIMIT_S)), avail, *throttle, ack, *quota)
         if one not in seen and (most == 0 or most >= 1000) and (avail == 0 or avail >= 1000):
             seen.add(one)
             yield one
 
 
+def _may_limit(scenario: Scenario) -> bool:
+    """Whether dirty-limit can be switched on: the version has it, and the guest a dirty ring."""
+    return scenario.guest.dirty_ring_size > 0 and PROFILES[scenario.qemu].supports_dirty_limit
+
+
+def _quotas(scenario: Scenario, wire: float) -> tuple[int, ...]:
+    """Quotas of a vCPU to try, MB/s: QEMU's own, and parts of what is carried, divided among the vCPUs that write."""
+    if not _may_limit(scenario):
+        return ()
+    writers = max(1, sum(region.highest_rate > 0 for region in scenario.guest.regions))
+    shares = (int(share * wire / writers) // _MIB for share in _SHARES_FOR_WRITERS)
+    return tuple(
+        dict.fromkeys([Migration.model_fields["vcpu_dirty_limit"].default, *(max(1, each) for each in shares)])
+    )
+
+
 def _values(setting: _Setting) -> dict[str, Any]:
     """A setting as values by path."""
-    kinds = (Rate, Seconds, Rate, bool, int, int, bool)
+    kinds = (Rate, Seconds, Rate, bool, int, int, bool, bool, int)
     return {f"migration.{name}": kind(value) for name, kind, value in zip(SETTINGS, kinds, setting, strict=True)}
 
 
@@ -401,11 +427,12 @@ def _setting_of(row: pd.Series) -> _Setting:
 
 
 def _changed(before: Scenario, after: Scenario) -> dict[str, Any]:
-    """The settings that differ, by QEMU's names; the throttle only where auto-converge is on."""
+    """The settings that differ, by QEMU's names; the throttle and the quota only where their capability is on."""
     found = {}
     for name in SETTINGS:
         value = getattr(after.migration, name)
         idle = name.startswith("cpu_throttle") and not after.migration.auto_converge
+        idle = idle or (name == "vcpu_dirty_limit" and not after.migration.dirty_limit)
         if not idle and value != getattr(before.migration, name):
             found[name.replace("_", "-")] = value
     return found
@@ -413,15 +440,17 @@ def _changed(before: Scenario, after: Scenario) -> dict[str, Any]:
 
 def _told(before: Scenario, after: Scenario, last: str = " and ") -> str:
     """What differs, in words; the throttle as one, "" if nothing does."""
-    words = []
+    words, limited = [], False
     for name, value in _changed(before, after).items():
         if isinstance(value, Rate):
             none = "0 (no limit)" if name == "max-bandwidth" else "0"
             words.append(f"{name} = {float(value) / _MIB:g} MiB/s" if value > 0 else f"{name} = {none}")
         elif isinstance(value, Seconds):
             words.append(f"{name} = {value}")
-        elif name == "switchover-ack":
+        elif name == "switchover-ack" or (name == "dirty-limit" and not value):
             words.append(f"{name} = {'on' if value else 'off'}")
+        elif name in ("dirty-limit", "vcpu-dirty-limit"):
+            limited = True
         elif after.migration.auto_converge:
             continue
         else:
@@ -429,6 +458,8 @@ def _told(before: Scenario, after: Scenario, last: str = " and ") -> str:
     if any(name.startswith(("auto", "cpu")) for name in _changed(before, after)) and after.migration.auto_converge:
         initial, more = after.migration.cpu_throttle_initial, after.migration.cpu_throttle_increment
         words.append(f"auto-converge = on ({initial} %, then {more} % more)")
+    if limited:
+        words.append(f"dirty-limit = on (vcpu-dirty-limit = {after.migration.vcpu_dirty_limit} MB/s)")
     return last.join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
@@ -476,6 +507,7 @@ class _Trial:
         table["pareto"] = False
         for name in COSTS[:-1]:
             table[name] = found[name]
+        table["throttle_percent"] = np.maximum(found["throttle_percent"], _slept_percent(scenarios, found))
         table["changed"] = [len(_changed(self.scenario, scenario)) for scenario in scenarios]
         table[["share", "share_low", "share_high"]] = math.nan
         table["short_of"] = found["pending_bytes"] / np.maximum(found["threshold_bytes"], 1)
@@ -532,6 +564,21 @@ class _Trial:
             held = self.met(worlds, scenario)
             last.append(len(held) - 1 if held.all() else max(0, int(np.argmin(held)) - 1))
         return float(_FACTORS[last[0]]), float(1 / _FACTORS[last[1]])
+
+
+def _slept_percent(scenarios: Sequence[Scenario], found: dict[str, np.ndarray]) -> np.ndarray:
+    """Share of its time that a vCPU sleeps under dirty-limit at the end, whole percent; of that which sleeps most."""
+    rows = records(scenarios)
+    ring = rows.cases.dirty_ring_pages[:, None].astype(float)
+    pages, rate = rows.regions.pages.astype(float), rows.regions.writes_per_s
+    fills = (pages > ring) & (rate > 0) & (ring > 0)
+    # docs/model.md, section 14: the time in which a writer fills its ring
+    entries = np.where(
+        rows.regions.sequential == 1, ring, -np.log1p(-np.where(fills, ring / np.maximum(pages, 1), 0.0)) * pages
+    )
+    soonest_s = np.min(np.where(fills, entries / np.where(fills, rate, 1.0), np.inf), axis=1, initial=np.inf)
+    slept_s = np.nan_to_num(found["dirty_limit_throttle_s"])
+    return np.where(slept_s > 0, np.minimum(np.ceil(100.0 * slept_s / (slept_s + soonest_s)), 99.0), 0.0)
 
 
 def _link(rate: float) -> Rate:
@@ -666,6 +713,17 @@ _BINDS = {
 }
 
 
+def _of_dirty_limit(scenario: Scenario) -> list[str]:
+    """What dirty-limit costs, or why it was not tried where it could be had."""
+    if not PROFILES[scenario.qemu].supports_dirty_limit or scenario.guest.accel != "kvm":
+        return []
+    if _may_limit(scenario):
+        return ["dirty-limit slows the vCPUs that write more than the quota, auto-converge all of them: throttle is "
+                "that of the one that is slowed most. Each region is written by one vCPU."]  # fmt: skip
+    return ["dirty-limit was not tried: it needs a dirty ring (guest.dirty_ring_size), which a guest has from its "
+            "start (-accel kvm,dirty-ring-size=4096)."]  # fmt: skip
+
+
 def _assumptions(trial: _Trial) -> tuple[str, ...]:
     scenario = trial.scenario
     writes, link = (f"{100 * spread:g} %" for spread in trial.spreads)
@@ -683,5 +741,6 @@ def _assumptions(trial: _Trial) -> tuple[str, ...]:
         found.append("Changes over time of the scenario come after the settings and may override them.")
     if scenario.migration.switchover_ack:
         found.append("switchover-ack is kept, unless nothing helps with it.")
+    found += _of_dirty_limit(scenario)
     found.append("One stream, no post-copy and no compression: they are not varied.")
     return tuple(found)

@@ -24,6 +24,7 @@ _MIB, _GB = 1 << 20, 10**9
 _QEMU_DOWNTIME_MS, _QEMU_INITIAL, _QEMU_INCREMENT = 300, 20, 10
 _KUBEVIRT_CHANNELS = 8
 _PROXMOX_MOST = 16 << 30  # bytes/s, where no limit is set
+_NO_DIRTY_LIMIT = "dirty-limit is not set by it."
 _NOVA_STEPS, _NOVA_LEAST_DELAY_S, _NOVA_LEAST_DOWNTIME_MS = 3, 3, 100
 
 
@@ -114,7 +115,7 @@ class _Wanted(NamedTuple):
         if "multifd" in names and migration.multifd:
             found.append("multifd is not set by it: QEMU sends one stream.")
         if migration.dirty_limit:
-            found.append("dirty-limit is not set by it.")
+            found.append(_NO_DIRTY_LIMIT)
         if migration.multifd_compression != "none" and migration.multifd:
             found.append("multifd-compression is not set by it.")
         if migration.zero_page_detection is not None:
@@ -212,6 +213,8 @@ def _libvirt(wanted: _Wanted) -> Commands:
     if available:
         cannot.append("--available-switchover-bandwidth needs libvirt 11.1.")
     cannot += wanted.lacks("switchover_ack")
+    if migration.dirty_limit:
+        cannot.append("virsh migrate --dirty-limit was proposed in 2023 and is in no release that is known here.")
     as_run = wanted.otherwise(**wanted.without_others(), max_bandwidth=Rate(wanted.max_mib * _MIB))
     return Commands("libvirt", "\n".join(lines), tuple(cannot), as_run)
 
@@ -334,9 +337,12 @@ def _proxmox(wanted: _Wanted) -> Commands:
         max_bandwidth=Rate(limit * 1024 or _PROXMOX_MOST),
         management=proxmox(migrate_downtime=f"{wanted.downtime_ms} ms"),
     )
-    cannot += _Wanted(wanted.scenario.replace("migration.auto_converge", True), wanted.completion_s).lacks(
+    slowed = wanted.otherwise(auto_converge=True, dirty_limit=False)
+    cannot += _Wanted(slowed, wanted.completion_s).lacks(
         "avail_switchover_bandwidth", "throttle", "switchover_ack", "multifd"
     )
+    if migration.dirty_limit:
+        cannot.append(_NO_DIRTY_LIMIT)
     return Commands("proxmox", "\n".join(lines), tuple(cannot), as_run)
 
 
