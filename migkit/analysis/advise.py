@@ -568,7 +568,7 @@ class _Trial:
 
 def _slept_percent(scenarios: Sequence[Scenario], found: dict[str, np.ndarray]) -> np.ndarray:
     """Share of its time that a vCPU sleeps under dirty-limit at the end, whole percent; of that which sleeps most."""
-    rows = records(scenarios)
+    rows: Any = records(scenarios)
     ring = rows.cases.dirty_ring_pages[:, None].astype(float)
     pages, rate = rows.regions.pages.astype(float), rows.regions.writes_per_s
     fills = (pages > ring) & (rate > 0) & (ring > 0)
