@@ -278,11 +278,12 @@ def test_dirty_limit_is_not_tried_where_it_cannot_be(more):
 
 
 def test_what_dirty_limit_takes_from_the_guest_is_what_its_writer_sleeps(limited):
-    rows = limited.table[limited.table["dirty_limit"] & limited.table["meets"]]
-    assert len(rows)
+    slept = limited.table["throttle_percent"] > 0  # what completes before the trigger acts never sleeps
+    rows = limited.table[limited.table["dirty_limit"] & limited.table["meets"] & slept]
+    assert len(rows) > 12
     free = 1.6e9
     for _, row in rows.iloc[:: max(1, len(rows) // 12)].iterrows():
-        assert 0 < row["throttle_percent"] <= 99
+        assert row["throttle_percent"] <= 99
         run = migkit.simulate(limited.nearest.replace_all({f"migration.{name}": _given(name, row[name])
                                                            for name in SETTINGS}))  # fmt: skip
         slept_s, fill_s = run.numbers["dirty_limit_throttle_s"], 4096 * 4096 / free
