@@ -407,6 +407,13 @@ def predict(
     zero_share: Annotated[
         float | None, typer.Option(help="Share of zero memory; by default what was never touched.", show_default=False)
     ] = None,
+    dirty_ring_size: Annotated[
+        int | None,
+        typer.Option(help="Entries of KVM's dirty ring; by default as /proc tells.", show_default=False),
+    ] = None,
+    xbzrle_page: Annotated[
+        str | None, typer.Option(help="What XBZRLE makes of a page of this guest, such as 300B.", show_default=False)
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile of a QEMU whose version is not known.", show_default=False)
     ] = None,
@@ -434,6 +441,8 @@ def predict(
             costs=costs,
             calc_times=calc_time,
             zero_share=zero_share,
+            dirty_ring_size=dirty_ring_size,
+            xbzrle_page=xbzrle_page,
             qemu=profile,
             draws=draws,
             seed=seed,

@@ -231,12 +231,94 @@ def test_a_guest_that_uses_little_of_its_vcpu_is_throttled_in_vain_longer():
 
 
 def test_what_is_not_modelled_is_noted(fake, path):
-    on = [{"capability": name, "state": True} for name in ("xbzrle", "postcopy-ram")]
+    on = [{"capability": name, "state": True} for name in ("compress", "postcopy-ram")]
     vfio = [{"name": "gpu", "type": "child<vfio-pci>"}]
     fake(**{"query-migrate-capabilities": {"return": on}, "qom-list": {"return": vfio}})
     notes = ask_running(path).notes
-    assert any("xbzrle is on, and not in the answer" in note for note in notes)
+    assert any("compress is on, which is not modelled" in note for note in notes)
     assert any("VFIO device" in note for note in notes)
+
+
+# --- capabilities of which QMP does not tell all --------------------------------------------------
+
+
+def _on(*names, **parameters):
+    return {
+        "query-migrate-capabilities": {"return": [{"capability": name, "state": True} for name in names]},
+        "query-migrate-parameters": {
+            "return": PARAMETERS | {name.replace("_", "-"): value for name, value in parameters.items()}
+        },
+    }
+
+
+def test_dirty_limit_has_its_parameters_and_a_ring_that_is_assumed_or_given(fake, path):
+    fake(**_on("dirty-limit", vcpu_dirty_limit=40, x_vcpu_dirty_limit_period=500))
+    found = predict_running(path, "10 Gbit/s", calc_times=["1 s"], draws=20)
+    migration = found.scenario.migration
+    assert (migration.dirty_limit, migration.vcpu_dirty_limit, migration.x_vcpu_dirty_limit_period) == (True, 40, 0.5)
+    assert found.scenario.guest.dirty_ring_size == 4096
+    told = "the dirty ring of a vCPU has 4096 entries: QMP does not tell, and dirty-limit needs one"
+    assert told in found.assumed
+    assert "dirty-limit: each set is written by one vCPU" in found.assumed
+
+
+def test_a_ring_that_is_given_is_taken(fake, path):
+    fake(**_on("dirty-limit"))
+    found = predict_running(path, "10 Gbit/s", calc_times=["1 s"], draws=20, dirty_ring_size=8192)
+    assert found.scenario.guest.dirty_ring_size == 8192
+    assert not any("entries: QMP does not tell" in each for each in found.assumed)
+
+
+def test_a_ring_is_read_from_the_command_line(tmp_path, monkeypatch):
+    (tmp_path / "cmdline").write_bytes(b"qemu-system-x86_64\0-accel\0kvm,dirty-ring-size=16384\0-m\01G\0")
+    monkeypatch.setattr(running, "_process", lambda thread: tmp_path)
+    assert running._ring([1]) == 16384
+    (tmp_path / "cmdline").write_bytes(b"qemu-system-x86_64\0-accel\0kvm\0")
+    assert running._ring([1]) == 0
+    monkeypatch.setattr(running, "_process", lambda thread: None)
+    assert running._ring([1]) is None
+
+
+def test_a_guest_that_dirty_limit_does_not_help_may_have_auto_converge_instead():
+    fit = fit_working_set(DirtyVolumes.of_rates([0.1, 0.5, 1.0, 3.0], [3e8, 2.8e8, 2.5e8, 1.5e8]), GIB, draws=30)
+    given = Scenario(
+        guest=Guest(ram="1 GiB", dirty_ring_size=4096), link=Link(bandwidth="500 Mbit/s"),
+        migration={"dirty_limit": True, "vcpu_dirty_limit": 1000, "max_bandwidth": 0}, time_limit="2 min",
+    )  # fmt: skip
+    changes = forecast(given, fit, vcpu_share=1.0).changes
+    assert {"dirty-limit": False, "auto-converge": True} in [each.parameters for each in changes]
+    assert any(each.sentence.startswith("dirty-limit = off and auto-converge = on") for each in changes)
+    other = forecast(given.replace({"migration.dirty_limit": False}), fit, vcpu_share=1.0).changes
+    assert {"dirty-limit": True} in [each.parameters for each in other]
+
+
+def test_xbzrle_is_in_the_answer_where_the_size_of_an_encoded_page_is_given(fake, path):
+    fake(**_on("xbzrle", xbzrle_cache_size=1 << 30))
+    without = predict_running(path, "10 Gbit/s", calc_times=["1 s"], draws=20)
+    assert not without.scenario.migration.xbzrle
+    assert any("xbzrle is on, and not in the answer" in each for each in without.assumed)
+
+
+def test_xbzrle_of_a_size_that_is_given(fake, path):
+    fake(**_on("xbzrle", xbzrle_cache_size=1 << 30))
+    found = predict_running(path, "10 Gbit/s", calc_times=["1 s"], draws=20, xbzrle_page="300 B")
+    assert found.scenario.migration.xbzrle
+    assert found.scenario.migration.xbzrle_cache_size == 1 << 30
+    assert found.scenario.link.xbzrle_page == 300
+    assert "an encoded page of this guest takes 300 B, as given" in found.assumed
+    assert any("costs.xbzrle_page, which was not measured" in each for each in found.assumed)
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "detection"),
+    [((), "multifd", None), ((), "none", "none"), (("multifd",), "legacy", "legacy"),
+     (("multifd",), "multifd", "multifd")],
+)  # fmt: skip
+def test_who_looks_for_zero_pages_is_read(fake, path, names, said, detection):
+    fake(**_on(*names, zero_page_detection=said, cpu_throttle_tailslow=True))
+    migration = ask_running(path).migration
+    assert migration.zero_page_detection == detection
+    assert migration.cpu_throttle_tailslow
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

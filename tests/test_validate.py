@@ -105,8 +105,8 @@ def test_no_run_is_predicted_from_its_group():
 
 def test_runs_without_a_model_are_refused():
     run = runs().loc["M__mf2_bw128_r000__v82__r0"].copy()
-    run["caps"] = ["xbzrle"]
-    with pytest.raises(ScenarioError, match="needs xbzrle, which has no model"):
+    run["caps"] = ["compress"]
+    with pytest.raises(ScenarioError, match="needs compress, which has no model"):
         scenario_of(run)
 
 

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.analysis.frontier import frontier
+from migkit.qemu.costs import XBZRLE_PAGE_S
 from migkit.qemu.drawn import LEAST_SHARE, draw_in_the_middle, drawn_regions, guest_of, swept
 from migkit.qemu.running import RunningGuest, ask_running
 from migkit.qemu.working_set import PAGE, WorkingSet, fit_working_set
 from migkit.results import Outcome, bytes_text, seconds_text
 from migkit.run.simulate import simulate
 from migkit.scenario.errors import ScenarioError
-from migkit.scenario.parts import Guest, HostCosts, Link
+from migkit.scenario.parts import Guest, HostCosts, Link, Migration
 from migkit.scenario.scenario import Scenario
 from migkit.scenario.units import Bytes, Rate, Seconds, parse_rate
-from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
+from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S, profile
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,6 +39,8 @@ WANTED = 0.95
 MIDDLE = 0.05, 0.5, 0.95
 """Quantiles that are told."""
 SCAN, TOLERANCE = 9, 0.01
+RING = 4096
+"""Entries of a dirty ring whose size nobody tells: an assumption, which the answer names."""
 _MIB = 1 << 20
 
 
@@ -81,8 +84,8 @@ class Change:
 
 
 def _shown(value: Any) -> str:
-    if value is True:
-        return "on"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, Rate):
         return "0 (no limit)" if not value else f"{value / _MIB:g} MiB/s"
     return f"{float(value) * 1e3:g} ms" if isinstance(value, Seconds) else str(value)
@@ -239,6 +242,8 @@ def predict_running(
     costs: HostCosts | str | os.PathLike[str] | None = None,
     calc_times: Sequence[Any] | None = None,
     zero_share: float | None = None,
+    dirty_ring_size: int | None = None,
+    xbzrle_page: Any = None,
     qemu: str | None = None,
     draws: int = 200,
     seed: int = 0,
@@ -261,6 +266,12 @@ def predict_running(
         As in :func:`migkit.qemu.running.ask_running`.
     zero_share : float, optional
         Share of memory that is zero, 0 to 1; by default what the guest never touched, where this machine tells it.
+    dirty_ring_size : int, optional
+        Entries of KVM's dirty ring, as in `Guest.dirty_ring_size`; by default what the command line of QEMU says, where
+        this machine tells it, and :data:`RING` where dirty-limit is on and it does not.
+    xbzrle_page : size, optional
+        What XBZRLE makes of a page of this guest, as in `Link.xbzrle_page`, of which only a migration of it tells; with
+        the capability xbzrle on and nothing given the answer is one without.
     qemu : str, optional
         Profile of a QEMU whose version is not known.
     draws : int, default 200
@@ -292,6 +303,10 @@ def predict_running(
     host = costs if isinstance(costs, HostCosts) else HostCosts() if costs is None else HostCosts.from_toml(Path(costs))
     _check_share("zero_share", zero_share)
     _check_draws(draws)
+    if dirty_ring_size is not None:
+        Guest(ram="1 GiB", dirty_ring_size=dirty_ring_size)
+    if xbzrle_page is not None:
+        network = network.changed(xbzrle_page=xbzrle_page)
     guest = ask_running(socket, calc_times, qemu, progress)
     said = progress or (lambda sentence: None)
     said("what the guest writes")
@@ -299,10 +314,12 @@ def predict_running(
     untouched = guest.untouched_bytes if zero_share is None else round(zero_share * guest.ram_bytes)
     said("migrations")
     page = guest.ram_bytes // PAGE * PAGE
+    ring, of_ring = _ring(guest, dirty_ring_size)
+    migration, host, of_xbzrle = _encoding(guest.migration, network, host)
     scenario = Scenario(
-        guest=Guest(ram=Bytes(page), accel=guest.accel),
+        guest=Guest(ram=Bytes(page), accel=guest.accel, dirty_ring_size=ring),
         link=network,
-        migration=guest.migration,
+        migration=migration,
         costs=host,
         qemu=guest.profile,
     )
@@ -317,7 +334,38 @@ def predict_running(
             assumed[0] = f"no page is zero: the guest has touched all of its memory, {how}"
     assumed.append("a page counts as dirty if its contents differ: what is written without a change is dirty too, and "
                    "cannot be seen by page sampling")  # fmt: skip
+    assumed += [*of_ring, *of_xbzrle]
     return Forecast(found.scenario, found.draws, fit, found.changes, tuple(assumed), guest)
+
+
+def _ring(guest: RunningGuest, given: int | None) -> tuple[int, list[str]]:
+    """Entries of the dirty ring, and what is assumed about it."""
+    limited = guest.migration.dirty_limit
+    said = given if given is not None else guest.dirty_ring_size
+    # QEMU refuses the capability without a ring (migration/options.c:migrate_caps_check)
+    ring = RING if limited and not said else said or 0
+    told = []
+    if limited and not said:
+        told.append(f"the dirty ring of a vCPU has {ring} entries: QMP does not tell, and dirty-limit needs one")
+    if limited:
+        told.append("dirty-limit: each set is written by one vCPU")
+    return ring, told
+
+
+def _encoding(migration: Migration, link: Link, host: HostCosts) -> tuple[Migration, HostCosts, list[str]]:
+    """With XBZRLE where it is on and known what it makes of a page; and what is assumed about it."""
+    if not migration.xbzrle:
+        return migration, host, []
+    if link.xbzrle_page == 0:
+        unknown = (
+            "xbzrle is on, and not in the answer: only a migration tells how large an encoded page is (xbzrle_page)"
+        )
+        return migration.changed(xbzrle=False), host, [unknown]
+    told = [f"an encoded page of this guest takes {link.xbzrle_page}, as given"]
+    if not host.xbzrle_page:
+        host = host.changed(xbzrle_page=Seconds(XBZRLE_PAGE_S))
+        told.append(f"the migration thread needs {host.xbzrle_page} for it: costs.xbzrle_page, which was not measured")
+    return migration, host, told
 
 
 def _check_share(name: str, share: float | None) -> None:
@@ -406,17 +454,26 @@ def _changes(scenario: Scenario, axes: Mapping[str, list[Any]]) -> list[Change]:
     if migration.max_bandwidth > 0:
         found.append(_least_bandwidth(scenario, axes))
     found.append(_least_downtime(scenario, axes, {}))
+    throttled = {"dirty-limit": False, "auto-converge": True} if migration.dirty_limit else {"auto-converge": True}
     if not migration.auto_converge:
-        found.append(_changed(scenario, axes, {"auto-converge": True}))
+        found.append(_changed(scenario, axes, throttled))
+    if scenario.guest.dirty_ring_size > 0 and not migration.dirty_limit and profile(scenario.qemu).supports_dirty_limit:
+        off = {"auto-converge": False} if migration.auto_converge else {}
+        found.append(_changed(scenario, axes, off | {"dirty-limit": True}))
     if migration.max_bandwidth > 0 and not any(change.enough for change in found[:1]):
         freed = {"max-bandwidth": Rate(0)}
         found.append(_least_downtime(scenario, axes, freed))
         if not migration.auto_converge and not found[2].enough:
-            found.append(_changed(scenario, axes, freed | {"auto-converge": True}))
+            found.append(_changed(scenario, axes, freed | throttled))
     return found
 
 
-_FIELDS = {"max-bandwidth": "max_bandwidth", "downtime-limit": "downtime_limit", "auto-converge": "auto_converge"}
+_FIELDS = {
+    "max-bandwidth": "max_bandwidth",
+    "downtime-limit": "downtime_limit",
+    "auto-converge": "auto_converge",
+    "dirty-limit": "dirty_limit",
+}
 
 
 def _with(scenario: Scenario, parameters: Mapping[str, Any]) -> Scenario:

@@ -28,14 +28,15 @@ FAST_FIRST_PASS_BYTES = 256 * MIB
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
+XBZRLE_PAGE_S = 4e-6
+"""What the migration thread is taken to need for a page that it encodes, seconds: not measured."""
 NOT_MODELLED = {
-    "xbzrle": "only the run tells how large an encoded page is",
     "compress": "pages travel compressed",
 }
 """Capabilities that a prediction lacks, with why; runs with them give no costs and are not predicted."""
-WITHOUT_COSTS = (*NOT_MODELLED, "multifd", "postcopy-ram")
-"""Capabilities of runs that give no costs: with multifd the migration thread copies no page, and where post-copy
-starts, the end of a run is another one."""
+WITHOUT_COSTS = (*NOT_MODELLED, "xbzrle", "multifd", "postcopy-ram")
+"""Capabilities of runs that give no costs: pages are encoded, or copied by no migration thread, or the end of a run is
+another one, where post-copy starts."""
 
 
 def measured_costs(path: str | os.PathLike[str] | None = None, campaign: str = FIRST_CAMPAIGN) -> pd.DataFrame:

@@ -100,7 +100,7 @@ def guest_of(guest: Guest, axes: Mapping[str, list[Any]], draw: int) -> Guest:
     Parameters
     ----------
     guest : Guest
-        RAM, page size and accelerator.
+        RAM, page size, accelerator and dirty ring.
     axes : mapping
         From :func:`drawn_regions`.
     draw : int
@@ -121,6 +121,7 @@ def guest_of(guest: Guest, axes: Mapping[str, list[Any]], draw: int) -> Guest:
         ram=guest.ram,
         page_size=guest.page_size,
         accel=guest.accel,
+        dirty_ring_size=guest.dirty_ring_size,
         zero_share=axes["guest.zero_share"][draw],
         regions=tuple(Region(**each) for each in fields),
     )

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migkit.qemu.costs import NOT_MODELLED
+from migkit.qemu.costs import NOT_MODELLED, XBZRLE_PAGE_S
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.predict import NO_WIRE_BYTES_PER_S, PAGE, RTT_S, counters, guest_of, rules_of
+from migkit.qemu.predict import (
+    ENCODED_PAGE_BYTES,
+    NO_WIRE_BYTES_PER_S,
+    PAGE,
+    RTT_S,
+    counters,
+    guest_of,
+    rules_of,
+)
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import HostCosts, Link, Migration, Region
 from migkit.scenario.scenario import Scenario
-from migkit.scenario.units import Rate, Seconds
+from migkit.scenario.units import Bytes, Rate, Seconds
 
 if TYPE_CHECKING:
     from migkit.qemu.plan import Plan
@@ -24,8 +32,10 @@ _PARAMETERS = (
     "throttle-trigger-threshold",
     "vcpu-dirty-limit",
     "x-vcpu-dirty-limit-period",
+    "xbzrle-cache-size",
+    "zero-page-detection",
 )
-_CAPABILITIES = ("auto-converge", "dirty-limit", "multifd", "postcopy-ram", "return-path", "switchover-ack")
+_CAPABILITIES = ("auto-converge", "dirty-limit", "multifd", "postcopy-ram", "return-path", "switchover-ack", "xbzrle")
 _RATES = ("avail-switchover-bandwidth", "max-postcopy-bandwidth")
 
 
@@ -82,11 +92,18 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
     own = {name.replace("-", "_"): value for name, value in plan.parameters.items()}
     if period_ms := own.pop("x_vcpu_dirty_limit_period", None):
         own["x_vcpu_dirty_limit_period"] = f"{period_ms} ms"
+    if "xbzrle_cache_size" in own:
+        own["xbzrle_cache_size"] = Bytes(own["xbzrle_cache_size"])
+    link = Link(bandwidth=plan.link or Rate(NO_WIRE_BYTES_PER_S), rtt=Seconds(RTT_S))
+    host = HostCosts() if costs is None else costs
+    if "xbzrle" in plan.capabilities:
+        link = link.changed(xbzrle_page=Bytes(ENCODED_PAGE_BYTES))
+        host = host.changed(xbzrle_page=host.xbzrle_page or Seconds(XBZRLE_PAGE_S))
     build = "".join(version.split(".")[:2])
     return Scenario(
         guest=guest_of(int(plan.ram), plan.accel, written, plan.zero_share, plan.dirty_ring_size),
         devices=tuple(devices),
-        link=Link(bandwidth=plan.link or Rate(NO_WIRE_BYTES_PER_S), rtt=Seconds(RTT_S)),
+        link=link,
         migration=Migration(
             max_bandwidth=plan.max_bandwidth,
             downtime_limit=plan.downtime_limit,
@@ -95,7 +112,7 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
             postcopy_at=plan.postcopy_at,
             **{name: Rate(value) if name.replace("_", "-") in _RATES else value for name, value in own.items()},
         ),
-        costs=HostCosts() if costs is None else costs,
+        costs=host,
         time_limit=plan.time_limit,
         **rules_of(build, version, plan.device is not None),
     )

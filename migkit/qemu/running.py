@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import socket as sockets
 import stat
 import time
@@ -25,7 +26,7 @@ from migkit.qemu.working_set import DirtyVolumes
 from migkit.results import legible
 from migkit.scenario.errors import ScenarioError, Unfinished
 from migkit.scenario.parts import Migration
-from migkit.scenario.units import Rate, Seconds, parse_time
+from migkit.scenario.units import Bytes, Rate, Seconds, parse_time
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,9 +51,7 @@ _NO_PRECOPY = {
 """Capabilities with which a migration is no pre-copy over a link."""
 _NOTED = {
     "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
-    "xbzrle": "xbzrle is on, and not in the answer: only a migration tells how large an encoded page is",
     "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
-    "dirty-limit": "dirty-limit is on, and not in the answer: QMP does not tell how large the dirty ring is",
     "block": "block is on: disks that are migrated with RAM are not in the answer",
     "x-ignore-shared": "x-ignore-shared is on: shared RAM is counted, though it is not sent",
     "pause-before-switchover": "pause-before-switchover is on: how long it pauses is added to the downtime",
@@ -99,6 +98,8 @@ class RunningGuest:
         Share of their time that the vCPUs ran while the dirty rate was measured, each weighted by its own use.
     notes : tuple of str
         What the answer leaves out, and what differs from what is modelled.
+    dirty_ring_size : int or None
+        Entries of KVM's dirty ring, where the command line in ``/proc`` of this machine tells them; 0: a dirty log.
     """
 
     socket: str
@@ -112,6 +113,7 @@ class RunningGuest:
     untouched_bytes: int | None
     vcpu_use: float | None
     notes: tuple[str, ...] = ()
+    dirty_ring_size: int | None = None
 
     @property
     def volumes(self) -> DirtyVolumes:
@@ -252,7 +254,7 @@ async def _asked(
     untouched = _untouched(threads, int(memory["base-memory"])) if threads else None
     table = pd.DataFrame(rates, columns=["window_s", "dirty_bytes_per_s", "sample_pages_per_gib", "sampled_pages"])
     return RunningGuest(qmp.path, ".".join(map(str, version)), profile, accel, ram, migration, capabilities, table,
-                        untouched, use, tuple(notes))  # fmt: skip
+                        untouched, use, tuple(notes), _ring(threads) if threads else None)  # fmt: skip
 
 
 async def _version(qmp: _Conversation) -> tuple[tuple[int, int, int], str]:
@@ -298,13 +300,29 @@ def _migration(parameters: Mapping[str, Any], capabilities: Sequence[str], profi
 
     supported = rules(profile)
     numbers = ("throttle_trigger_threshold", "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle")
-    given = {name: int(parameters[name.replace("_", "-")]) for name in numbers if name.replace("_", "-") in parameters}
+    given: dict[str, Any] = {
+        name: int(parameters[name.replace("_", "-")]) for name in numbers if name.replace("_", "-") in parameters
+    }
+    limited = "dirty-limit" in capabilities and supported.supports_dirty_limit
+    if limited:
+        period_ms = int(parameters.get("x-vcpu-dirty-limit-period") or 1000)
+        given |= {"vcpu_dirty_limit": int(parameters.get("vcpu-dirty-limit") or 1),
+                  "x_vcpu_dirty_limit_period": Seconds(period_ms * 1e-3)}  # fmt: skip
+    if "xbzrle" in capabilities and "xbzrle-cache-size" in parameters:
+        given["xbzrle_cache_size"] = Bytes(int(parameters["xbzrle-cache-size"]))
+    # without multifd the two other values are one
+    detection = parameters.get("zero-page-detection")
+    if supported.supports_zero_page_detection and (detection == "none" or "multifd" in capabilities):
+        given["zero_page_detection"] = detection
     avail = rate("avail-switchover-bandwidth") if supported.supports_avail_switchover_bandwidth else Rate(0)
     return Migration(
         max_bandwidth=rate("max-bandwidth"),
         downtime_limit=Seconds(int(parameters["downtime-limit"]) * 1e-3),
         avail_switchover_bandwidth=avail,
         auto_converge="auto-converge" in capabilities,
+        cpu_throttle_tailslow=bool(parameters.get("cpu-throttle-tailslow", False)),
+        dirty_limit=limited,
+        xbzrle="xbzrle" in capabilities,
         multifd="multifd" in capabilities,
         multifd_channels=int(parameters.get("multifd-channels") or Migration.model_fields["multifd_channels"].default),
         return_path="return-path" in capabilities or "switchover-ack" in capabilities,
@@ -414,6 +432,17 @@ def _untouched(threads: Sequence[int], ram: int) -> int | None:
         if name == "VmFlags" and sizes.get("Size") == ram:
             return max(0, ram - sum(size for kind, size in sizes.items() if kind != "Size"))
     return None
+
+
+def _ring(threads: Sequence[int]) -> int | None:
+    """Entries of the dirty ring, from the command line of QEMU; 0 where it asks for none."""
+    if (folder := _process(threads[0])) is None:
+        return None
+    try:
+        found = re.search(rb"dirty-ring-size=(\d+)", (folder / "cmdline").read_bytes())
+    except OSError:
+        return None
+    return int(found[1]) if found else 0
 
 
 # --- QMP -----------------------------------------------------------------------------------------
