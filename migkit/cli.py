@@ -298,6 +298,115 @@ def record(
     ] = None,
     zero_share: Annotated[float, typer.Option(help="Share of pages that stay zero until they are written.")] = 0.0,
     accel: Annotated[str, typer.Option(help="tcg or kvm.")] = "tcg",
+    dirty_ring_size: Annotated[int, typer.Option(help="Entries of KVM's dirty ring; 0: a dirty log.")] = 0,
+    max_bandwidth: Annotated[str, typer.Option(help="0: no limit.")] = "128 MiB/s",
+    downtime_limit: Annotated[str, typer.Option(help="In whole milliseconds.")] = "300 ms",
+    link: Annotated[str, typer.Option(help="Pace of a relay between the two; 0: loopback alone.")] = "0",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="Such as auto-converge, multifd, postcopy-ram.", show_default=False)
+    ] = None,
+    multifd_channels: Annotated[int, typer.Option(help="With the capability multifd.")] = 2,
+    postcopy_at: Annotated[
+        str | None, typer.Option(help="When post-copy starts, such as 3s.", show_default=False)
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--set", help='Further parameter: "cpu-throttle-initial=40".', show_default=False),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(help='Set while it runs: "2 s: max-bandwidth = 64 MiB/s".', show_default=False),
+    ] = None,
+    time_limit: Annotated[str, typer.Option(help="When a migration is cancelled.")] = "30 s",
+    port: Annotated[int | None, typer.Option(help="TCP port of the destination.", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help='A preloaded device: "initial=64MiB,stop=1MiB".', show_default=False)
+    ] = None,
+    trace: Annotated[bool, typer.Option("--trace", help="Record the trace points of the loop too.")] = False,
+    repeats: Annotated[int, typer.Option(help="Runs.")] = 1,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the configuration; made from it by default.", show_default=False)
+    ] = None,
+    qemu: Annotated[
+        str | None, typer.Option(help="Program, or a command that ends with it.", show_default=False)
+    ] = None,
+    qemu_root: Annotated[
+        Path | None, typer.Option(help="Folder with unpacked packages of Debian's QEMU.", show_default=False)
+    ] = None,
+) -> None:
+    """Migrate a small guest between two real QEMUs on this machine and record what they say."""
+    with errors_on_one_line():
+        from migkit.qemu.record import record as record_runs
+        from migkit.qemu.words import fields, named
+
+        record_runs(
+            output,
+            repeats=repeats,
+            name=name,
+            qemu=qemu,
+            qemu_root=qemu_root,
+            progress=typer.echo,
+            ram=ram,
+            regions=[fields(text, "--region") for text in region or []],
+            zero_share=zero_share,
+            accel=accel,
+            dirty_ring_size=dirty_ring_size,
+            max_bandwidth=max_bandwidth,
+            downtime_limit=downtime_limit,
+            link=link,
+            capabilities=capability or [],
+            multifd_channels=multifd_channels,
+            postcopy_at=postcopy_at,
+            parameters=named(parameter or [], "--set"),
+            changes=change or [],
+            time_limit=time_limit,
+            port=port,
+            device=device,
+            trace=trace,
+        )
+
+
+@app.command()
+def claim(
+    output: Annotated[Path, typer.Argument(help="Folder for the runs and the figure.")] = Path("claim"),
+    qemu: Annotated[
+        list[str] | None,
+        typer.Option(help="Program, or a command that ends with it; one for each version.", show_default=False),
+    ] = None,
+    qemu_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with unpacked packages of Debian's QEMU; one for each version.", show_default=False),
+    ] = None,
+) -> None:
+    """Show on this machine that stock QEMU 7.2 starves a device behind RAM and 10.0 serves it."""
+    with errors_on_one_line("runs that were recorded are kept"):
+        from migkit.qemu.binary import installed
+        from migkit.qemu.claim import claim as record_claim
+        from migkit.qemu.claim import text
+        from migkit.study.atlas import write_claim
+
+        found = record_claim(output, installed(qemu or (), qemu_root or (), typer.echo), typer.echo)
+        written = write_claim(found, output)
+        typer.echo(f"\n{text(found)}")
+        typer.echo(f"Figure: {', '.join(str(path) for path in written[:3])}.")
+        shown = found.shown
+    raise typer.Exit(0 if shown else 1)
+
+
+@app.command()
+def predict(
+    qmp: Annotated[Path, typer.Option(help="QMP socket of the running QEMU.", show_default=False)],
+    link: Annotated[str, typer.Option(help='Network to the destination, such as "10 Gbit/s".', show_default=False)],
+    costs: Annotated[
+        Path | None, typer.Option(help="Costs of the host, as migkit calibrate writes them.", show_default=False)
+    ] = None,
+    calc_time: Annotated[
+        list[str] | None,
+        typer.Option(help="Window of a dirty rate, such as 500ms; several times.", show_default=False),
+    ] = None,
+    zero_share: Annotated[
+        float | None, typer.Option(help="Share of zero memory; by default what was never touched.", show_default=False)
+    ] = None,
     dirty_ring_size: Annotated[
         int | None, typer.Option(help="Entries of KVM's dirty ring; else as /proc tells.")
     ] = None,
