@@ -139,6 +139,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "ram_pages": 1000,
         "page_size": 4096,
         "track_pages": 1,
+        "host_pages": 1,
         "used_first": 0,
         "used_stop": columns.get("ram_pages", 1000),
         "chunk_pages": 64,
@@ -475,6 +476,21 @@ def random_xbzrle_case(rng: random.Random) -> dict:
         "downtime_limit_ms": own.choice([found["downtime_limit_ms"], 20.0]),
         "sync_ns": max(found["sync_ns"], 10 * MS),
     }
+
+
+def random_huge_case(rng: random.Random) -> dict:
+    """A case whose RAM is in huge pages, of a few pages each or of a good part of RAM."""
+    own = random.Random(f"huge {rng.random()}")
+    draw = own.choice([random_case, random_case, random_later_case, random_changing_case, random_postcopy_case,
+                       random_xbzrle_case])  # fmt: skip
+    found = draw(rng)
+    host = own.choice([size for size in (2, 4, 8, 16, 64, 128, 512) if size <= found["ram_pages"]])
+    pages = -(-found["ram_pages"] // host) * host
+    if found["used_stop"] == found["ram_pages"]:
+        found["used_stop"] = pages
+    if own.random() < 0.2:
+        found |= {"jitter": 0.3}
+    return found | {"ram_pages": pages, "host_pages": host}
 
 
 def random_compressed_case(rng: random.Random) -> dict:

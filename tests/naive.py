@@ -306,6 +306,7 @@ class Ram:
         self.page_size = case["page_size"]
         self.page_cost_ns = case["page_cost_ns"]
         self.zero_cost_ns = case["zero_cost_ns"]
+        self.host_pages = case["host_pages"]
         self.seed, self.replicate = seed, replicate
 
         self.region_of = [None] * self.pages
@@ -331,6 +332,7 @@ class Ram:
         self.uniform_writes = {}
 
         self.calls = self.calls_done = 0
+        self.calls_over = self.parts = 0
         self.pages_sent = self.zero_pages_sent = 0
         self.pages_in_call = 0
         self.bytes = 0
@@ -518,12 +520,106 @@ class Ram:
         self.calls_done += done
         return done
 
+    # -- huge pages (section 16)
+
+    def begin_part(self):
+        """What holds until the rate limit next does something."""
+        m = self.m
+        self.pace = m.varied(2**20, self.calls - 1 + self.parts)
+        self.encode_pages()
+        return m.counted, m.buffered, self.link_for_next_page()
+
+    def end_part(self, normal, zero, counted, buffered, link):
+        m, sent_bytes = self.m, self.wire_bytes(normal, zero)
+        m.put_bytes(sent_bytes, self.cpu_ns(normal, zero), link)
+        m.put += sent_bytes
+        m.buffered = buffered + sent_bytes - (m.counted - counted)
+        self.bytes += sent_bytes
+        self.pages_in_call += normal + zero
+
+    def ram_save_host_pages(self, most):
+        """Host page after host page; the rate limit is asked after each page, and may sleep."""
+        m = self.m
+        began, bytes_before = m.t, self.bytes
+        self.pages_in_call = done = hosts = normal = zero = 0
+        counted, buffered, link = self.begin_part()
+        held, copied = 0, buffered
+        elapsed, _ = m.after_put(0, 0, link)
+        whole = True
+        while True:
+            if whole and m.exceeded():
+                break
+            page = self.find_dirty_page()
+            if page is None:
+                done = 1
+                break
+            self.clear_chunk_of(page, m.t + elapsed)
+            self.take(page)
+            if self.is_zero[page]:
+                zero += 1
+                copied += 9
+            else:
+                normal += 1
+                held += not self.encoding
+                copied += self.page_copied
+            elapsed, drained_at = m.after_put(self.wire_bytes(normal, zero), self.cpu_ns(normal, zero), link)
+            if m.flush_pages == 1:
+                m.counted = counted + self.wire_bytes(normal, zero)
+            elif held == 32 or copied >= 32768:
+                m.counted = counted + buffered + self.wire_bytes(normal, zero)
+                m.flags_leave(m.waiting_flags(), m.t + elapsed, drained_at)
+                held = copied = 0
+            following = self.find_dirty_page()
+            whole = following is None or following <= page or following // self.host_pages != page // self.host_pages
+            now = m.t + elapsed
+            sent = self.bytes - bytes_before + self.wire_bytes(normal, zero)
+            if now - m.win_t >= WINDOW_NS or m.exceeded():
+                self.end_part(normal, zero, counted, buffered, link)
+                self.parts += 1
+                if m.postcopy:
+                    m.faults += min(self.dirty_pages, m.count_faults(m.t, float(self.dirty_pages), streams=True))
+                m.migration_rate_limit()
+                now = m.t
+                counted, buffered, link = self.begin_part()
+                normal = zero = 0
+                elapsed, _ = m.after_put(0, 0, link)
+                if now >= m.time_limit_ns:
+                    break
+            if whole:
+                hosts += 1
+                if hosts % 64 == 1 and now - began >= MAX_WAIT_NS:
+                    break
+            if sent >= most:
+                break
+        self.end_part(normal, zero, counted, buffered, link)
+        m.put += SECTION_BYTES
+        m.counted += m.buffered + SECTION_BYTES
+        m.buffered = 0
+        m.flags_leave(m.waiting_flags(), m.t, m.drained_at)
+        self.calls_done += done
+        return done
+
+    def dirty_in_whole_host_pages(self):
+        """[postcopy_chunk_hostpages_pass]"""
+        for first in range(0, self.pages, self.host_pages):
+            host_page = slice(first, first + self.host_pages)
+            if any(self.bmap[host_page]):
+                self.bmap[host_page] = [1] * self.host_pages
+        self.dirty_pages = sum(self.bmap)
+
     def iterate(self, most):
         if self.calls == 0:
             self.first_call_ns = self.m.t
         self.calls += 1
+        returned = self.one_call(most)
+        self.calls_over += 1
+        return returned
+
+    def one_call(self, most):
         if self.channels and not self.m.postcopy:
             return self.multifd_save_iterate(most)
+        if self.host_pages > 1 and not self.m.block_bulk():
+            return self.ram_save_host_pages(most)
         return self.ram_save_iterate(most)
 
     def complete(self, most=NO_LIMIT):
@@ -532,7 +628,7 @@ class Ram:
             return self.multifd_save_complete()
         normal = zero = 0
         sent_bytes = 0
-        self.pace = self.m.varied(2**20, self.calls)
+        self.pace = self.m.varied(2**20, self.calls_over)
         link = self.link_for_next_page()
         self.encode_pages()
         last = self.pages_sent + most
@@ -990,6 +1086,7 @@ class Migration:
         # what the result needs
         self.pending = 0
         self.timeline = []
+        self.walks = 0
         self.walk_started, self.starving = self.t, []
         self.stop_t = -1
         # section 11
@@ -1207,7 +1304,7 @@ class Migration:
         if self.t - self.win_t >= WINDOW_NS:
             self.migration_update_counters()
         if self.exceeded():
-            late = int(self.wakeup_ns * self.varied(2**20 + 2, len(self.timeline)))
+            late = int(self.wakeup_ns * self.varied(2**20 + 2, self.walks + self.ram.parts))
             wakes = max(self.t, self.win_t + WINDOW_NS + late)
             if self.postcopy:
                 self.send_what_is_asked_for(wakes)
@@ -1382,6 +1479,7 @@ class Migration:
 
     def qemu_savevm_state_iterate(self):
         """One iteration over the devices."""
+        self.walks += 1
         ram_returned, ram_pages = None, 0
         device_sent = [None] * len(self.devices)  # data, without headers
         previous, returned = None, 1
@@ -1472,6 +1570,7 @@ class Migration:
         ram.remaining_after_sync = ram.pending()
         self.sync_count += self.counts_all_syncs
         ram.cursor = 0
+        ram.dirty_in_whole_host_pages()
         runs = ram.stale_runs()
         stale = 16 * runs + 14 * math.ceil(runs / 12)
         before = self.t
@@ -1500,7 +1599,8 @@ class Migration:
     def fault_ns(self, streams):
         wire = (self.page_size + 8) * self.link_ns_per_byte
         each = max(wire, self.page_cost_ns)
-        return self.rtt_ns + each + (self.send_slack_ns * (each / wire) if streams else 0.0)
+        pages = self.host_pages + (0.5 * (self.host_pages - 1) if streams else 0.0)
+        return self.rtt_ns + each * pages + (self.send_slack_ns * (each / wire) if streams else 0.0)
 
     def count_faults(self, until, missing, streams):
         """Whole faults since the last count; the fraction is carried."""
@@ -1514,8 +1614,9 @@ class Migration:
                 left = region.missing - region.faulted
                 share = min(region.missing * (missing / self.missing_at_switch), left) / region.pages
                 touched = region.writes_per_s * worked_s * share
-                faults = min(touched / (1.0 + touched * (self.fault_ns(streams) / (until - since))), left)
-                region.faulted += faults
+                faults = touched / (1.0 + touched * (self.fault_ns(streams) / (until - since)))
+                faults = min(faults, left / self.host_pages)
+                region.faulted += faults * self.host_pages
                 total += faults
         whole = int(total)
         self.fault_part = total - whole
@@ -1524,9 +1625,9 @@ class Migration:
 
     def send_what_is_asked_for(self, until):
         missing = self.ram.dirty_pages
-        asked = min(missing, self.count_faults(until, float(missing), streams=False))
+        asked = min(missing, self.count_faults(until, float(missing), streams=False) * self.host_pages)
         if asked:
-            self.faults += asked
+            self.faults += math.ceil(asked / self.host_pages)
             self.counted += self.ram.complete(asked)
 
     def migration_completion_postcopy(self):

@@ -12,7 +12,7 @@ from migkit.kernels import drivers
 from migkit.kernels.state import ENGINES
 
 PARAMETERS = (
-    "ram_pages", "page_size", "track_pages", "chunk_pages", "lazy_clear", "idle_zero_share", "used_first",
+    "ram_pages", "page_size", "track_pages", "host_pages", "chunk_pages", "lazy_clear", "idle_zero_share", "used_first",
     "used_stop", "rates_change", "rate_from_ns", "rate_share", "rate_before_ns", "region_rate_first",
     "region_rate_count", "region_period_ns", "region_period_work_ns", "region_count", "region_start",
     "region_pages", "region_writes_per_s", "region_sequential", "region_zero_share", "region_vcpu_share",

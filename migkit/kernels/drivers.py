@@ -194,6 +194,9 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             if s.case.jitter > 0.0:
                 # nothing repeats, and chance may undo what four laps show
                 s.state.jumps, s.state.stops_early = 0, 0
+            if s.case.host_pages > 1:
+                # windows end within a call of RAM
+                s.state.jumps, s.state.stops_early = 0, 0
             management_setup(s, managing)
             remember(s, scratch.marks.window)
             begin_first_lap(s, scratch.lap)

@@ -40,6 +40,11 @@ dirty_runs = _by_engine(ram_bitmap.bitmap_dirty_runs, ram_expected.expected_dirt
 """``dirty_runs(ram, case)``: runs of dirty pages, right after a sync; a whole number."""
 dirty_of = _by_engine(ram_bitmap.bitmap_dirty_of, ram_expected.expected_dirty_of)
 """``dirty_of(ram, regions, r)``: dirty pages of a region, right after a sync; a float."""
+host_pages_ahead = _by_engine(ram_bitmap.bitmap_host_pages_ahead, ram_expected.expected_host_pages_ahead)
+"""``host_pages_ahead(ram, case, pages, most)``: host pages that end among the next dirty ``pages``, up to ``most``, and
+the pages until then, as ``(pages, host pages)``."""
+make_whole = _by_engine(ram_bitmap.bitmap_make_whole, ram_expected.expected_make_whole)
+"""``make_whole(ram, case)``: a host page that is dirty in part becomes wholly dirty; right after a rewind."""
 take = _by_engine(ram_bitmap.bitmap_take, ram_expected.expected_take)
 """``take(ram, case, count)``: send pages."""
 tail = _by_engine(ram_bitmap.bitmap_tail, ram_expected.expected_tail)

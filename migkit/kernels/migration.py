@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_catch_up, dirtylimit_end
 from migkit.kernels.fast_forward import fast_forward
-from migkit.kernels.jitter import WAKEUPS, sync_cost, varied
+from migkit.kernels.jitter import sync_cost
 from migkit.kernels.management import manage
 from migkit.kernels.memory import fraction, remaining, sync
 from migkit.kernels.multifd import multifd_save_complete, multifd_settle
 from migkit.kernels.options import inlined_kernel, kernel
-from migkit.kernels.policies import bandwidth, syncs
-from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_pull, postcopy_start
-from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, qemu_put_buffer
+from migkit.kernels.policies import syncs
+from migkit.kernels.postcopy import postcopy_begins, postcopy_iteration_run, postcopy_start
+from migkit.kernels.qemu_file import migration_rate_exceeded, qemu_put_buffer
 from migkit.kernels.ram import cover_cache, cpu_throttle_dirty_sync_timer_tick, ram_save_complete
+from migkit.kernels.rate_limit import migration_rate_limit
 from migkit.kernels.savevm import (
     qemu_savevm_state_iterate,
     qemu_savevm_state_pending_estimate,
@@ -90,6 +91,7 @@ def migration_iteration_run(s):
     state.synced = state.syncs - syncs_before
     state.sync_fraction = fraction(s.ram)
     state.pending = state.exact if state.exact >= 0 else state.estimate
+    state.compared = state.threshold
     begins = postcopy_begins(case, state) and state.acknowledged == 1
     if can_complete(case, state) and not (begins and case.postcopy_rule == 1):
         account_starvation(s, state.t)
@@ -123,49 +125,6 @@ def can_complete(case, state):
     elif state.pending != 0 and state.pending >= state.threshold:
         return False
     return acknowledged(case, state) == 1
-
-
-@inlined_kernel
-def migration_rate_limit(s):
-    """Begin a new window when 100 ms have passed; sleep until then when the budget is used up.
-
-    migration/migration.c:migration_rate_limit
-    """
-    state = s.state
-    if s.case.multifd_channels > 0:
-        multifd_settle(s)
-    if state.t - state.window_t >= WINDOW_NS:
-        migration_update_counters(s)
-    if migration_rate_exceeded(state):
-        late = s.case.wakeup_ns
-        if s.case.jitter > 0.0:
-            late = int(late * varied(s.case, state, WAKEUPS, state.iteration))
-        wakes = max(state.t, state.window_t + WINDOW_NS + late)
-        if state.postcopy == 1:
-            postcopy_pull(s, wakes)
-        state.t = max(state.t, wakes)
-
-
-@inlined_kernel
-def migration_update_counters(s):
-    """Set the threshold from the window that ends, begin a new one (migration/migration.c:migration_update_counters).
-
-    ``threshold = bytes / ms * downtime-limit``: one raw window, no smoothing, if the policy does not say otherwise.
-    """
-    case, state = s.case, s.state
-    state.window_ms = (state.t - state.window_t) // 1_000_000
-    state.window_bytes = state.counted - state.mark
-    if case.avail_switchover_bandwidth > 0:
-        if case.avail_per_ms_exact == 1:
-            per_ms = case.avail_switchover_bandwidth / 1000.0
-        else:
-            per_ms = float(case.avail_switchover_bandwidth // 1000)
-    else:
-        per_ms = bandwidth(s)
-    state.threshold = int(per_ms * state.downtime_limit_ms)
-    state.mark = state.counted
-    state.window_t = state.t
-    state.window_syncs, state.window_drained = 0, 0
 
 
 @kernel
@@ -241,7 +200,7 @@ def trace_iteration(s, timeline):
     iteration.t_ns = state.iteration_t
     iteration.estimate = state.estimate
     iteration.exact = state.exact
-    iteration.threshold = state.threshold
+    iteration.threshold = state.compared
     iteration.pending = state.pending
     iteration.synced = state.synced
     iteration.throttle = state.throttle

@@ -1,22 +1,20 @@
 """Post-copy (migration/migration.c, migration/postcopy-ram.c): the switch, faults, and the end.
 
 After the switch the guest runs on the destination and nothing becomes dirty any more: each page that was dirty then is
-sent once, in the background and where the guest asks for it. Faults are counted in the mean, region by region; a writer
-that waits for a page writes nothing (docs/model.md, section 12).
+sent once, in the background and where the guest asks for it (faults.py; docs/model.md, section 12).
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from migkit.kernels.dirtylimit import dirtylimit_asleep, dirtylimit_end
-from migkit.kernels.guest import guest_ns, writer_ns
+from migkit.kernels.faults import count_faults
+from migkit.kernels.guest import guest_ns
 from migkit.kernels.jitter import sync_cost
-from migkit.kernels.memory import dirty_of, dirty_runs, remaining, rewind, sync
+from migkit.kernels.memory import dirty_of, dirty_runs, make_whole, remaining, rewind, sync
 from migkit.kernels.multifd import multifd_send_sync_main
 from migkit.kernels.options import kernel
 from migkit.kernels.qemu_file import qemu_put_buffer
-from migkit.kernels.ram import page_bytes, plain_pages, ram_save_complete, ram_save_pages
+from migkit.kernels.ram import plain_pages, ram_save_complete
 from migkit.kernels.savevm import qemu_savevm_state_iterate
 from migkit.kernels.state import COMPLETED
 
@@ -53,6 +51,8 @@ def postcopy_start(s):
     report.downtime_paused_ns = stop_t - stopped_t
     report.downtime_stop_ns = state.t - stop_t
     rewind(s.ram)
+    if case.host_pages > 1:
+        make_whole(s.ram, case)
     runs = dirty_runs(s.ram, case)
     size = runs * RUN_BYTES + -(-runs // RUNS_OF_A_COMMAND) * COMMAND_BYTES
     began = state.t
@@ -89,58 +89,6 @@ def postcopy_start(s):
 
 
 @kernel
-def fault_ns(s, streams):
-    """How long a fault waits for its page, ns: a round trip and the page, behind what the socket holds.
-
-    With ``streams`` the background sends, and the send buffer is full.
-    """
-    case, link = s.case, s.link
-    wire = page_bytes(case, 1, 0) * link.ns_per_byte
-    each = max(wire, case.page_cost_ns)
-    behind = link.slack_ns * (each / wire) if streams == 1 else 0.0
-    return link.rtt_ns + each + behind
-
-
-@kernel
-def count_faults(s, until, pages, streams):
-    """Faults of the guest on the destination since the last count; whole ones, the rest is carried.
-
-    A writer that would touch ``a`` pages in ``dt``, of which a share ``f`` is missing, and waits ``w`` for each, faults
-    ``a f / (1 + a f w / dt)`` times. The share of missing pages falls in all regions as it does in RAM, or faster where
-    faults have brought more of a region: no page faults twice.
-
-    Parameters
-    ----------
-    s : Migration
-    until : int, ns
-    pages : float
-        Missing meanwhile.
-    streams : int
-        1: the background sends.
-    """
-    case, state = s.case, s.state
-    since = state.faults_t
-    if until <= since or state.postcopy_pages == 0:
-        return np.int64(0)
-    share = pages / state.postcopy_pages
-    waits = fault_ns(s, streams) / (until - since)
-    total = state.fault_part
-    for r in range(case.region_count):
-        region, writer = s.regions[r], s.writers.now[r]
-        if region.pages > 0 and region.writes_per_s > 0.0:
-            worked = writer_ns(s.writers, r, until) - writer_ns(s.writers, r, since)
-            left = writer.missing - writer.faulted
-            touched = region.writes_per_s * (worked * 1e-9) * (min(writer.missing * share, left) / region.pages)
-            faults = min(touched / (1.0 + touched * waits), left)
-            writer.faulted += faults
-            total += faults
-    count = np.int64(total)
-    state.fault_part = total - count
-    state.faults_t = until
-    return count
-
-
-@kernel
 def postcopy_iteration_run(s):
     """One pass of the loop after the switch (migration/migration.c:migration_iteration_run).
 
@@ -155,6 +103,7 @@ def postcopy_iteration_run(s):
     state.ram_bytes = before * case.page_size
     state.estimate, state.pending, state.exact = state.ram_bytes, state.ram_bytes, -1
     state.synced = 0
+    state.compared = state.threshold
     if before == 0 or (case.postcopy_rule == 0 and state.pending < state.threshold):
         postcopy_completion(s)
         return True
@@ -165,23 +114,6 @@ def postcopy_iteration_run(s):
     state.t += case.iteration_ns
     state.faults += min(before, count_faults(s, state.t, 0.5 * (before + remaining(s.ram)), 1))
     return False
-
-
-@kernel
-def postcopy_pull(s, until):
-    """Send the pages that the guest asks for while the rate limit sleeps, past the limit.
-
-    A request wakes the thread (migration/ram.c:ram_save_queue_pages, migration_make_urgent_request).
-    """
-    state = s.state
-    missing = remaining(s.ram)
-    count = min(missing, count_faults(s, until, float(missing), 0))
-    if count == 0:
-        return
-    state.faults += count
-    size = ram_save_pages(s, state.t, count)
-    state.bytes_sent += size
-    state.counted += size
 
 
 @kernel

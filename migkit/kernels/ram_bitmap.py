@@ -534,6 +534,63 @@ def bitmap_rewind(ram):
 
 
 @kernel
+def count_up_to(ram, first, last, most):
+    """Dirty pages from ``first`` to ``last`` (exclusive); some number above ``most`` where there are more than that."""
+    pages = np.int64(0)
+    for word in range(first // 64, (last + 63) // 64):
+        pages += popcount(ram.dirty[word] & word_mask(word, first, last))
+        if pages > most:
+            break
+    return pages
+
+
+@kernel
+def bitmap_host_pages_ahead(ram, case, pages, most):
+    """Host pages that end among the next ``pages`` dirty pages, up to ``most`` (migration/ram.c:pss_within_range).
+
+    Returns
+    -------
+    passed, hosts : int
+        Dirty pages up to the end of the last of them, and their number.
+    """
+    host = case.host_pages
+    skips = case.chunk_pages % host == 0
+    page = ram.head.cursor if ram.head.cursor < case.ram_pages else np.int64(0)
+    passed, hosts = np.int64(0), np.int64(0)
+    while hosts < most and passed < min(pages, ram.head.remaining):
+        chunk = page // case.chunk_pages
+        if skips and ram.chunks[chunk].dirty == 0:
+            page = (chunk + 1) * case.chunk_pages
+        else:
+            end = (page // host + 1) * host
+            here = count_up_to(ram, page, end, pages - passed)
+            if passed + here > pages:
+                break
+            if here > 0:
+                passed += here
+                hosts += 1
+            page = end
+        if page >= case.ram_pages:
+            page = np.int64(0)
+    return passed, hosts
+
+
+@kernel
+def bitmap_make_whole(ram, case):
+    """Let a host page that is dirty in part be wholly dirty (migration/ram.c:postcopy_chunk_hostpages_pass)."""
+    words = (case.ram_pages + 63) // 64
+    whole_units(ram.dirty[:words], case.host_pages)
+    total = np.int64(0)
+    for chunk in range((case.ram_pages + case.chunk_pages - 1) // case.chunk_pages):
+        first = chunk * (case.chunk_pages // 64)
+        pages = count_pages(ram.dirty[first : min(words, first + case.chunk_pages // 64)])
+        ram.chunks[chunk].dirty = pages
+        total += pages
+    ram.head.remaining = total
+    ram.head.stretch = 0
+
+
+@kernel
 def bitmap_tail(ram, case):
     """Dirty pages from the cursor to the end of RAM."""
     page = ram.head.cursor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from migkit.kernels.block import block_save_iterate, block_state_pending
 from migkit.kernels.dirtylimit import dirtylimit_setup, dirtylimit_wait
 from migkit.kernels.guest import guest_setup
+from migkit.kernels.host_pages import ram_save_host_pages
 from migkit.kernels.jitter import sync_cost
 from migkit.kernels.memory import remaining, reset
 from migkit.kernels.multifd import multifd_save_iterate, multifd_settle, multifd_setup
@@ -128,6 +129,8 @@ def save_live_iterate(s, d, most_bytes):
         put = state.bytes_sent
         if s.case.multifd_channels > 0 and state.postcopy == 0:
             returned = multifd_save_iterate(s, most_bytes)
+        elif s.case.host_pages > 1 and state.bulk == 0:
+            returned = ram_save_host_pages(s, most_bytes)
         else:
             returned = ram_save_iterate(s, most_bytes)
         own.sent += state.bytes_sent - put - SECTION_BYTES

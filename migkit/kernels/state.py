@@ -88,6 +88,7 @@ CASE = (
     Field("ram_pages", INT, "pages", "guest memory"),
     Field("page_size", INT, "B", "one bit of a dirty bitmap, one page on the wire"),
     Field("track_pages", INT, "pages", "that one write makes dirty together; a power of two, no more than a chunk has"),
+    Field("host_pages", INT, "pages", "of a huge page that backs the guest; 1: it is backed by pages of the target's size"),
     Field("chunk_pages", INT, "pages", "covered by one bit of the clear bitmap, 2**x-clear-bitmap-shift"),
     Field("lazy_clear", INT, "flag", "1: the dirty log is re-protected chunk by chunk (KVM)"),
     Field("dirty_ring_pages", INT, "pages", "entries of the dirty ring of a vCPU, 0: there is none"),
@@ -311,6 +312,7 @@ STATE = (
     Field("estimate", INT, "B", "pending bytes from the caches", "falls"),
     Field("exact", INT, "B", "pending bytes of the exact query, -1 if it did not run", "falls"),
     Field("pending", INT, "B", "what was compared with the threshold", "falls"),
+    Field("compared", INT, "B", "the threshold then: with huge pages windows end within an iteration", "repeats"),
     Field("synced", INT, "1", "syncs of this iteration", "repeats"),
     Field("sync_fraction", FLOAT, "pages", "what whole pages leave of the last sync", "repeats"),
     # this call of qemu_savevm_state_iterate
@@ -343,6 +345,7 @@ STATE = (
     Field("ram_zero_pages", INT, "pages", "zero pages among them", "varies"),
     Field("ram_calls", INT, "1", "calls of the RAM handler", "varies"),
     Field("ram_calls_done", INT, "1", "calls that found nothing left", "varies"),
+    Field("ram_parts", INT, "1", "times that the rate limit was at work within a call of RAM: huge pages", "varies"),
     Field("ram_remaining", INT, "B", "dirty RAM after the last sync of the loop", "repeats"),
     Field("steps", INT, "1", "iterations that were computed one by one", "varies"),
     Field("effort", INT, "1", "computing done, of about EFFORT_NS each", "varies"),

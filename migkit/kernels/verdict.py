@@ -135,12 +135,12 @@ def note_iteration(s, lap, synced):
     lap.most = max(lap.most, left)
     note_memory(s, lap)
     if state.exact >= 0 and state.synced > 0:
-        gap = float(state.pending - state.threshold) + state.sync_fraction * s.case.page_size
+        gap = float(state.pending - state.compared) + state.sync_fraction * s.case.page_size
         if gap < lap.gap:
             lap.gap = gap
-            lap.gap_is_stop = 1 if state.stop_copy >= state.threshold else 0
+            lap.gap_is_stop = 1 if state.stop_copy >= state.compared else 0
     elif synced or state.blind == 1:  # what the timer has synced is exact
-        gap = float(state.pending - state.threshold)
+        gap = float(state.pending - state.compared)
         if gap < lap.gap:
             lap.gap = gap
             if state.blind == 1:
