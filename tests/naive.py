@@ -571,6 +571,8 @@ class Ram:
                 held = copied = 0
             following = self.find_dirty_page()
             whole = following is None or following <= page or following // self.host_pages != page // self.host_pages
+            if whole:
+                self.cursor = (page // self.host_pages + 1) * self.host_pages
             now = m.t + elapsed
             sent = self.bytes - bytes_before + self.wire_bytes(normal, zero)
             if now - m.win_t >= WINDOW_NS or m.exceeded():

@@ -17,6 +17,7 @@ from cases import (
     random_case,
     random_changing_case,
     random_compressed_case,
+    random_huge_case,
     random_later_case,
     random_limited_case,
     random_multifd_case,
@@ -101,6 +102,12 @@ def test_changing_rates_tracked_units_and_used_memory_are_those_of_the_naive_loo
 def test_every_turn_of_later_profiles_is_that_of_the_naive_loop(k):
     c = random_later_case(random.Random(f"later {k}"))
     compare_timeline(c, k, migrate(c, seed=k, replicate=k % 3))
+
+
+@pytest.mark.parametrize("k", range(160))
+def test_every_turn_of_a_guest_in_huge_pages_is_that_of_the_naive_loop(k):
+    c = random_huge_case(random.Random(f"huge {k}"))
+    compare_with_and_without_jumps(c, k)
 
 
 @pytest.mark.parametrize("name", LATER_PROFILES)

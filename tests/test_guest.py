@@ -301,8 +301,8 @@ def test_a_page_is_no_larger_than_that_of_a_target(size):
 
 
 def test_huge_pages_behind_ram_have_an_answer():
-    for name in ("backing", "hugepages", "mem_path"):
-        with pytest.raises(ScenarioError, match=rf"{name} is not modelled: huge pages .*guest.tracking"):
+    for name in ("hugetlb", "hugepages", "mem_path"):
+        with pytest.raises(ScenarioError, match=rf"{name} .*RAM in huge pages .*guest.backing"):
             migkit.Guest(ram="1 GiB", **{name: "2 MiB"})
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from migkit.kernels.faults import count_faults
 from migkit.kernels.jitter import SLICES, varied
-from migkit.kernels.memory import host_pages_ahead, remaining, stretch, take
+from migkit.kernels.memory import end_host_page, host_pages_ahead, remaining, stretch, take
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, set_page_rate, window_room
 from migkit.kernels.ram import (
@@ -139,6 +139,8 @@ def ram_save_host_pages(s, most_bytes):
         if remaining(s.ram) == 0 and not whole:
             whole = True
             hosts += 1
+        if whole:
+            end_host_page(s.ram, case)
         before = flushed
         if case.flush_pages == 1:
             flushed = put_bytes(state, normal + count - zeros, zero + zeros)

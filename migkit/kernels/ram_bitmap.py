@@ -576,6 +576,12 @@ def bitmap_host_pages_ahead(ram, case, pages, most):
 
 
 @kernel
+def bitmap_end_host_page(ram, case):
+    """Move the cursor from behind the last dirty page of a host page to its end (migration/ram.c:ram_save_host_page)."""
+    ram.head.cursor = (ram.head.cursor + case.host_pages - 1) // case.host_pages * case.host_pages
+
+
+@kernel
 def bitmap_make_whole(ram, case):
     """Let a host page that is dirty in part be wholly dirty (migration/ram.c:postcopy_chunk_hostpages_pass)."""
     words = (case.ram_pages + 63) // 64

@@ -300,6 +300,10 @@ def expected_take(ram, case, count):
             n = following(ram, n)
         ram.head.used = 0.0
         behind = (1.0 - density) / density
+        if case.host_pages > 1:
+            # behind the host page of that page
+            end = ram.segments[last].start + ram.segments[last].length
+            behind = max(0.0, end - np.ceil((end - behind) / case.host_pages) * case.host_pages)
         # it matters where the region goes on in another chunk: the next page sent may clear this one
         alone = last == 0 or ram.segments[last - 1].region != ram.segments[last].region
         alone = alone or ram.segments[last].grouped == 1
@@ -346,8 +350,10 @@ def expected_alike(ram, case, regions):
 
 
 @kernel
-def cut_at_cursor(ram, t):
+def cut_at_cursor(ram, t, host_pages):
     """Split the cursor's segment in the part that was sent and the part that was not.
+
+    A call in huge pages ends where a host page does, but for the rounding of the last page.
 
     Of a group of chunks the part that was not sent waits again; in fact the rest of the cursor's chunk is cleared.
     """
@@ -364,6 +370,13 @@ def cut_at_cursor(ram, t):
         return
     segment = ram.segments[here]
     share = used / (segment.length * segment.dirty)
+    if host_pages > 1:
+        page = segment.start + segment.length * share
+        end = np.floor(page / host_pages + 0.5) * host_pages
+        if abs(end - page) * segment.dirty <= 1.5:
+            share = (end - segment.start) / segment.length
+    if share <= 0.0:
+        return
     if share >= 1.0:
         segment.dirty = 0.0
         ram.head.cursor = following(ram, here)
@@ -528,7 +541,7 @@ def expected_sync(ram, case, regions, writers, t, number):
     """
     before = ram.head.sync_t
     lazy = case.lazy_clear == 1
-    cut_at_cursor(ram, t)
+    cut_at_cursor(ram, t, case.host_pages)
     join_alike(ram, regions)
     for r in range(case.region_count):
         if regions[r].sequential == 1:
@@ -640,6 +653,11 @@ def expected_host_pages_ahead(ram, case, pages, most):
         used = 0.0
         n = following(ram, n)
     return passed, hosts
+
+
+@kernel
+def expected_end_host_page(ram, case):
+    """Nothing: where the cursor cuts a segment, it does so where a host page ends."""
 
 
 @kernel

@@ -74,7 +74,10 @@ def used(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check(ram_bytes: int, accel: str) -> None:
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
+
+
+def check(ram_bytes: int, accel: str, backing: int = 0) -> None:
     """Refuse what this machine cannot run, before anything is started.
 
     Parameters
@@ -83,11 +86,13 @@ def check(ram_bytes: int, accel: str) -> None:
         RAM of each of the two guests.
     accel : {"tcg", "kvm"}
         Who runs them.
+    backing : int, default 0
+        Bytes of a huge page that they are in; 0: none.
 
     Raises
     ------
     ScenarioError
-        If there is no KVM, or no permission to use it, or less memory than two guests need.
+        If there is no KVM, or no permission to use it, or less memory, or fewer huge pages, than two guests need.
     """
     if accel == "kvm":
         if not os.path.exists(KVM):
@@ -95,10 +100,23 @@ def check(ram_bytes: int, accel: str) -> None:
         if not os.access(KVM, os.R_OK | os.W_OK):
             why = f'needs permission to read and write {KVM}: join the group kvm, or use "tcg"'
             raise ScenarioError(why, "accel", accel)
+    if backing:
+        needed, free = 2 * ram_bytes // backing, _free_huge_pages(backing)
+        if needed > free:
+            why = f"needs {needed} free huge pages of that size for two guests, and {free} are free: reserve more"
+            raise ScenarioError(f"{why}, as by {HUGE_PAGES}", "backing", format_bytes(backing))
+        return
     available = _available_bytes()
     if available is not None and 2 * ram_bytes > available:
         why = f"is too much: two guests run, and {format_bytes(available >> 20 << 20)} of memory is free"
         raise ScenarioError(why, "ram", format_bytes(ram_bytes))
+
+
+def _free_huge_pages(size: int) -> int:
+    try:
+        return int((HUGE_PAGES / f"hugepages-{size >> 10}kB" / "free_hugepages").read_text())
+    except OSError:
+        return 0
 
 
 def _available_bytes() -> int | None:

@@ -166,7 +166,7 @@ class _Migration:
         sockets = {kind: str(folder / f"{name}.{kind}") for kind in ("qmp", "serial")}
         argv = [
             *self.binary.argv, "-name", f"migkit-{name}", "-no-user-config", "-nodefaults", "-display", "none",
-            "-vga", "none", "-machine", "pc", "-accel", plan.accelerator, "-smp", "1", "-m", f"{plan.ram >> 20}M",
+            "-vga", "none", *plan.memory, "-accel", plan.accelerator, "-smp", "1",
             *self.binary.arguments, "-bios", str(folder / "guest.bin"), "-S",
         ]  # fmt: skip
         for kind, path in sockets.items():

@@ -152,6 +152,9 @@ class Plan(Part):
     dirty_ring_size : int, default 0
         Entries of KVM's dirty ring, a power of two from 1024 to 65536, which dirty-limit needs; 0: a dirty log. Needs
         `accel` ``"kvm"``.
+    backing : bytes, default 0 B
+        Huge pages behind RAM, such as 2 MiB (``memory-backend-memfd,hugetlb=on``), which must be reserved on this machine
+        for two guests; `ram` is a multiple. 0: pages of 4 KiB.
     max_bandwidth : bytes/s, default 128 MiB/s
         0: no limit.
     downtime_limit : seconds, default 300 ms
@@ -193,6 +196,7 @@ class Plan(Part):
     zero_share: Share = 0.0
     accel: Literal["tcg", "kvm"] = "tcg"
     dirty_ring_size: Ring = 0
+    backing: Annotated[Bytes, quantity("2 MiB", "1 GiB", or_zero=True)] = Bytes(0)
     max_bandwidth: Annotated[Rate, quantity("1 kB/s", "1000 TB/s", or_zero=True)] = Rate(128 << 20)
     downtime_limit: Annotated[Seconds, quantity("0 s", "2000 s")] = Seconds(0.3)
     link: Annotated[Rate, quantity("1 MB/s", "10 GB/s", or_zero=True)] = Rate(0)
@@ -212,6 +216,9 @@ class Plan(Part):
 
     def _rules(self: Any) -> Iterator[Rule]:
         yield checked(self.ram % (1 << 20) != 0, ScenarioError("is not a whole number of MiB", "ram", str(self.ram)))
+        if self.backing:
+            text = f"is not a whole number of huge pages of {self.backing}"
+            yield checked(self.ram % self.backing != 0, ScenarioError(text, "ram", str(self.ram)))
         many = f"has {len(self.regions)} regions: the guest has at most {MOST_REGIONS}"
         yield checked(len(self.regions) > MOST_REGIONS, ScenarioError(many, "regions"))
         end = self.ram - 16 * PAGE
@@ -242,6 +249,15 @@ class Plan(Part):
     def accelerator(self) -> str:
         """What QEMU's option ``-accel`` is given."""
         return f"{self.accel},dirty-ring-size={self.dirty_ring_size}" if self.dirty_ring_size else self.accel
+
+    @property
+    def memory(self) -> list[str]:
+        """Options that say what RAM is and what it is backed by."""
+        size = f"{self.ram >> 20}M"
+        if not self.backing:
+            return ["-machine", "pc", "-m", size]
+        pages = f"memory-backend-memfd,id=huge,size={size},hugetlb=on,hugetlbsize={self.backing >> 20}M"
+        return ["-object", pages, "-machine", "pc,memory-backend=huge", "-m", size]
 
     def qmp_parameters(self) -> dict[str, int | str]:
         """Parameters that are set before the migration, as QMP wants them."""

@@ -22,7 +22,7 @@ from migkit.scenario.changes import Change
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
 from migkit.scenario.scenario import Scenario
-from migkit.scenario.units import Bytes, Rate, Seconds
+from migkit.scenario.units import Bytes, Rate, Seconds, parse_bytes
 from migkit.scenario.versions import profile
 
 if TYPE_CHECKING:
@@ -155,7 +155,12 @@ def counters(start: int) -> Region:
 
 
 def guest_of(
-    ram: int, accel: str, written: Sequence[Region], zero_share: float = 0.0, dirty_ring_size: int = 0
+    ram: int,
+    accel: str,
+    written: Sequence[Region],
+    zero_share: float = 0.0,
+    dirty_ring_size: int = 0,
+    backing: int = 0,
 ) -> Guest:
     """Build the guest of a recording: what it writes to, and the pages that are zero.
 
@@ -171,6 +176,8 @@ def guest_of(
         Share of its other pages that are zero.
     dirty_ring_size : int, default 0
         Entries of its dirty ring, 0 for none.
+    backing : int, default 0
+        Bytes of the huge pages that its main memory is in, 0 for none. The rest of RAM, which is in none, is then left out.
 
     Returns
     -------
@@ -181,7 +188,7 @@ def guest_of(
     >>> len(guest_of(1 << 30, "tcg", [counters(1 << 21)]).regions)
     3
     """
-    total = ram + OTHER_RAM_BYTES
+    total = ram if backing else ram + OTHER_RAM_BYTES
     zeros = [
         Region(size=Bytes(pages * PAGE), start=Bytes(first % (total // PAGE) * PAGE), zero_share=1.0)
         for first, pages in ZERO_PAGES
@@ -192,6 +199,7 @@ def guest_of(
         regions=(*written, *zeros),
         zero_share=zero_share,
         dirty_ring_size=dirty_ring_size,
+        backing=Bytes(backing),
     )
 
 
@@ -609,6 +617,7 @@ def scenario_of(
             written_regions(run, path),
             _zero_share(run),
             _whole(run, "dirty_ring_size", 0),
+            int(parse_bytes(run["backing"])) if isinstance(run.get("backing"), str) else 0,
         ),
         devices=tuple(devices),
         link=link,

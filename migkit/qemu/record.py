@@ -96,7 +96,7 @@ def record(
     binary = qemu if isinstance(qemu, Binary) else find(qemu, qemu_root)
     if plan.device is not None:
         preloaded.environment(plan.device, binary.version)  # an unknown version is refused before anything starts
-    host.check(plan.ram, plan.accel)
+    host.check(plan.ram, plan.accel, plan.backing)
     folder = Path(output)
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def _repeated(
     names: list[str] = []
     try:
         for _ in range(repeats):
-            host.check(plan.ram, plan.accel)
+            host.check(plan.ram, plan.accel, plan.backing)
             recording = finished(migrate(plan, binary))
             names.append(write(folder, configuration, recording))
             if progress is not None:

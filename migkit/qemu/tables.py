@@ -54,7 +54,7 @@ TABLES = {
         link_first_pass_bytes_per_s float, link_imposed_bytes_per_s float, qemu_version text, zero_share float,
         multifd_channels int, postcopy_at_s float, postcopy_sent_ms float, postcopy_bytes int, multifd_bytes int,
         campaign text, avail_mib_s float, dev_load_ms float, dirty_ring_size int, vcpu_dirty_limit int,
-        dirty_limit_period_ms int, xbzrle_cache_bytes int
+        dirty_limit_period_ms int, xbzrle_cache_bytes int, backing text
         """,
     "regions": """
         run text, region int, start_bytes int, size_bytes int, pattern text, rate_bytes_per_s float, at_full_speed bool,
@@ -310,6 +310,7 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
         "vcpu_dirty_limit": config["extra"].get("vcpu-dirty-limit"),
         "dirty_limit_period_ms": config["extra"].get("x-vcpu-dirty-limit-period"),
         "xbzrle_cache_bytes": config["extra"].get("xbzrle-cache-size"),
+        "backing": (config.get("plan") or {}).get("backing"),
         **_of_trace(recording),
     }
 

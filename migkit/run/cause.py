@@ -26,6 +26,8 @@ CAUSES: tuple[Cause, ...] = Cause.__args__  # type: ignore[attr-defined]
 _WINDOW_S = 0.1
 _CALL_S = 0.051
 """The longest call of RAM's handler (``migration/ram.c:MAX_WAIT``)."""
+_CALL_HOST_PAGES = 65
+"""Of a call where huge pages back RAM and the first is sent before that: the clock is read after number 1 and 65."""
 _CARRIERS: dict[str, Cause] = {
     "link": "link",
     "stream": "stream ceiling",
@@ -372,6 +374,8 @@ class _Case:
         waits = Margin(self.pending, self.threshold, "B")
         # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
         call = self.carried * (_CALL_S if self.binds != "max-bandwidth" else _WINDOW_S)
+        if self.scenario.guest.backing > self.scenario.guest.page_size:
+            call = max(call, _CALL_HOST_PAGES * float(self.scenario.guest.backing))
         if needed < self.carried and self.threshold > 2.0 * call:
             between = self.written(sync_s * self.carried / (self.carried - needed))
             if between > 2.0 * call:

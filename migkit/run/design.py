@@ -159,7 +159,7 @@ class Sweep(Part):
                 if region[name] == default:
                     del region[name]
         later_in_parts = {
-            "guest": ("tracking", "used", "used_at", "dirty_ring_size"),
+            "guest": ("backing", "tracking", "used", "used_at", "dirty_ring_size"),
             "link": ("stream_bandwidth", "compression_ratio", "xbzrle_page"),
         }
         for part, names in later_in_parts.items():

@@ -67,6 +67,10 @@ ROWS: tuple[Row, ...] = (
         "the level in them"),
     Row("approximated", (), "xbzrle: one size for all pages that are encoded (`link.xbzrle_page`) and one cost "
         "(`costs.xbzrle_page`); the share of hits is that of the cache in what is written to, once it is filled"),
+    Row("approximated", ("hugetlb", "hugetlbsize"), "RAM in huge pages (`guest.backing`): a call of RAM sends host page "
+        "after host page and may sleep in one, a fault of post-copy brings a whole one; not with multifd, and what "
+        "changes within a call takes effect at its end",
+        ("huge-pages", "hugepages", "hugepage", "hugepage-size", "mem-path", "mem-prealloc")),
     Row("approximated", ("dirty-ring-size",), "dirty-limit: a region is written by one vCPU, whose sleeps take from "
         "its rate evenly; rings of `guest.dirty_ring_size` entries", ("dirty-ring",)),
     Row("approximated", (), "guest writes: rates on fixed regions, constant, in steps or measured, uniform or "
@@ -100,9 +104,6 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("x-migration-multifd-transfer",), "VFIO devices send their data, that of the stop too, on the "
         "main stream, with `multifd` and 10.0 or later too; nor `VFIO_PRECOPY_INFO_REINIT`",
         ("vfio-precopy-info-reinit",)),
-    Row("not modelled", ("hugetlb",), "huge pages and their longer RAM slices: a page has "
-        "`guest.page_size`, writes are tracked in `guest.tracking`",
-        ("huge-pages", "hugepages", "hugepage", "hugepage-size", "backing", "mem-path", "mem-prealloc")),
     Row("not modelled", ("migrate-recover",), "failure and recovery; other parameters changed while the migration runs",
         ("recover",)),
 )  # fmt: skip

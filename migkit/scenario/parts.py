@@ -45,7 +45,7 @@ def _power_of_two(value: Bytes) -> Bytes:
 # No target of QEMU has a larger page than 64 KiB, which is that of Hexagon's user mode.
 TargetPage = Annotated[
     Bytes,
-    quantity("512 B", "64 KiB", above="no target of QEMU has a larger page; RAM in huge pages is sent page by page, "
+    quantity("512 B", "64 KiB", above="no target of QEMU has a larger page; huge pages behind RAM are guest.backing, "
              "and what is tracked as one is guest.tracking"),
     AfterValidator(_power_of_two),
 ]  # fmt: skip
@@ -162,6 +162,12 @@ class Guest(Part):
         The target's page (``TARGET_PAGE_SIZE``), a power of two from 512 B to 64 KiB: what is sent as one, and one bit
         of a dirty bitmap. It is 4 KiB on x86, Arm, POWER and s390 whatever backs the guest and whatever pages the host
         has: RAM in huge pages is sent page by page too.
+    backing : bytes, default 0 B
+        Page of what backs RAM (``-object memory-backend-memfd,hugetlb=on,hugetlbsize=``), such as 2 MiB or 1 GiB; 0 =
+        `page_size`, else a power of two from `page_size` to 1 GiB, of which `ram` is a multiple. Above a page a call of
+        RAM sends host page after host page, and the rate limit acts, and may sleep, within it
+        (``migration/ram.c:ram_save_host_page``); in post-copy a fault brings a whole one. Transparent huge pages are
+        none: QEMU sees the page size of the file or the memory that it mapped.
     tracking : bytes, default 0 B
         Size at which writes are tracked, where that is larger than a page: a write then dirties so much at once, as
         with 16 MiB pages on POWER, a host with pages of 64 KiB, or an IOMMU that tracks in 2 MiB. 0 = `page_size`, else
@@ -192,6 +198,7 @@ class Guest(Part):
 
     ram: SizeAboveZero
     page_size: TargetPage = Bytes(4096)
+    backing: Annotated[Bytes, quantity("512 B", "1 GiB", or_zero=True), AfterValidator(_power_of_two)] = Bytes(0)
     tracking: Annotated[Bytes, quantity("512 B", "1 GiB", or_zero=True), AfterValidator(_power_of_two)] = Bytes(0)
     accel: Literal["kvm", "tcg"] = "kvm"
     zero_share: Share = 0.0
@@ -203,6 +210,18 @@ class Guest(Part):
     def _rules(self: Any) -> Iterator[Rule]:
         yield _whole_pages(self, lambda: self.ram, "ram")
         yield _whole_pages(self, lambda: self.used, "used")
+        yield Rule(
+            lambda: (self.backing > 0) & (self.backing < self.page_size),
+            lambda: ScenarioError(
+                f"is less than a page: it must be 0, or from {self.page_size}", "backing", str(self.backing)
+            ),
+        )
+        yield Rule(
+            lambda: self.ram % np.maximum(self.backing, 1) != 0,
+            lambda: ScenarioError(f"is not a whole number of huge pages of {self.backing}: give a multiple, or another "
+                                  "guest.backing", "ram", str(self.ram)),
+            monotone=False,
+        )  # fmt: skip
         yield Rule(
             lambda: (self.tracking > 0) & (self.tracking < self.page_size),
             lambda: ScenarioError(

@@ -163,6 +163,7 @@ CASES: Mapping[str, Expression] = {
     "ram_pages": lambda s: s.guest.ram // s.guest.page_size,
     "page_size": lambda s: s.guest.page_size,
     "track_pages": lambda s: np.maximum(s.guest.tracking, s.guest.page_size) // s.guest.page_size,
+    "host_pages": lambda s: np.maximum(s.guest.backing, s.guest.page_size) // s.guest.page_size,
     "chunk_pages": lambda s: 1 << s.migration.x_clear_bitmap_shift,
     # accel/kvm/kvm-all.c: a dirty ring is protected again when it is emptied, not chunk by chunk
     "lazy_clear": lambda s: each(lambda accel: accel == "kvm", s.guest.accel) & (s.guest.dirty_ring_size == 0),
