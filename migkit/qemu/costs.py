@@ -158,6 +158,9 @@ class _Data:
         self.path = path
         frame = runs(path)
         frame = frame[~frame["caps"].map(set(WITHOUT_COSTS).intersection).astype(bool)]
+        # with huge pages a call of RAM sleeps: its time is no cost of pages
+        if "backing" in frame:
+            frame = frame[~frame["backing"].map(lambda backing: isinstance(backing, str) and backing != "")]
         quiet = frame["other_cpu"] <= BUSY_CPUS
         if quiet.any():  # a host that was never quiet has the costs of a busy one
             frame = frame[quiet]

@@ -310,9 +310,14 @@ def _run(recording: dict[str, Any]) -> dict[str, Any]:
         "vcpu_dirty_limit": config["extra"].get("vcpu-dirty-limit"),
         "dirty_limit_period_ms": config["extra"].get("x-vcpu-dirty-limit-period"),
         "xbzrle_cache_bytes": config["extra"].get("xbzrle-cache-size"),
-        "backing": (config.get("plan") or {}).get("backing"),
+        "backing": _backing(config.get("plan") or {}),
         **_of_trace(recording),
     }
+
+
+def _backing(plan: dict[str, Any]) -> str | None:
+    """The huge pages behind RAM, if any."""
+    return None if plan.get("backing") in (None, "0 B") else str(plan["backing"])
 
 
 def _of_trace(recording: dict[str, Any]) -> dict[str, Any]:
