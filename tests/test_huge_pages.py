@@ -1,4 +1,4 @@
-"""RAM in huge pages: where a call of RAM ends, who is reached then, post-copy, and 13 recorded runs.
+"""RAM in huge pages: where a call of RAM ends, who is reached then, post-copy, and 14 recorded runs.
 
 ``tests/data/huge-pages``: QEMU 7.2.22 and 10.0.2 under TCG, RAM in pages of 2 MiB (``migkit record --backing 2MiB
 --trace``). Each is predicted from its configuration, with the default costs.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import MS, VFIO, S, device, random_huge_case
+from cases import MS, S, random_huge_case
 from rows import kernels, to_parameters
 from test_against_naive import LARGE, distances, large, writes
 
@@ -196,7 +196,7 @@ def test_the_expected_engine_is_the_mean_of_the_bitmap_engine(name, host_pages):
 def test_without_writes_the_engines_are_one():
     for k in range(20):
         c = random_huge_case(random.Random(f"idle {k}"))
-        if c["jitter"] or c["region_zero_share"] and max(c["region_zero_share"]) > 0 or c["idle_zero_share"] % 1 > 0:
+        if c["jitter"] or (c["region_zero_share"] and max(c["region_zero_share"]) > 0) or c["idle_zero_share"] % 1 > 0:
             continue
         c["region_writes_per_s"] = [0.0] * c["region_count"]
         c["region_zero_share"] = [0.0] * c["region_count"]
@@ -221,7 +221,12 @@ def test_post_copy_sends_whole_host_pages(columns):
         outputs = kernels.run(to_parameters([switched(host, **columns)] * 8), "bitmap", replicate=np.arange(8))
         mean = kernels.run(to_parameters([switched(host, **columns)]), "expected")
         assert (outputs.postcopy_bytes > 0).all()
-        for name, error in (("postcopy_bytes", 0.02), ("switchover_bytes", 0.1), ("postcopy_ns", 0.03)):
+        # under a limit the end comes with that of a call, which is long
+        for name, error in (
+            ("postcopy_bytes", 0.02),
+            ("switchover_bytes", 0.1),
+            ("postcopy_ns", 0.5 if columns else 0.03),
+        ):
             assert getattr(mean, name)[0] == pytest.approx(getattr(outputs, name).mean(), rel=error), (host, name)
         sent[host] = mean
         if host > 1:
@@ -265,6 +270,16 @@ def test_two_outcomes_are_those_of_huge_pages(predicted):
         assert RUNS.loc[name]["outcome"] == "completed"
         assert predicted[name].converged
         assert simulate(configured(name).replace(BACKING, "0 B"), "bitmap").outcome == "initial_data_starved"
+
+
+def test_recorded_calls_that_end_with_the_budget_leave_the_device_out(predicted):
+    """Windows of 6 host pages, from the third call to the end of the first pass: each ends a call, and the walk."""
+    turns = predicted["H__low120__deb100__r0"].timeline
+    alone = turns["vfio0_bytes"].isna()
+    assert turns["ram_pages"][alone].unique().tolist() == [6 * 512]
+    recording = json.loads(gzip.decompress((FOLDER / "H__low120__deb100__r0.json.gz").read_bytes()))
+    sections = [[name for name, _, _ in row[3]] for row in recording["trace"]["iterations"]["rows"]]
+    assert [len(each) == 1 for each in sections[:23]] == alone.iloc[:23].tolist()
 
 
 def test_the_longest_recorded_calls_are_of_65_host_pages():

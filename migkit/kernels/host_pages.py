@@ -157,7 +157,7 @@ def ram_save_host_pages(s, most_bytes):
         normal += count - zeros
         zero += zeros
         now = state.t + pages_elapsed(case, state, backlog, normal, zero)
-        if count == over or count == late:
+        if count == over or count == late:  # noqa: SIM109 (a tuple is compiled to a loop)
             end_part(s, normal, zero, flushed)
             state.ram_parts += 1
             state.effort += 1

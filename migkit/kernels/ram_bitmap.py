@@ -577,7 +577,7 @@ def bitmap_host_pages_ahead(ram, case, pages, most):
 
 @kernel
 def bitmap_end_host_page(ram, case):
-    """Move the cursor from behind the last dirty page of a host page to its end (migration/ram.c:ram_save_host_page)."""
+    """Move the cursor behind the host page of the last page that was sent (migration/ram.c:ram_save_host_page)."""
     ram.head.cursor = (ram.head.cursor + case.host_pages - 1) // case.host_pages * case.host_pages
 
 

@@ -614,8 +614,9 @@ def touched_share(case, dirty):
 def expected_host_pages_ahead(ram, case, pages, most):
     """Host pages that end among the next ``pages`` dirty pages, up to ``most``.
 
-    Where a page is dirty with probability ``d`` a host page of ``H`` that has any has ``H d / (1 - (1 - d)**H)`` of them:
-    so far apart are the ends, the first one as the address says. One that the next dirty page is not in ends too.
+    Where a page is dirty with probability ``d``, a host page of ``H`` pages that has any has ``H d / (1 - (1 - d)**H)``
+    of them: so far apart are the ends, the first one as the address says. One that the next dirty page is not in ends
+    too.
 
     Returns
     -------
@@ -697,7 +698,10 @@ def fill_host_pages(ram, case):
 
 @kernel
 def expected_make_whole(ram, case):
-    """Let a host page that is dirty in part be wholly dirty, in the mean (migration/ram.c:postcopy_chunk_hostpages_pass)."""
+    """Let a host page that is dirty in part be wholly dirty, in the mean.
+
+    migration/ram.c:postcopy_chunk_hostpages_pass
+    """
     host = float(case.host_pages)
     ram.head.open = -1
     fill_host_pages(ram, case)
@@ -709,8 +713,7 @@ def expected_make_whole(ram, case):
         if edge == start or edge >= end:
             edge = np.floor(end / host) * host
         if start < edge < end and ram.head.count < ram.head.most:
-            if edge != np.ceil(start / host) * host or start % host != 0.0 or end % host != 0.0:
-                cut(ram, n, edge - start)
+            cut(ram, n, edge - start)
         n += 1
     ram.head.cursor = 0
     n = np.int64(0)
@@ -749,12 +752,23 @@ def expected_tail(ram, case):
 
 @kernel
 def expected_dirty_runs(ram, case):
-    """Runs of dirty pages in the mean: a run begins at a dirty page behind one that is not."""
+    """Runs of dirty pages in the mean: a run begins at a dirty page behind one that is not.
+
+    Of host pages where these are larger: each is dirty as a whole (:func:`expected_make_whole`).
+    """
+    host = float(case.host_pages)
     total, end, before = 0.0, 0.0, 0.0
     for n in range(ram.head.count):
         segment = ram.segments[n]
         if segment.start > end:
             before = 0.0  # what was left out is clean
+        if host > 1.0:
+            units = max(1.0, segment.length / host)
+            if n == 0 or np.floor(segment.start / host) != np.floor((end - 1e-6) / host):
+                total += segment.dirty * (1.0 - before + (units - 1.0) * (1.0 - segment.dirty))
+            end = segment.start + segment.length
+            before = segment.dirty
+            continue
         first = min(1.0, segment.length)
         total += segment.dirty * (first * (1.0 - before) + (segment.length - first) * (1.0 - segment.dirty))
         end = segment.start + segment.length

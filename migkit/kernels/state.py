@@ -88,7 +88,9 @@ CASE = (
     Field("ram_pages", INT, "pages", "guest memory"),
     Field("page_size", INT, "B", "one bit of a dirty bitmap, one page on the wire"),
     Field("track_pages", INT, "pages", "that one write makes dirty together; a power of two, no more than a chunk has"),
-    Field("host_pages", INT, "pages", "of a huge page that backs the guest; 1: it is backed by pages of the target's size"),
+    Field(
+        "host_pages", INT, "pages", "of a huge page that backs the guest; 1: it is backed by pages of the target's size"
+    ),
     Field("chunk_pages", INT, "pages", "covered by one bit of the clear bitmap, 2**x-clear-bitmap-shift"),
     Field("lazy_clear", INT, "flag", "1: the dirty log is re-protected chunk by chunk (KVM)"),
     Field("dirty_ring_pages", INT, "pages", "entries of the dirty ring of a vCPU, 0: there is none"),

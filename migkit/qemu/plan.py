@@ -153,8 +153,8 @@ class Plan(Part):
         Entries of KVM's dirty ring, a power of two from 1024 to 65536, which dirty-limit needs; 0: a dirty log. Needs
         `accel` ``"kvm"``.
     backing : bytes, default 0 B
-        Huge pages behind RAM, such as 2 MiB (``memory-backend-memfd,hugetlb=on``), which must be reserved on this machine
-        for two guests; `ram` is a multiple. 0: pages of 4 KiB.
+        Huge pages behind RAM, such as 2 MiB (``memory-backend-memfd,hugetlb=on``), which must be reserved on this
+        machine for two guests; `ram` is a multiple. 0: pages of 4 KiB.
     max_bandwidth : bytes/s, default 128 MiB/s
         0: no limit.
     downtime_limit : seconds, default 300 ms

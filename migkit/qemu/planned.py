@@ -101,8 +101,7 @@ def scenario_of_plan(plan: Plan, version: str, costs: HostCosts | None = None) -
         host = host.changed(xbzrle_page=host.xbzrle_page or Seconds(XBZRLE_PAGE_S))
     build = "".join(version.split(".")[:2])
     return Scenario(
-        guest=guest_of(int(plan.ram), plan.accel, written, plan.zero_share, plan.dirty_ring_size,
-                       int(plan.backing)),
+        guest=guest_of(int(plan.ram), plan.accel, written, plan.zero_share, plan.dirty_ring_size, int(plan.backing)),
         devices=tuple(devices),
         link=link,
         migration=Migration(

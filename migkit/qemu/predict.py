@@ -177,7 +177,8 @@ def guest_of(
     dirty_ring_size : int, default 0
         Entries of its dirty ring, 0 for none.
     backing : int, default 0
-        Bytes of the huge pages that its main memory is in, 0 for none. The rest of RAM, which is in none, is then left out.
+        Bytes of the huge pages that its main memory is in, 0 for none. The rest of RAM, which is in none, is then left
+        out.
 
     Returns
     -------

@@ -67,9 +67,9 @@ ROWS: tuple[Row, ...] = (
         "the level in them"),
     Row("approximated", (), "xbzrle: one size for all pages that are encoded (`link.xbzrle_page`) and one cost "
         "(`costs.xbzrle_page`); the share of hits is that of the cache in what is written to, once it is filled"),
-    Row("approximated", ("hugetlb", "hugetlbsize"), "RAM in huge pages (`guest.backing`): a call of RAM sends host page "
-        "after host page and may sleep in one, a fault of post-copy brings a whole one; not with multifd, and what "
-        "changes within a call takes effect at its end",
+    Row("approximated", ("hugetlb", "hugetlbsize"), "RAM in huge pages (`guest.backing`): a call of RAM sends host "
+        "page after host page and may sleep in one, a fault of post-copy brings a whole one; not with multifd, and "
+        "what changes within a call takes effect at its end",
         ("huge-pages", "hugepages", "hugepage", "hugepage-size", "mem-path", "mem-prealloc")),
     Row("approximated", ("dirty-ring-size",), "dirty-limit: a region is written by one vCPU, whose sleeps take from "
         "its rate evenly; rings of `guest.dirty_ring_size` entries", ("dirty-ring",)),

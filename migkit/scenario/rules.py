@@ -59,7 +59,7 @@ def rules(scenario: Any) -> Iterator[Rule]:
     )  # fmt: skip
     yield Rule(
         lambda: scenario.migration.multifd & (scenario.guest.backing > scenario.guest.page_size),
-        lambda: ScenarioError("is not modelled beside migration.multifd: give 0 B, and the calls of RAM are as short as "
+        lambda: ScenarioError("is not modelled beside migration.multifd: give 0 B, and calls of RAM are as short as "
                               "with pages of the target's size", "guest.backing", str(scenario.guest.backing)),
     )  # fmt: skip
     yield Rule(

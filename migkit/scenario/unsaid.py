@@ -194,7 +194,7 @@ def _idle_fields(scenario: Any) -> Iterator[str]:
         if value > 0 and used in (False, "none"):
             yield f"{part}.{name} = {value} has no effect without migration.{needed}"
     if scenario.guest.backing == scenario.guest.page_size:
-        yield f"guest.backing = {scenario.guest.backing} has no effect: it is the target's page, as where it is not given"
+        yield f"guest.backing = {scenario.guest.backing} has no effect: it is the target's page, the default"
     devices = [device for device in scenario.devices if device.kind == "vfio" and device.count > 0]
     if migration.switchover_ack and not devices:
         yield "migration.switchover_ack = true has no effect without a VFIO device: none has to acknowledge"
