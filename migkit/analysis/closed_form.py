@@ -163,7 +163,8 @@ class Inputs(NamedTuple):
             raise ScenarioError("has no derived boundaries: writes are tracked in units above a page",
                                 "scenario.guest.tracking", str(scenario.guest.tracking))  # fmt: skip
         if np.any(value("guest.backing") > value("guest.page_size")):
-            raise ScenarioError("has no derived boundaries: a call of RAM in huge pages ends elsewhere", "scenario.guest.backing", str(scenario.guest.backing))  # fmt: skip
+            raise ScenarioError("has no derived boundaries: a call of RAM in huge pages ends elsewhere",
+                                "scenario.guest.backing", str(scenario.guest.backing))  # fmt: skip
         if np.any(value("migration.multifd")):
             raise ScenarioError("has no derived boundaries: its pages travel on channels", "scenario.migration.multifd",
                                 True)  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.fields import SHORT_LIST, Flag, Part, Rule, Share, Text, number, quantity, whole_number
+from migkit.scenario.ranges import in_ram, overlap, overlap_error, whole_pages
 from migkit.scenario.toml import read_toml
 from migkit.scenario.units import Bytes, Rate, Seconds, format_bytes, parse_bytes, parse_time
 from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S
@@ -208,8 +209,8 @@ class Guest(Part):
     regions: Annotated[tuple[Region, ...], SHORT_LIST] = ()
 
     def _rules(self: Any) -> Iterator[Rule]:
-        yield _whole_pages(self, lambda: self.ram, "ram")
-        yield _whole_pages(self, lambda: self.used, "used")
+        yield whole_pages(self, lambda: self.ram, "ram")
+        yield whole_pages(self, lambda: self.used, "used")
         yield Rule(
             lambda: (self.backing > 0) & (self.backing < self.page_size),
             lambda: ScenarioError(
@@ -261,61 +262,8 @@ class Guest(Part):
             lambda: ScenarioError(f"is more than the {self.ram} of RAM", "used", str(self.used)),
         )
         for i, region in enumerate(self.regions):
-            yield from _in_ram(self, region, f"regions.{i}")
-        yield Rule(lambda: _overlap(self.regions), lambda: _overlap_error(self.regions), monotone=False)
-
-
-def _whole_pages(guest: Any, size: Callable[[], Any], field: str) -> Rule:
-    def error() -> ScenarioError:
-        near = max(1, round(size() / guest.page_size)) * guest.page_size
-        return ScenarioError(
-            f"is not a whole number of {guest.page_size} pages: the nearest is {format_bytes(near)}", field, str(size())
-        )
-
-    return Rule(lambda: size() % guest.page_size != 0, error, monotone=False)
-
-
-def _whole_units(guest: Any, size: Callable[[], Any], field: str) -> Rule:
-    """A write dirties all of a tracked unit, which therefore belongs to one region."""
-    return Rule(
-        lambda: size() % np.maximum(guest.tracking, 1) != 0,
-        lambda: ScenarioError(f"is not a whole number of tracked units of {guest.tracking}", field, str(size())),
-        monotone=False,
-    )
-
-
-def _in_ram(guest: Any, region: Any, field: str) -> Iterator[Rule]:
-    """A region has whole pages and ends within RAM."""
-    for name, given in (("size", lambda: region.size), ("start", lambda: region.start)):
-        yield _whole_pages(guest, given, f"{field}.{name}")
-        yield _whole_units(guest, given, f"{field}.{name}")
-    yield Rule(
-        lambda: region.start + region.size > guest.ram,
-        lambda: ScenarioError(
-            f"ends at {format_bytes(region.start + region.size)}, beyond the {guest.ram} of RAM", field
-        ),
-    )
-
-
-def _overlap(regions: Sequence[Any]) -> Any:
-    """Whether any two regions share pages."""
-    if len(regions) < 2:
-        return False
-    bounds = np.broadcast_arrays(*(region.start for region in regions), *(region.size for region in regions))
-    starts, sizes = np.array(bounds[: len(regions)]), np.array(bounds[len(regions) :])
-    order = np.argsort(starts, axis=0)
-    starts, sizes = (np.take_along_axis(values, order, axis=0) for values in (starts, sizes))
-    return (starts[:-1] + sizes[:-1] > starts[1:]).any(axis=0)
-
-
-def _overlap_error(regions: Sequence[Region]) -> ScenarioError:
-    ordered = sorted(range(len(regions)), key=lambda i: regions[i].start)
-    a, b = next((a, b) for a, b in pairwise(ordered) if regions[a].start + regions[a].size > regions[b].start)
-    return ScenarioError(
-        f"starts at {regions[b].start} and overlaps region {a} of the list, which ends at "
-        f"{format_bytes(regions[a].start + regions[a].size)}: regions must not share pages",
-        f"regions.{b}",
-    )
+            yield from in_ram(self, region, f"regions.{i}")
+        yield Rule(lambda: overlap(self.regions), lambda: overlap_error(self.regions), monotone=False)
 
 
 class Ram(Part):
