@@ -173,3 +173,26 @@ def test_nothing_is_said_of_fields_that_have_their_effect():
     )
     assert scenario.without_effect == ()
     assert "no effect" not in simulate(scenario).summary()
+
+
+def test_an_outcome_that_hangs_on_the_cost_of_a_zero_page_says_so_without_jitter():
+    """Public report: 278 MiB, 100 MiB rewritten, pages that compress to nothing; mostly 1 s, sometimes 44 s."""
+    region = Region(size="100 MiB", start="1 MiB", write_rate="3.48 GB/s", pattern="sequential", zero_share=1.0)
+    at_edge = Scenario(
+        guest=Guest(ram="285064 KiB", accel="tcg", zero_share=1.0, regions=[region]),
+        link=Link(bandwidth="10 Gbit/s"),
+        migration=Migration(max_bandwidth=0),
+        costs=HostCosts(zero_page="1.24 us", bitmap_sync="0.1 ms"),
+        qemu="8.2",
+        time_limit="60 s",
+    )
+    found = simulate(at_edge)
+    assert found.converged
+    (hangs,) = [each for each in found.assumed if "hangs on" in each]
+    assert hangs == (
+        "with 1.55 us a zero page it does not complete: the outcome hangs on costs.zero_page, and costs.jitter with "
+        "replicates gives a probability of each"
+    )
+    assert not simulate(at_edge.replace("costs.zero_page", "1.55 us")).converged
+    assert not [each for each in simulate(at_edge.replace("costs.jitter", 0.3)).assumed if "hangs on" in each]
+    assert not [each for each in simulate(at_edge.replace("costs.zero_page", "0.5 us")).assumed if "hangs on" in each]

@@ -37,6 +37,7 @@ from migkit.scenario.parts import HostCosts
 from migkit.scenario.policy import Policy, own_functions
 from migkit.scenario.rows import records
 from migkit.scenario.scenario import Scenario, as_scenario
+from migkit.scenario.units import Seconds
 from migkit.scenario.unsaid import PUBLISHED_SYNC_PER_GIB, sync_is_assumed, sync_s
 from migkit.scenario.wire import page_cost_s
 
@@ -49,6 +50,8 @@ __all__ = ["SimulatedMigration", "check_engine", "check_whole_number", "numba_th
 _LONGEST_TIME_LIMIT, _LIMIT_OF_LONGEST = "168 h", "2 s"
 _LONG_ENOUGH = "30 min"
 _NOTED_SHARE = 0.1
+_OTHER_COSTS = 0.8, 1.25
+"""Times the cost of a zero page: what the outcome is tried with where it may hang on it."""
 _HTML_DEVICES = 8  # rows of the device table in a notebook; the DataFrame has them all
 
 
@@ -194,7 +197,8 @@ class SimulatedMigration:
 
         That of the scenario (:attr:`migkit.Scenario.assumed`), and what the numbers show to matter.
         """
-        return (*self.scenario.assumed, *self._hangs_on_sync(), *self._hangs_on_zero_pages())
+        on_costs = (*self._hangs_on_sync(), *self._hangs_on_zero_pages(), *self._hangs_on_zero_page_cost())
+        return (*self.scenario.assumed, *on_costs)
 
     def _hangs_on_sync(self) -> Iterator[str]:
         """With which of the published costs of a sync it would end otherwise, where that cost is assumed."""
@@ -223,6 +227,25 @@ class SimulatedMigration:
                 f"zero pages take {seconds_text(scan_s)} of the {seconds_text(self.verdict_time_s)}: costs.zero_page, "
                 f"{costs.zero_page} as on the one machine that was measured"
             )
+
+    def _hangs_on_zero_page_cost(self) -> Iterator[str]:
+        """Whether it would end otherwise with another cost of a zero page, where these take a good part of the time."""
+        cost = self.scenario.costs.zero_page
+        scan_s = int(self.numbers["ram_zero_pages"]) * float(page_cost_s(self.scenario, cost))
+        if scan_s <= _NOTED_SHARE * self.verdict_time_s or self.scenario.costs.jitter > 0:
+            return
+        for factor in _OTHER_COSTS:
+            other = self.scenario.replace("costs.zero_page", Seconds(factor * float(cost)))
+            try:
+                found = simulate(other, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
+            except ScenarioError:  # takes too much computing, or is no cost
+                continue
+            if found.converged != self.converged:
+                how = "completes" if found.converged else "does not complete"
+                yield (
+                    f"with {other.costs.zero_page} a zero page it {how}: the outcome hangs on costs.zero_page, and "
+                    "costs.jitter with replicates gives a probability of each"
+                )
 
     @property
     def total_time_s(self) -> float:
