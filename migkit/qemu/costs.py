@@ -160,7 +160,8 @@ class _Data:
         frame = frame[~frame["caps"].map(set(WITHOUT_COSTS).intersection).astype(bool)]
         # with huge pages a call of RAM sleeps: its time is no cost of pages
         if "backing" in frame:
-            frame = frame[~frame["backing"].map(lambda backing: isinstance(backing, str) and backing != "")]
+            huge = frame["backing"].map(lambda backing: isinstance(backing, str) and backing != "")
+            frame = frame[~huge.astype(bool)]
         quiet = frame["other_cpu"] <= BUSY_CPUS
         if quiet.any():  # a host that was never quiet has the costs of a busy one
             frame = frame[quiet]
