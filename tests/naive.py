@@ -1500,7 +1500,8 @@ class Migration:
     def fault_ns(self, streams):
         wire = (self.page_size + 8) * self.link_ns_per_byte
         each = max(wire, self.page_cost_ns)
-        return self.rtt_ns + each + (self.send_slack_ns * (each / wire) if streams else 0.0)
+        behind = self.send_slack_ns * (each / wire) if streams and not self.postcopy_preempt else 0.0
+        return self.rtt_ns + each + behind
 
     def count_faults(self, until, missing, streams):
         """Whole faults since the last count; the fraction is carried."""

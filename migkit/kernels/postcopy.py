@@ -92,12 +92,13 @@ def postcopy_start(s):
 def fault_ns(s, streams):
     """How long a fault waits for its page, ns: a round trip and the page, behind what the socket holds.
 
-    With ``streams`` the background sends, and the send buffer is full.
+    With ``streams`` the background sends, and the send buffer is full. With postcopy-preempt pages that are asked for
+    have a channel of their own, and wait behind nothing (migration/ram.c:ram_save_host_page_urgent).
     """
     case, link = s.case, s.link
     wire = page_bytes(case, 1, 0) * link.ns_per_byte
     each = max(wire, case.page_cost_ns)
-    behind = link.slack_ns * (each / wire) if streams == 1 else 0.0
+    behind = link.slack_ns * (each / wire) if streams == 1 and case.postcopy_preempt == 0 else 0.0
     return link.rtt_ns + each + behind
 
 
