@@ -1601,8 +1601,9 @@ class Migration:
     def fault_ns(self, streams):
         wire = (self.page_size + 8) * self.link_ns_per_byte
         each = max(wire, self.page_cost_ns)
-        pages = self.host_pages + (0.5 * (self.host_pages - 1) if streams else 0.0)
-        return self.rtt_ns + each * pages + (self.send_slack_ns * (each / wire) if streams else 0.0)
+        waits = streams and not self.postcopy_preempt
+        pages = self.host_pages + (0.5 * (self.host_pages - 1) if waits else 0.0)
+        return self.rtt_ns + each * pages + (self.send_slack_ns * (each / wire) if waits else 0.0)
 
     def count_faults(self, until, missing, streams):
         """Whole faults since the last count; the fraction is carried."""

@@ -27,7 +27,7 @@ PARAMETERS = (
     "multifd_zero_pages", "multifd_syncs_at_end", "multifd_page_ns", "channel_page_ns", "channel_page_bytes",
     "channels_ns_per_byte",
     "channels_slack_ns", "channels_fresh_ns_per_byte", "channels_fresh_slack_ns",
-    "postcopy_ram", "postcopy_ns", "max_postcopy_bandwidth", "postcopy_rule", "discard_ns",
+    "postcopy_ram", "postcopy_preempt", "postcopy_ns", "max_postcopy_bandwidth", "postcopy_rule", "discard_ns",
     "throttle_trigger_threshold",
     "cpu_throttle_initial", "cpu_throttle_increment", "max_cpu_throttle", "cpu_throttle_tailslow",
     "policy", "exact_rule", "complete_rule",

@@ -158,6 +158,8 @@ def _qemu(wanted: _Wanted) -> Commands:
         capabilities |= {"switchover-ack": migration.switchover_ack}
     if migration.postcopy_ram:
         capabilities |= {"postcopy-ram": True}
+        if migration.postcopy_preempt:
+            capabilities |= {"postcopy-preempt": True}
     if migration.multifd:
         capabilities |= {"multifd": True}
         parameters["multifd-channels"] = migration.multifd_channels

@@ -18,14 +18,16 @@ from migkit.kernels.ram import page_bytes, ram_save_pages
 def fault_ns(s, streams):
     """How long a fault waits for its host page, ns: a round trip and the page, behind what the socket holds.
 
-    With ``streams`` the background sends, the send buffer is full, and half a host page is still to go in the mean.
+    With ``streams`` the background sends, the send buffer is full, and half a host page is still to go in the mean. With
+    postcopy-preempt pages that are asked for have a channel of their own, and wait behind nothing
+    (migration/ram.c:ram_save_host_page_urgent).
     """
     case, link = s.case, s.link
     wire = page_bytes(case, 1, 0) * link.ns_per_byte
     each = max(wire, case.page_cost_ns)
-    behind = link.slack_ns * (each / wire) if streams == 1 else 0.0
-    pages = case.host_pages + (0.5 * (case.host_pages - 1) if streams == 1 else 0.0)
-    return link.rtt_ns + each * pages + behind
+    if streams == 1 and case.postcopy_preempt == 0:
+        return link.rtt_ns + each * (case.host_pages + 0.5 * (case.host_pages - 1)) + link.slack_ns * (each / wire)
+    return link.rtt_ns + each * case.host_pages
 
 
 @kernel

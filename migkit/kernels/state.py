@@ -111,6 +111,7 @@ CASE = (
     Field("dirty_limit_period_ms", INT, "ms", "x-vcpu-dirty-limit-period"),
     Field("postcopy_ram", INT, "flag", "the capability"),
     Field("postcopy_ns", INT, "ns", "when migrate-start-postcopy is given, NO_LIMIT for never"),
+    Field("postcopy_preempt", INT, "flag", "the capability"),
     Field("max_postcopy_bandwidth", INT, "B/s", "limit of a window after the switch to post-copy, 0 for none"),
     Field("xbzrle", INT, "flag", "the capability"),
     Field("multifd_channels", INT, "1", "multifd-channels, 0 without the capability multifd"),

@@ -35,7 +35,8 @@ _PARAMETERS = (
     "xbzrle-cache-size",
     "zero-page-detection",
 )
-_CAPABILITIES = ("auto-converge", "dirty-limit", "multifd", "postcopy-ram", "return-path", "switchover-ack", "xbzrle")
+_CAPABILITIES = ("auto-converge", "dirty-limit", "multifd", "postcopy-preempt", "postcopy-ram", "return-path",
+                 "switchover-ack", "xbzrle")  # fmt: skip
 _RATES = ("avail-switchover-bandwidth", "max-postcopy-bandwidth")
 
 

@@ -637,6 +637,7 @@ def scenario_of(
             multifd="multifd" in run["caps"],
             multifd_channels=int(run["multifd_channels"]) if "multifd" in run["caps"] else DEFAULT_CHANNELS,
             postcopy_ram="postcopy-ram" in run["caps"],
+            postcopy_preempt="postcopy-preempt" in run["caps"],
             postcopy_at=Seconds(float(run["postcopy_sent_ms"]) * 1e-3) if starts_postcopy(run) else None,
         ),
         costs=costs,

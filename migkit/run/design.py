@@ -172,6 +172,7 @@ class Sweep(Part):
             include={
                 "postcopy_ram",
                 "postcopy_at",
+                "postcopy_preempt",
                 "max_postcopy_bandwidth",
                 "multifd",
                 "multifd_channels",

@@ -43,7 +43,7 @@ ROWS: tuple[Row, ...] = (
                      "cpu-throttle-tailslow", "auto-converge", "dirty-limit", "vcpu-dirty-limit",
                      "x-vcpu-dirty-limit-period", "xbzrle", "xbzrle-cache-size", "switchover-ack", "return-path",
                      "multifd", "multifd-channels", "multifd-compression", "zero-page-detection", "postcopy-ram",
-                     "max-postcopy-bandwidth"),
+                     "postcopy-preempt", "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -89,8 +89,7 @@ ROWS: tuple[Row, ...] = (
     Row("not modelled", ("compress",), "a page on the main stream is sent whole, as `xbzrle` encodes it, or as a zero "
         "page",
         ("compression", "compress-level", "compress-threads", "decompress-threads")),
-    Row("not modelled", ("postcopy-preempt", "postcopy-blocktime"),
-        "a page that a fault asks for waits in the one stream"),
+    Row("not modelled", ("postcopy-blocktime",), "how long each vCPU waits for pages"),
     Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",
         ("fixed-ram",)),
     Row("not modelled", ("zero-copy-send", "rdma-pin-all"),

@@ -481,6 +481,9 @@ class Migration(Part):
     postcopy_at : seconds, optional
         When ``migrate-start-postcopy`` is given, 0 to 168 h since the ``migrate`` command; never by default. Needs
         `postcopy_ram`.
+    postcopy_preempt : bool, default False
+        Pages that the guest asks for after the switch travel on a channel of their own, past what the stream holds.
+        Since 8.0 (7.2 has it in another way, which was not read); needs `postcopy_ram`.
     max_postcopy_bandwidth : bytes/s, default 0
         Limit of each 100 ms window after the switch; 0 = no limit, else 1 kB/s to 1000 TB/s. Pages that the guest asks
         for pass it.
@@ -520,6 +523,7 @@ class Migration(Part):
     zero_page_detection: Literal["none", "legacy", "multifd"] | None = None
     postcopy_ram: Flag = False
     postcopy_at: Annotated[Seconds, quantity("0 s", "168 h")] | None = None
+    postcopy_preempt: Flag = False
     max_postcopy_bandwidth: Limit = Rate(0)
     throttle_trigger_threshold: Annotated[int, whole_number(1, 100)] = 50
     cpu_throttle_initial: Percent = 20
@@ -534,6 +538,10 @@ class Migration(Part):
             lambda: ScenarioError("needs postcopy_ram = True: post-copy starts only with the capability", "postcopy_at",
                                   str(self.postcopy_at)),
         )  # fmt: skip
+        yield Rule(
+            lambda: np.logical_and(self.postcopy_preempt, np.logical_not(self.postcopy_ram)),
+            lambda: ScenarioError("needs postcopy_ram = True: QEMU refuses it without", "postcopy_preempt", True),
+        )
         yield Rule(
             lambda: np.logical_and(self.switchover_ack, np.logical_not(self.return_path)),
             lambda: ScenarioError(

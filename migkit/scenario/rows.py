@@ -185,6 +185,7 @@ CASES: Mapping[str, Expression] = {
     "dirty_limit_period_ms": lambda s: np.rint(s.migration.x_vcpu_dirty_limit_period * 1e3),
     "postcopy_ram": lambda s: s.migration.postcopy_ram,
     "postcopy_ns": lambda s: each(_start_ns, s.migration.postcopy_at),
+    "postcopy_preempt": lambda s: s.migration.postcopy_preempt,
     "max_postcopy_bandwidth": lambda s: np.rint(s.migration.max_postcopy_bandwidth),
     "xbzrle": lambda s: s.migration.xbzrle,
     "multifd_channels": lambda s: np.where(s.migration.multifd, s.migration.multifd_channels, 0),

@@ -70,6 +70,11 @@ def rules(scenario: Any) -> Iterator[Rule]:
         lambda: ScenarioError(f"cannot be on together with migration.postcopy_ram in {_named(scenario)}: use 10.1 or "
                               "later", "migration.multifd", True),
     )  # fmt: skip
+    yield Rule(
+        lambda: scenario.migration.postcopy_preempt & _lacks(scenario, "supports_postcopy_preempt"),
+        lambda: ScenarioError(f"is another one in {_named(scenario)}, which was not read: use 8.0 or later",
+                              "migration.postcopy_preempt", True),
+    )  # fmt: skip
     yield from _may_compress(scenario)
     yield Rule(
         lambda: (

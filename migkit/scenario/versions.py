@@ -87,6 +87,8 @@ class Profile:
         the end of RAM (up to 9.2: 1), ``migration/ram.c:ram_save_complete``.
     supports_multifd_postcopy : bool
         multifd and postcopy-ram may be on together: 10.1 and later, ``migration/options.c:migrate_caps_check``.
+    supports_postcopy_preempt : bool
+        The capability as it is since 8.0, ``migration/ram.c:ram_save_host_page_urgent``; 7.2 has another one.
     supports_zero_page_detection : bool
         The parameter exists since 9.0, ``qapi/migration.json``.
     supports_qpl_uadk, supports_qatzip : bool
@@ -130,6 +132,7 @@ class Profile:
     multifd_zero_pages: int = 1
     multifd_syncs_at_end: int = 0
     supports_multifd_postcopy: bool = False
+    supports_postcopy_preempt: bool = True
     supports_zero_page_detection: bool = True
     supports_qpl_uadk: bool = True
     supports_qatzip: bool = True
@@ -158,6 +161,7 @@ _ALL = (
         flush_pages=1,
         **_MULTIFD_8_0,
         default_policy="serialized",
+        supports_postcopy_preempt=False,
         supports_vfio=False,
         supports_vfio_precopy=False,
         supports_switchover_ack=False,
