@@ -320,9 +320,7 @@ def record(
     ] = None,
     time_limit: Annotated[str, typer.Option(help="When a migration is cancelled.")] = "30 s",
     port: Annotated[int | None, typer.Option(help="TCP port of the destination.", show_default=False)] = None,
-    device: Annotated[
-        str | None, typer.Option(help='Preloaded: "initial=64MiB,stop=1MiB".', show_default=False)
-    ] = None,
+    device: Annotated[str | None, typer.Option(help='Such as "initial=64MiB,stop=1MiB".', show_default=False)] = None,
     trace: Annotated[bool, typer.Option("--trace", help="Record the trace points of the loop too.")] = False,
     repeats: Annotated[int, typer.Option(help="Runs.")] = 1,
     name: Annotated[

@@ -18,7 +18,7 @@ from migkit.kernels.ram import page_bytes, ram_save_pages
 def fault_ns(s, streams):
     """How long a fault waits for its host page, ns: a round trip and the page, behind what the socket holds.
 
-    With ``streams`` the background sends, the send buffer is full, and half a host page is still to go in the mean. With
+    With ``streams`` the background sends, the send buffer is full, and half a host page is to go in the mean. With
     postcopy-preempt pages that are asked for have a channel of their own, and wait behind nothing
     (migration/ram.c:ram_save_host_page_urgent).
     """
