@@ -162,6 +162,9 @@ class Inputs(NamedTuple):
         if scenario.guest.tracking > scenario.guest.page_size:
             raise ScenarioError("has no derived boundaries: writes are tracked in units above a page",
                                 "scenario.guest.tracking", str(scenario.guest.tracking))  # fmt: skip
+        if np.any(value("migration.compress")):
+            raise ScenarioError("has no derived boundaries: its pages are compressed", "scenario.migration.compress",
+                                True)  # fmt: skip
         if np.any(value("migration.multifd")):
             raise ScenarioError("has no derived boundaries: its pages travel on channels", "scenario.migration.multifd",
                                 True)  # fmt: skip
