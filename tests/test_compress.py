@@ -76,3 +76,14 @@ def test_a_sweep_over_the_threads_is_the_migrations_one_by_one():
     swept = migkit.sweep(given, {"migration.compress_threads": [1, 4, 8]})
     one_by_one = [migkit.simulate(given.replace("migration.compress_threads", n)).total_time_s for n in (1, 4, 8)]
     assert np.array_equal(swept["total_time_s"].to_numpy(), one_by_one)
+
+
+def test_qemu_is_told_and_other_layers_say_that_they_cannot():
+    from migkit.analysis.layers import commands
+
+    told = commands(scenario(migration={"compress_threads": 4}), "qemu", 600.0)
+    assert '{"capability": "compress", "state": true}' in told.text
+    assert '"compress-threads": 4' in told.text
+    other = commands(scenario(), "nova", 600.0)
+    assert "compress is not set by it." in other.cannot
+    assert not other.as_run.migration.compress
