@@ -176,6 +176,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "multifd_syncs_at_end": int(profile in ("7.2", "8.0", "8.1", "8.2", "9.0-rc0", "9.0", "9.1", "9.2")),
         "multifd_page_ns": 0.0,
         "channel_page_ns": 0.0,
+        "compressed_page_bytes": 0,
         "channel_page_bytes": float(columns.get("page_size", 4096)),
         "channels_ns_per_byte": 1e9 / (2000 * 4104),
         "channels_slack_ns": 0,
@@ -505,6 +506,14 @@ def random_compressed_case(rng: random.Random) -> dict:
     # long enough for several throttles
     more = {"time_limit_ns": max(found["time_limit_ns"], 8 * S), "sync_ns": max(found["sync_ns"], 25 * MS)}
     return found | more | {"auto_converge": 1, "cpu_throttle_tailslow": 1, "downtime_limit_ms": 5.0}
+
+
+def random_threads_case(rng: random.Random) -> dict:
+    """A case with compress: pages of the main stream that are smaller, and copied as a whole."""
+    own = random.Random(f"threads {rng.random()}")
+    found = own.choice([random_case, random_later_case, random_changing_case])(rng)
+    size = found["page_size"] / own.choice([1.0, 2.5, 1.0 + 9.0 * own.random(), 50.0])
+    return found | {"compressed_page_bytes": round(size) + 12}
 
 
 def random_changing_case(rng: random.Random) -> dict:

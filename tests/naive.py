@@ -444,8 +444,10 @@ class Ram:
     # -- XBZRLE (section 15)
 
     def plain_pages(self):
-        self.encoding = False
+        self.encoding = self.m.compressed_page_bytes > 0
         self.page_put, self.page_copied, self.page_cpu_ns = self.page_size + 8, 8, self.page_cost_ns
+        if self.encoding:
+            self.page_put = self.page_copied = self.m.compressed_page_bytes
 
     def encode_pages(self):
         """What a normal page of this call takes: encoded, or not."""
@@ -520,7 +522,7 @@ class Ram:
         self.calls_done += done
         return done
 
-    # -- huge pages (section 16)
+    # -- huge pages (section 17)
 
     def begin_part(self):
         """What holds until the rate limit next does something."""

@@ -22,7 +22,7 @@ PARAMETERS = (
     "fresh_slack_ns", "fresh_after_pages", "rtt_ns", "max_bandwidth", "downtime_limit_ms",
     "avail_switchover_bandwidth", "switchover_ack", "return_path", "auto_converge",
     "dirty_ring_pages", "dirty_limit", "vcpu_dirty_limit", "dirty_limit_period_ms",
-    "xbzrle", "xbzrle_page_ns", "xbzrle_page_bytes", "xbzrle_pages", "xbzrle_share",
+    "compressed_page_bytes", "xbzrle", "xbzrle_page_ns", "xbzrle_page_bytes", "xbzrle_pages", "xbzrle_share",
     "multifd_channels", "multifd_flush_after_each_section", "multifd_sends_full_queue", "multifd_counts_late",
     "multifd_zero_pages", "multifd_syncs_at_end", "multifd_page_ns", "channel_page_ns", "channel_page_bytes",
     "channels_ns_per_byte",

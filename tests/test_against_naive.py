@@ -22,6 +22,7 @@ from cases import (
     random_limited_case,
     random_multifd_case,
     random_postcopy_case,
+    random_threads_case,
     random_xbzrle_case,
     region,
 )
@@ -157,6 +158,11 @@ def test_compression_and_tail_slow_are_those_of_the_naive_loop(k):
 @pytest.mark.parametrize("k", range(60))
 def test_every_turn_with_xbzrle_is_that_of_the_naive_loop(k):
     compare_with_and_without_jumps(random_xbzrle_case(random.Random(f"xbzrle {k}")), k)
+
+
+@pytest.mark.parametrize("k", range(40))
+def test_every_turn_with_compress_is_that_of_the_naive_loop(k):
+    compare_with_and_without_jumps(random_threads_case(random.Random(f"threads {k}")), k)
 
 
 def zero_case(rng):

@@ -54,7 +54,7 @@ def test_parquet(store, tmp_path, devices):
 
 def test_parquet_in_parts_is_the_same(store, tmp_path, monkeypatch):
     whole = pd.read_parquet(export(store, tmp_path / "whole.parquet"))
-    monkeypatch.setattr(sys.modules["migkit.run.export"], "ROWS", 7)
+    monkeypatch.setattr(sys.modules["migkit.run.export"], "ROWS", 50)
     assert len(list(frames(open_sweep(store)))) > 10
     parts = pd.read_parquet(export(store, tmp_path / "parts.parquet"))
     for name in whole:

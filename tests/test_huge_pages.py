@@ -128,7 +128,7 @@ def test_scattered_pages_are_sent_as_small_ones():
 
 @ENGINES
 def test_serialized_a_hot_set_of_64_host_pages_is_drained_in_a_call(engine):
-    """S < W < threshold starves the device with 4 KiB (docs/model.md, section 16)."""
+    """S < W < threshold starves the device with 4 KiB (docs/model.md, section 17)."""
     assert simulate(scenario(), engine).outcome == "initial_data_starved"
     assert simulate(scenario().replace(BACKING, "2 MiB"), engine).converged
     # 200 MiB are 100 host pages: two calls, so that none returns 1

@@ -47,7 +47,7 @@ def test_what_is_not_modelled_is_told_and_not_taken_for_a_misspelt_name(name):
             assert "did you mean" not in str(told.value)
 
 
-@pytest.mark.parametrize("name", ["postcopy-blocktime", "compress", "compress-level", "zerocopy", "mapped-ram"])
+@pytest.mark.parametrize("name", ["postcopy-blocktime", "decompress-threads", "zerocopy", "mapped-ram"])
 def test_names_that_people_try_are_there(name):
     assert name in NOT_MODELLED
 

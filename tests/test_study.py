@@ -12,8 +12,8 @@ from migkit.run.design import Sweep
 from migkit.run.grid import Layout
 from migkit.run.store import Store
 from migkit.scenario.errors import ScenarioError
+from migkit.study import atlas, findings
 from migkit.study import experiments as study
-from migkit.study import findings
 
 MIB = 2**20
 POINT = derivation.Inputs(
@@ -283,6 +283,9 @@ def test_slow_links_starve_too(datasets):
 
 def test_the_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # one is enough to see that they are drawn; all are drawn in test_figures.py
+    monkeypatch.setattr(atlas, "FIGURES", {"convergence-map": atlas.FIGURES["convergence-map"]})
+    monkeypatch.setattr(atlas, "SIMULATED", {})
     ran = CliRunner().invoke(app, ["study", "--points", "4", "-o", "here"])
     assert ran.exit_code == 0, ran.output
     assert "agree" in ran.stdout

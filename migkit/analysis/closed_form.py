@@ -165,6 +165,9 @@ class Inputs(NamedTuple):
         if np.any(value("guest.backing") > value("guest.page_size")):
             raise ScenarioError("has no derived boundaries: a call of RAM in huge pages ends elsewhere",
                                 "scenario.guest.backing", str(scenario.guest.backing))  # fmt: skip
+        if np.any(value("migration.compress")):
+            raise ScenarioError("has no derived boundaries: its pages are compressed", "scenario.migration.compress",
+                                True)  # fmt: skip
         if np.any(value("migration.multifd")):
             raise ScenarioError("has no derived boundaries: its pages travel on channels", "scenario.migration.multifd",
                                 True)  # fmt: skip

@@ -118,6 +118,8 @@ class _Wanted(NamedTuple):
             found.append(_NO_DIRTY_LIMIT)
         if migration.multifd_compression != "none" and migration.multifd:
             found.append("multifd-compression is not set by it.")
+        if migration.compress:
+            found.append("compress is not set by it.")
         if migration.zero_page_detection is not None:
             found.append("zero-page-detection is not set by it.")
         if migration.cpu_throttle_tailslow and migration.auto_converge:
@@ -138,6 +140,7 @@ class _Wanted(NamedTuple):
         none: dict[str, Any] = {
             "dirty_limit": False,
             "multifd_compression": "none",
+            "compress": False,
             "zero_page_detection": None,
             "cpu_throttle_tailslow": False,
         }
@@ -165,6 +168,9 @@ def _qemu(wanted: _Wanted) -> Commands:
         parameters["multifd-channels"] = migration.multifd_channels
         if migration.multifd_compression != "none":
             parameters["multifd-compression"] = migration.multifd_compression
+    if migration.compress:
+        capabilities |= {"compress": True}
+        parameters["compress-threads"] = migration.compress_threads
     if migration.zero_page_detection is not None:
         parameters["zero-page-detection"] = migration.zero_page_detection
     if migration.dirty_limit:

@@ -1,4 +1,4 @@
-"""Host pages in the expected engine: where they end, and which are dirty in part (docs/model.md, section 16)."""
+"""Host pages in the expected engine: where they end, and which are dirty in part (docs/model.md, section 17)."""
 
 from __future__ import annotations
 

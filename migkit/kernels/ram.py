@@ -173,6 +173,9 @@ def release_flags(s, leave_t, drained_at):
 def plain_pages(case, state):
     """Pages are sent as they are."""
     state.page_put, state.page_copied = case.page_size + PAGE_HEADER, PAGE_HEADER
+    if case.compressed_page_bytes > 0:
+        # migration/ram.c:save_compress_page: what a worker has made of it is copied into the stream as a whole
+        state.page_put, state.page_copied = case.compressed_page_bytes, case.compressed_page_bytes
     state.page_cpu_ns = case.page_cost_ns
 
 

@@ -152,6 +152,7 @@ CASE = (
     Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),
+    Field("compressed_page_bytes", INT, "B", "normal page on the main stream with compress, 0 without"),
     Field("xbzrle_page_ns", FLOAT, "ns", "migration thread, for a page that it encodes"),
     Field("xbzrle_page_bytes", FLOAT, "B", "on the wire of a page that it encodes"),
     Field("xbzrle_pages", INT, "pages", "that are written to, and compete for the cache"),

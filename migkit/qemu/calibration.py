@@ -28,6 +28,9 @@ DIGITS = 4
 """Significant digits of a fitted cost."""
 _OF_THE_MEDIAN = np.sqrt(np.pi / 2)
 """Standard error of a median over that of a mean, for normal values and many runs."""
+_OF_THE_NORMAL = 0.6744897501960817
+"""Median absolute deviation of a normal variable over its standard deviation: the third quartile of the normal
+distribution. Written out, since to import ``scipy.stats`` takes longer than a fit."""
 
 
 class _Source(NamedTuple):
@@ -298,8 +301,6 @@ def _alike(rows: pd.DataFrame, columns: tuple[str, ...], like: Mapping[str, Any]
 
 def _median(seen: pd.DataFrame, source: _Source, like: Mapping[str, Any]) -> dict[str, Any]:
     """The median over runs of what each of them shows."""
-    from scipy.stats import median_abs_deviation
-
     rows = seen[seen["cost"].isin(source.costs)]
     rows = rows[[source.wanted(case) for case in rows["case"]]]
     if not len(rows):
@@ -312,7 +313,8 @@ def _median(seen: pd.DataFrame, source: _Source, like: Mapping[str, Any]) -> dic
     values = (rows.groupby("run")["value"].median().to_numpy() - source.less) * source.scale
     error = np.nan
     if len(values) > 1:
-        error = _OF_THE_MEDIAN * median_abs_deviation(values, scale="normal") / np.sqrt(len(values))
+        deviation = np.median(np.abs(values - np.median(values))) / _OF_THE_NORMAL
+        error = _OF_THE_MEDIAN * deviation / np.sqrt(len(values))
     value = max(float(np.median(values)), 0.0)
     return {"value": value, "standard_error": error, "unit": source.unit, "runs": len(values), "note": note}
 

@@ -31,7 +31,7 @@ BUSY_CPUS = 0.2
 XBZRLE_PAGE_S = 4e-6
 """What the migration thread is taken to need for a page that it encodes, seconds: not measured."""
 NOT_MODELLED = {
-    "compress": "pages travel compressed",
+    "compress": "only the run tells what it makes of pages",
 }
 """Capabilities that a prediction lacks, with why; runs with them give no costs and are not predicted."""
 WITHOUT_COSTS = (*NOT_MODELLED, "xbzrle", "multifd", "postcopy-ram")

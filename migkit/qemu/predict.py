@@ -331,6 +331,40 @@ def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -
                         path=where)  # fmt: skip
 
 
+def calibrations_of(measured: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> list[Calibration]:
+    """Fit the costs of the hosts of many runs: :func:`calibration_of` of each, computed once for runs that share it.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        Rows of :func:`migkit.qemu.runs`.
+    path : path, optional
+        As in :func:`migkit.qemu.runs`.
+
+    Returns
+    -------
+    list of Calibration
+        One for each row.
+
+    Examples
+    --------
+    >>> from migkit.qemu import runs
+    >>> measured = runs().query("group == 'A6' and build == 'v82'")
+    >>> len(calibrations_of(measured)) == len(measured)
+    True
+    """
+    # all that calibration_of reads of a run
+    read = zip(*(measured[name] for name in ("campaign", "group", "name", "accel", "writes_max")),
+               measured["link_mib_s"] != 0, measured["ndev"] != 0, strict=True)  # fmt: skip
+    found: dict[tuple[Any, ...], Calibration] = {}
+    out = []
+    for row, key in enumerate(read):
+        if key not in found:
+            found[key] = calibration_of(measured.iloc[row], path)
+        out.append(found[key])
+    return out
+
+
 @lru_cache(maxsize=512)
 def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], path: str | None) -> Calibration:
     try:

@@ -50,7 +50,7 @@ _NO_PRECOPY = {
 }
 """Capabilities with which a migration is no pre-copy over a link."""
 _NOTED = {
-    "compress": "compress is on, which is not modelled: fewer bytes may be sent, and each takes more CPU time",
+    "compress": "compress is on, and not in the answer: only a migration tells what it makes of pages",
     "postcopy-ram": "postcopy-ram is on: the answer is that of a migration in which post-copy is never started",
     "block": "block is on: disks that are migrated with RAM are not in the answer",
     "x-ignore-shared": "x-ignore-shared is on: shared RAM is counted, though it is not sent",
@@ -242,8 +242,8 @@ async def _asked(
     parameters = await qmp.ask("query-migrate-parameters")
     if "multifd" in capabilities and parameters.get("multifd-compression", "none") != "none":
         method = parameters["multifd-compression"]
-        notes.append(f"multifd-compression is {method}, which is not modelled: fewer bytes may be sent, and each takes "
-                     "more CPU time")  # fmt: skip
+        notes.append(f"multifd-compression is {method}, and not in the answer: only a migration tells what it makes of "
+                     "pages")  # fmt: skip
     migration = _migration(parameters, capabilities, profile)
     accel = "kvm" if (await qmp.ask("query-kvm")).get("enabled") else "tcg"
     notes += await _devices(qmp)

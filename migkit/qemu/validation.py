@@ -20,6 +20,7 @@ from migkit.qemu.predict import (
     BLOCK_STATE_BYTES,
     STATE_BYTES,
     STATE_BYTES_OF_BUILDS,
+    calibrations_of,
     is_held,
     is_modelled,
     rules_of,
@@ -157,7 +158,9 @@ def _computed(
     """Simulate the measured runs; their records and the results."""
     from migkit.kernels import drivers
 
-    found = records([scenario_of(run, path, calibration) for _, run in measured.iterrows()])
+    of_hosts = calibrations_of(measured, path) if calibration is None else [calibration] * len(measured)
+    each = zip(measured.iterrows(), of_hosts, strict=True)
+    found = records([scenario_of(run, path, of_host) for (_, run), of_host in each])
     return found, results.values(drivers.run(found, engine, stops_early=False))
 
 

@@ -179,6 +179,8 @@ class Sweep(Part):
                 "dirty_limit",
                 "vcpu_dirty_limit",
                 "multifd_compression",
+                "compress",
+                "compress_threads",
                 "zero_page_detection",
                 "xbzrle",
                 "xbzrle_cache_size",

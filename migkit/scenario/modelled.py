@@ -42,8 +42,8 @@ ROWS: tuple[Row, ...] = (
                      "cpu-throttle-initial", "cpu-throttle-increment", "max-cpu-throttle", "x-clear-bitmap-shift",
                      "cpu-throttle-tailslow", "auto-converge", "dirty-limit", "vcpu-dirty-limit",
                      "x-vcpu-dirty-limit-period", "xbzrle", "xbzrle-cache-size", "switchover-ack", "return-path",
-                     "multifd", "multifd-channels", "multifd-compression", "zero-page-detection", "postcopy-ram",
-                     "postcopy-preempt", "max-postcopy-bandwidth"),
+                     "compress", "compress-threads", "multifd", "multifd-channels", "multifd-compression",
+                     "zero-page-detection", "postcopy-ram", "postcopy-preempt", "max-postcopy-bandwidth"),
         "fields of `migration`, with underscores", part="migration"),
     Row("modelled", ("block",), "block migration, up to 9.0: a device with `kind = \"block\"`",
         ("blk", "block-incremental")),
@@ -86,9 +86,10 @@ ROWS: tuple[Row, ...] = (
         "data once"),
     Row("approximated", (), "engine `expected`: expected values; departs from `bitmap` near an edge "
         "([docs/model.md](docs/model.md), section 9)"),
-    Row("not modelled", ("compress",), "a page on the main stream is sent whole, as `xbzrle` encodes it, or as a zero "
-        "page",
-        ("compression", "compress-level", "compress-threads", "decompress-threads")),
+    Row("approximated", ("compress-level",), "compress, up to 9.0: one ratio for all normal pages and one cost, which "
+        "have the level in them; its threads are never behind", ("compression",)),
+    Row("not modelled", ("compress-wait-thread", "decompress-threads"), "where all threads that compress are busy QEMU "
+        "waits; the destination unpacks as fast as pages come"),
     Row("not modelled", ("postcopy-blocktime",), "how long each vCPU waits for pages"),
     Row("not modelled", ("mapped-ram", "direct-io"), "the stream goes to a destination, not to a file",
         ("fixed-ram",)),

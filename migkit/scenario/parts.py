@@ -225,10 +225,9 @@ class Guest(Part):
         )  # fmt: skip
         yield Rule(
             lambda: (self.tracking > 0) & (self.tracking < self.page_size),
-            lambda: ScenarioError(
-                f"is less than a page: it must be 0, or from {self.page_size}", "tracking", str(self.tracking)
-            ),
-        )
+            lambda: ScenarioError(f"is less than a page: it must be 0, or from {self.page_size}", "tracking",
+                                  str(self.tracking)),
+        )  # fmt: skip
         yield Rule(
             lambda: self.tracking > MOST_TRACKED_PAGES * self.page_size,
             lambda: ScenarioError(f"has more than {MOST_TRACKED_PAGES} pages of {self.page_size}: the most that are "
@@ -246,17 +245,14 @@ class Guest(Part):
         )  # fmt: skip
         yield Rule(
             lambda: (self.used > 0) & (self.used < sum(region.size for region in self.regions)),
-            lambda: ScenarioError(
-                f"is less than the regions, which are in use: they have "
-                f"{format_bytes(sum(region.size for region in self.regions))}", "used", str(self.used)
-            ),
+            lambda: ScenarioError("is less than the regions, which are in use: they have "
+                                  f"{format_bytes(sum(each.size for each in self.regions))}", "used", str(self.used)),
         )  # fmt: skip
         yield Rule(
             lambda: np.all(each(lambda place: place != "spread", self.used_at) & (self.used == 0)),
-            lambda: ScenarioError(
-                "has no effect without used: give how much of RAM is in use", "used_at", self.used_at
-            ),
-        )
+            lambda: ScenarioError("has no effect without used: give how much of RAM is in use", "used_at",
+                                  self.used_at),
+        )  # fmt: skip
         yield Rule(
             lambda: self.used > self.ram,
             lambda: ScenarioError(f"is more than the {self.ram} of RAM", "used", str(self.used)),
@@ -331,12 +327,9 @@ class Vfio(Part):
     def _rules(self: Any) -> Iterator[Rule]:
         yield Rule(
             lambda: (self.dirty_rate > 0) & (self.dirty_max == 0),
-            lambda: ScenarioError(
-                f"must be above 0 when dirty_rate is ({self.dirty_rate}): it is the most that can be dirty at once",
-                "dirty_max",
-                str(self.dirty_max),
-            ),
-        )
+            lambda: ScenarioError(f"must be above 0 when dirty_rate is ({self.dirty_rate}): it is the most that can be "
+                                  "dirty at once", "dirty_max", str(self.dirty_max)),
+        )  # fmt: skip
 
 
 class Block(Part):
@@ -386,8 +379,8 @@ class Link(Part):
     send_buffer : bytes, default 0 B
         What the socket of a stream takes before the sender waits for the wire.
     compression_ratio : float, default 0
-        Bytes of a page over those that `Migration.multifd_compression` makes of it, in the mean over the normal pages
-        of this guest; 1 to 1000, 0 = not known, which is refused with compression.
+        Bytes of a page over those that `Migration.multifd_compression` or `compress` makes of it, in the mean over the
+        normal pages of this guest; 1 to 1000, 0 = not known, which is refused with compression.
     xbzrle_page : bytes, default 0 B
         What `Migration.xbzrle` makes of a page of this guest that is in its cache, in the mean: 2 to 4 bytes for each
         run of changed bytes, and these; a page that was not changed counts as none, one that would be longer as whole.
@@ -426,10 +419,9 @@ class Link(Part):
         )  # fmt: skip
         yield Rule(
             lambda: (self.fresh_after > 0) & (self.fresh_bandwidth == 0),
-            lambda: ScenarioError(
-                "needs fresh_bandwidth above 0: the bandwidth from there on", "fresh_after", str(self.fresh_after)
-            ),
-        )
+            lambda: ScenarioError("needs fresh_bandwidth above 0: the bandwidth from there on", "fresh_after",
+                                  str(self.fresh_after)),
+        )  # fmt: skip
 
 
 class Migration(Part):
@@ -463,6 +455,11 @@ class Migration(Part):
         `Link.xbzrle_page` and `HostCosts.xbzrle_page`. Not beside `multifd`.
     xbzrle_cache_size : bytes, default 64 MiB
         Of the cache; QEMU takes the power of two below. From a page to 1024 TiB.
+    compress : bool, default False
+        Threads compress pages of the main stream with zlib. Up to 9.0; not beside `multifd`, `postcopy_ram`, `xbzrle`;
+        needs `Link.compression_ratio` and `HostCosts.compress_page`, which have the level in them.
+    compress_threads : int, default 8
+        How many with `compress`, 1 to 255.
     multifd : bool, default False
         RAM travels on channels of their own, each with a thread and a stream; devices stay on the main stream.
     multifd_channels : int, default 2
@@ -517,6 +514,8 @@ class Migration(Part):
     x_vcpu_dirty_limit_period: Annotated[Seconds, quantity("1 ms", "1 s")] = Seconds(1.0)
     xbzrle: Flag = False
     xbzrle_cache_size: SizeAboveZero = Bytes(64 * 2**20)
+    compress: Flag = False
+    compress_threads: Annotated[int, whole_number(1, 255)] = 8
     multifd: Flag = False
     multifd_channels: Annotated[int, whole_number(1, 255)] = 2
     multifd_compression: Literal["none", "zlib", "zstd", "qpl", "uadk", "qatzip"] = "none"
@@ -544,10 +543,9 @@ class Migration(Part):
         )
         yield Rule(
             lambda: np.logical_and(self.switchover_ack, np.logical_not(self.return_path)),
-            lambda: ScenarioError(
-                "needs return_path = True: the acknowledgement travels on it", "switchover_ack", True
-            ),
-        )
+            lambda: ScenarioError("needs return_path = True: the acknowledgement travels on it", "switchover_ack",
+                                  True),
+        )  # fmt: skip
         yield Rule(
             lambda: each(lambda method, on: method != "none" and not on, self.multifd_compression, self.multifd),
             lambda: ScenarioError("needs multifd = True: its channels compress", "multifd_compression",
@@ -572,12 +570,9 @@ class Migration(Part):
         )  # fmt: skip
         yield Rule(
             lambda: self.max_cpu_throttle < self.cpu_throttle_initial,
-            lambda: ScenarioError(
-                f"is below cpu_throttle_initial: it must be from {self.cpu_throttle_initial} to 99",
-                "max_cpu_throttle",
-                self.max_cpu_throttle,
-            ),
-        )
+            lambda: ScenarioError(f"is below cpu_throttle_initial: it must be from {self.cpu_throttle_initial} to 99",
+                                  "max_cpu_throttle", self.max_cpu_throttle),
+        )  # fmt: skip
 
 
 _ASSUMED = tomllib.loads(files("migkit.scenario").joinpath("hosts", "default.toml").read_text(encoding="utf-8"))
@@ -621,7 +616,7 @@ class HostCosts(Part):
         them, costs it `zero_page`. From the measured runs with two channels, on two cores that guest, source and
         destination shared; there four channels carried a tenth more than two. Not fitted by `migkit calibrate`.
     compress_page : seconds, default 0 s
-        CPU time of the thread of a channel to compress a normal page of 4 KiB, up to 1 ms; needed with
+        CPU time of a thread to compress a normal page of 4 KiB, up to 1 ms; needed with `Migration.compress` and
         `Migration.multifd_compression`. No measured run has it. Not fitted by `migkit calibrate`.
     xbzrle_page : seconds, default 0 s
         CPU time of the migration thread for a page of 4 KiB that XBZRLE encodes, instead of `page`; up to 1 ms, needed

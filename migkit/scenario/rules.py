@@ -89,6 +89,7 @@ def rules(scenario: Any) -> Iterator[Rule]:
         lambda: ScenarioError(f"is less than a page of {scenario.guest.page_size}", "migration.xbzrle_cache_size",
                               str(scenario.migration.xbzrle_cache_size)),
     )  # fmt: skip
+    yield from _may_use_threads(scenario)
     yield _of_xbzrle(scenario, "link.xbzrle_page", lambda: scenario.link.xbzrle_page)
     yield _of_xbzrle(scenario, "costs.xbzrle_page", lambda: scenario.costs.xbzrle_page)
     yield from in_order(scenario.changes)
@@ -130,6 +131,40 @@ def _has_method(scenario: Any, what: str) -> Rule:
         ),
         monotone=False,
     )  # fmt: skip
+
+
+_WITHOUT_COMPRESS = {
+    "multifd": "QEMU refuses it, use multifd_compression",
+    "postcopy_ram": "QEMU refuses it, use one of the two",
+    "xbzrle": "compression ends where xbzrle begins, which is not modelled, use one of the two",
+}
+
+
+def _may_use_threads(scenario: Any) -> Iterator[Rule]:
+    """The capability compress: up to 9.0, not beside others, and what it makes of the pages is known."""
+    yield Rule(
+        lambda: scenario.migration.compress & _lacks(scenario, "supports_compress"),
+        lambda: ScenarioError(f"was removed in 9.1 and is not in {_named(scenario)}: use multifd with "
+                              "multifd_compression, or 9.0 or earlier", "migration.compress", True),
+    )  # fmt: skip
+    for name, why in _WITHOUT_COMPRESS.items():
+        yield _excludes(scenario, name, why)
+    yield _needs_known(scenario, "link.compression_ratio", lambda: scenario.link.compression_ratio)
+    yield _needs_known(scenario, "costs.compress_page", lambda: scenario.costs.compress_page)
+
+
+def _excludes(scenario: Any, name: str, why: str) -> Rule:
+    return Rule(
+        lambda: scenario.migration.compress & getattr(scenario.migration, name),
+        lambda: ScenarioError(f"cannot be on together with migration.{name}: {why}", "migration.compress", True),
+    )
+
+
+def _needs_known(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:
+    return Rule(
+        lambda: scenario.migration.compress & (given() == 0),
+        lambda: ScenarioError(f"needs {field}: only a try with this guest tells it", "migration.compress", True),
+    )
 
 
 def _of_xbzrle(scenario: Any, field: str, given: Callable[[], Any]) -> Rule:

@@ -158,6 +158,7 @@ def without_effect(scenario: Any) -> tuple[str, ...]:
 
 _NEEDS = {
     "multifd_channels": "multifd",
+    "compress_threads": "compress",
     "max_postcopy_bandwidth": "postcopy_ram",
     "throttle_trigger_threshold": "auto_converge",
     "cpu_throttle_initial": "auto_converge",
@@ -191,7 +192,7 @@ def _idle_fields(scenario: Any) -> Iterator[str]:
         )
     for part, name, needed in _OF_PAGES:
         value, used = getattr(getattr(scenario, part), name), getattr(migration, needed)
-        if value > 0 and used in (False, "none"):
+        if value > 0 and used in (False, "none") and not (needed == "multifd_compression" and migration.compress):
             yield f"{part}.{name} = {value} has no effect without migration.{needed}"
     if scenario.guest.backing == scenario.guest.page_size:
         yield f"guest.backing = {scenario.guest.backing} has no effect: it is the target's page, the default"

@@ -100,6 +100,8 @@ class Profile:
         Whether VFIO devices are modelled: 8.0 and later; those of 7.2 have another protocol, which was experimental.
     supports_vfio_precopy : bool
         Whether they have initial and dirty data, which pre-copy sends: 8.1 and later (commit eda7362af9).
+    supports_compress : bool
+        The capability was removed in 9.1.
     supports_block : bool
         Block migration was removed in 9.1 (commit eef0bae3a7).
     supports_switchover_ack : bool
@@ -139,6 +141,7 @@ class Profile:
     default_policy: str = "unserialized"
     supports_vfio: bool = True
     supports_vfio_precopy: bool = True
+    supports_compress: bool = True
     supports_block: bool = True
     supports_switchover_ack: bool = True
     supports_dirty_limit: bool = True
@@ -202,16 +205,31 @@ _ALL = (
     ),
     Profile(name="9.0-rc0", exact_rule=SYNC_8_2, **_MULTIFD_8_2 | {"multifd_sends_full_queue": 0}),
     Profile(name="9.0", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, **_NO_ACCELERATORS),
-    Profile(name="9.1", exact_rule=SYNC_9_0, multifd_syncs_at_end=1, supports_qatzip=False, supports_block=False),
+    Profile(
+        name="9.1",
+        exact_rule=SYNC_9_0,
+        multifd_syncs_at_end=1,
+        supports_qatzip=False,
+        supports_compress=False,
+        supports_block=False,
+    ),
     Profile(
         name="9.2",
         exact_rule=SYNC_9_0,
         vfio_counts=1,
         throttle_timer_ns=THROTTLE_TIMER_NS,
         multifd_syncs_at_end=1,
+        supports_compress=False,
         supports_block=False,
     ),
-    Profile(name="10.0", exact_rule=SYNC_9_0, vfio_counts=1, throttle_timer_ns=THROTTLE_TIMER_NS, supports_block=False),
+    Profile(
+        name="10.0",
+        exact_rule=SYNC_9_0,
+        vfio_counts=1,
+        throttle_timer_ns=THROTTLE_TIMER_NS,
+        supports_compress=False,
+        supports_block=False,
+    ),
     *(
         Profile(
             name=name,
@@ -222,6 +240,7 @@ _ALL = (
             throttle_timer_ns=THROTTLE_TIMER_NS,
             postcopy_rule=1,
             supports_multifd_postcopy=True,
+            supports_compress=False,
             supports_block=False,
         )
         for name, avail_per_ms_exact in (("10.1", 0), ("10.2", 0), ("11.0", 1))
@@ -236,6 +255,7 @@ _ALL = (
         throttle_timer_ns=THROTTLE_TIMER_NS,
         postcopy_rule=1,
         supports_multifd_postcopy=True,
+        supports_compress=False,
         supports_block=False,
     ),
 )

@@ -16,8 +16,10 @@ __all__ = [
     "binds",
     "cached_share",
     "channel_page_s",
+    "compressed_page_bytes",
     "compresses",
     "compression_ratio",
+    "main_page_s",
     "on_wire_bytes",
     "page_cost_s",
     "stream_count",
@@ -28,6 +30,8 @@ __all__ = [
 
 PAGE_HEADER = 8
 """Bytes on the wire before those of a page (``migration/ram.c:save_page_header``)."""
+COMPRESS_HEADER = PAGE_HEADER + 4
+"""The same before a page that the capability compress has compressed, with its length (``migration/ram.c``)."""
 XBZRLE_HEADER = PAGE_HEADER + 3
 """The same before a page that is encoded, with method and length (``migration/ram.c:save_xbzrle_page``)."""
 PAGE_BYTES = 4096
@@ -111,9 +115,42 @@ def on_wire_bytes(scenario: Any) -> Any:
     >>> float(on_wire_bytes(Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s"))))
     4104.0
     """
-    whole = scenario.guest.page_size + PAGE_HEADER
+    compressed = compressed_page_bytes(scenario)
+    whole = np.where(compressed > 0, compressed, scenario.guest.page_size + PAGE_HEADER)
     encoded = np.minimum(scenario.link.xbzrle_page, scenario.guest.page_size) + XBZRLE_HEADER
     return whole - np.where(scenario.migration.xbzrle, cached_share(scenario), 0.0) * (whole - encoded)
+
+
+def compressed_page_bytes(scenario: Any) -> Any:
+    """What a normal page takes on the main stream with the capability compress, with its headers; 0 without it.
+
+    Examples
+    --------
+    >>> from migkit import Guest, HostCosts, Link, Migration, Scenario
+    >>> given = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s", compression_ratio=4.0), qemu="8.2",
+    ...                  migration=Migration(compress=True), costs=HostCosts(compress_page="20 us"))
+    >>> int(compressed_page_bytes(given))
+    1036
+    """
+    ratio = np.maximum(scenario.link.compression_ratio, 1.0)
+    size = np.rint(scenario.guest.page_size / ratio) + COMPRESS_HEADER
+    return np.where(scenario.migration.compress, size, 0)
+
+
+def main_page_s(scenario: Any) -> Any:
+    """What a normal page takes on the main stream, seconds: of the migration thread, or of the threads that compress.
+
+    Examples
+    --------
+    >>> from migkit import Guest, HostCosts, Link, Migration, Scenario
+    >>> given = Scenario(guest=Guest(ram="1 GiB"), link=Link(bandwidth="1 GB/s", compression_ratio=4.0), qemu="8.2",
+    ...                  migration=Migration(compress=True), costs=HostCosts(compress_page="20 us"))
+    >>> float(main_page_s(given))
+    2.5e-06
+    """
+    costs = scenario.costs
+    workers = np.where(scenario.migration.compress, costs.compress_page / scenario.migration.compress_threads, 0.0)
+    return page_cost_s(scenario, np.maximum(costs.page, workers))
 
 
 def compresses(scenario: Any) -> Any:
@@ -129,7 +166,7 @@ def compresses(scenario: Any) -> Any:
 
 
 def compression_ratio(scenario: Any) -> Any:
-    """Bytes of a page over those that it takes in a packet of multifd; 1 where it is not compressed.
+    """Bytes of a page over those that multifd or compress make of it; 1 where it is not compressed.
 
     Examples
     --------
@@ -139,7 +176,8 @@ def compression_ratio(scenario: Any) -> Any:
     ...                                  migration=Migration(multifd=True, multifd_compression="zstd"))))
     3.0
     """
-    return np.where(compresses(scenario), scenario.link.compression_ratio, 1.0)
+    compressed = compresses(scenario) | scenario.migration.compress
+    return np.where(compressed, scenario.link.compression_ratio, 1.0)
 
 
 def channel_page_s(scenario: Any) -> Any:
@@ -192,7 +230,7 @@ def wire_limits(scenario: Any) -> dict[str, Any]:
     >>> {name: round(float(value) / 1e6) for name, value in limits.items() if np.isfinite(value)}
     {'link': 12500, 'thread': 1954, 'max-bandwidth': 134}
     """
-    page, limit = page_cost_s(scenario, scenario.costs.page), scenario.migration.max_bandwidth
+    page, limit = main_page_s(scenario), scenario.migration.max_bandwidth
     stream, multifd = scenario.link.stream_bandwidth, scenario.migration.multifd
     streams = stream_count(scenario)
     # with multifd the threads are the migration thread, and those of the channels: the slower of the two

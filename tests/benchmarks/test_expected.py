@@ -108,7 +108,7 @@ def test_a_copy_of_a_built_in_policy(benchmark, rows):
     copied.cases["policy"] = state.OWN
     drivers.run(built_in)
     began = time.perf_counter()
-    own = (policy(copy_of_unserialized).compiled(), None, None)
+    own = (policy(copy_of_unserialized).compiled(), None, None, None)
     drivers.run(type(rows)(*(part[:1] for part in copied)), own=own)
     benchmark.extra_info["ready_s"] = time.perf_counter() - began
     took = {"built in": [], "copied": []}
