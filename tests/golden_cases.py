@@ -99,7 +99,12 @@ def random_scenario(draw, qemu, devices):
             auto_converge=draw.random() < 0.3,
             x_clear_bitmap_shift=draw.choice([18, 12]),
         ),
-        costs=HostCosts(iteration=draw.choice(["50 us", "200 us"]), page=draw.choice(["2.1 us", "0.4 us"])),
+        costs=HostCosts(
+            iteration=draw.choice(["50 us", "200 us"]),
+            page=draw.choice(["2.1 us", "0.4 us"]),
+            bitmap_sync="0 s",
+            bitmap_sync_per_gib="0.14 ms",
+        ),
         qemu=qemu,
         policy=draw.choice(POLICIES),
         time_limit=f"{draw.choice([3, 8])} s",

@@ -62,7 +62,7 @@ def test_a_link_above_the_thread_says_so():
 
 def test_a_sync_in_every_window_is_the_cause_and_not_the_link():
     guest = Guest(ram="192 GiB", zero_share=0.977, regions=TLS.regions)
-    costs = HostCosts(page="0.4 us", zero_page="0.15 us")
+    costs = HostCosts(page="0.4 us", zero_page="0.15 us", bitmap_sync_per_gib="0.14 ms")
     found = simulate(case(guest, "17480 Mbit/s", costs=costs, qemu="8.2"))
     assert found.cause == "sync cost"
     assert found.margin.needed == pytest.approx(1500 * MIB, rel=0.01)
@@ -101,7 +101,7 @@ def test_without_switchover_ack_no_acknowledgement_is_missed():
     found = simulate(case(hot("300 MiB", "4 GB/s"), "25 Gbit/s", devices=devices, qemu="8.2"))
     assert found.cause == "device behind RAM"
     assert "acknowledge" not in found.sentence
-    assert found.margin == (64 * MIB, 4 * MIB, "B")
+    assert found.margin == (64 * MIB, 3 * MIB, "B")
 
 
 @pytest.mark.parametrize("qemu", ["7.2", "8.2", "9.0", "10.0", "11.1"])
@@ -126,7 +126,8 @@ def test_what_a_device_sends_after_the_stop_is_not_what_is_pending():
 
 
 def test_a_limit_that_is_too_short_is_the_cause_and_not_the_write_rate():
-    found = simulate(case(hot("4 GiB", "800 MB/s"), "10 Gbit/s", {"downtime_limit": "3 ms"}))
+    found = simulate(case(hot("4 GiB", "800 MB/s"), "10 Gbit/s", {"downtime_limit": "3 ms"},
+                          costs=HostCosts(bitmap_sync_per_gib="0.14 ms")))  # fmt: skip
     assert found.cause == "downtime limit"
     assert "801.3 MB/s of pages become dirty" in found.sentence
     assert "the link carries 1250 MB/s" in found.sentence

@@ -279,7 +279,8 @@ def test_a_page_size_hides_no_cost():
     # 4 GiB at 2 GB/s: the thread sends 1.95 GB/s, whatever the page
     guest = migkit.Guest(ram="64 GiB", regions=[migkit.Region(size="4 GiB", start="1 GiB", write_rate="2 GB/s")])
     scenario = migkit.Scenario(guest=guest, link=migkit.Link(bandwidth="100 Gbit/s"),
-                               migration=migkit.Migration(max_bandwidth=0))  # fmt: skip
+                               migration=migkit.Migration(max_bandwidth=0),
+                               costs=migkit.HostCosts(bitmap_sync_per_gib="0.14 ms"))  # fmt: skip
     for size in ("4 KiB", "16 KiB", "64 KiB"):
         migration = migkit.simulate(scenario.replace("guest.page_size", size))
         assert migration.outcome is Outcome.RAM_ABOVE_LINK, size

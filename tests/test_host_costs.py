@@ -16,7 +16,8 @@ def test_the_defaults_are_those_of_the_shipped_file():
     assert shipped.name == "assumed"
     assert shipped.changed(name="") == HostCosts()
     assert HostCosts().page == 2.1e-6
-    assert HostCosts().bitmap_sync_per_gib == 0.14e-3
+    assert HostCosts().bitmap_sync == 36e-6
+    assert HostCosts().bitmap_sync_per_gib == 0.047e-3
 
 
 def test_label():
@@ -73,7 +74,7 @@ def test_results_name_the_costs():
 
 def test_descriptions_keep_their_digests():
     one = Sweep(scenario=PLAIN, axes={"link.bandwidth": ["1 GB/s"]})
-    assert one.sha256 == "9eb74557728a2573205ffef75b00e760aa51c0e5671a30a99e0d31f3341e3ce1"
+    assert one.sha256 == "93c3f690df89a2e7e8ad240cb05d998c23fd8b87b17fa07b1d39f6d0ad4bdbc6"
     assert Sweep(scenario=PLAIN.replace("costs.fresh_page", "1 us"), axes=one.axes).sha256 != one.sha256
 
 

@@ -249,7 +249,7 @@ def test_nova_in_a_migration():
     assert changes["what"].tolist() == ["downtime-limit"] * 11 + ["migrate_cancel"]
     assert changes["value"].tolist()[:-1] == pytest.approx([0.050 + 0.045 * i for i in range(11)])
     assert ((changes["time_s"] - [0.5, *(300.0 * i for i in range(1, 11)), 3200.5]).abs() < 0.6).all()
-    assert found.verdict_time_s == pytest.approx(3200.5, abs=0.2)
+    assert found.verdict_time_s == pytest.approx(3200.25, abs=0.3)
     assert found.cause == "link"
     assert found.sentence.startswith("Cancelled by nova, after ")
     assert found.to_dict()["changes"][0]["what"] == "downtime-limit"
@@ -273,7 +273,7 @@ def test_force_complete_stops_the_vm():
     assert found.converged
     assert found.changes["what"].iloc[-1] == "stop"
     assert found.downtime_s == pytest.approx(sum(found.downtime_parts_s.values()))
-    assert found.numbers["stop_time_s"] == pytest.approx(3201.0, abs=0.2)
+    assert found.numbers["stop_time_s"] == pytest.approx(3200.75, abs=0.3)
     stopped = simulate(HOPELESS.replace("changes", [{"at": "5 s", "command": "stop"}]))
     assert stopped.numbers["downtime_paused_s"] > 0.2
     assert "the stop before the switchover took" in stopped.sentence

@@ -402,7 +402,7 @@ def starving_write_rate(inputs: Inputs) -> Any:
     >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
     >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
     >>> round(float(starving_write_rate(inputs)) / 1e6)  # MB/s
-    1272
+    1308
     """
     loop = _iteration(inputs)
     return _rate_of_share(loop.sent / inputs.hot_set, inputs.hot_set, loop.duration_s)
@@ -427,7 +427,7 @@ def fitting_write_rate(inputs: Inputs) -> Any:
     >>> guest = Guest(ram="16 GiB", regions=[Region(size="512 MiB", write_rate="20 GB/s")])
     >>> inputs = Inputs.of(Scenario(guest=guest, link=Link(bandwidth="10 Gbit/s"), migration={"max_bandwidth": 0}))
     >>> round(float(fitting_write_rate(inputs)) / 1e6)  # MB/s
-    3330
+    3423
     """
     loop = _iteration(inputs)
     above = inputs.hot_set + loop.sent + inputs.devices * inputs.stop_copy - threshold_bytes(inputs)

@@ -71,7 +71,7 @@ def caption(figure: Figure | Axes) -> str:
     >>> import migkit
     >>> scenario = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="10 Gbit/s"))
     >>> caption(migkit.plot.timeline(migkit.simulate(scenario)))
-    'Pending and sent bytes over time: Completed in 7.74 s with a downtime of 28.9 ms; expected engine.'
+    'Pending and sent bytes over time: Completed in 7.74 s with a downtime of 28.8 ms; expected engine.'
     """
     root: Any = figure.get_figure(root=True) if hasattr(figure, "get_figure") else figure
     if root not in SOURCES:

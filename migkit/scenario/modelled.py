@@ -80,7 +80,8 @@ ROWS: tuple[Row, ...] = (
     Row("approximated", ("tls-creds", "tls-hostname", "tls-authz"), "a ceiling of the stream: `link.stream_bandwidth`",
         ("tls",)),
     Row("approximated", (), "host: times per iteration, page, sync, VM stop, device state and load, constant or with "
-        "`jitter`; defaults from one machine with two cores and guests of up to 1 GiB"),
+        "`jitter`; defaults from one machine with two cores and guests of up to 1 GiB, and for a sync "
+        "of more RAM as published of 256 GiB"),
     Row("approximated", (), "non-iterable device state: one constant time"),
     Row("approximated", (), "VFIO devices: constant read rate and load time; sizes up to 9.1 count initial and dirty "
         "data once"),
