@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -198,3 +200,15 @@ def test_a_mapping_of_fields_is_a_scenario(completed):
 
 def test_the_class_can_be_reached(completed):
     assert isinstance(completed, migkit.SimulatedMigration)
+
+
+def test_a_later_process_loads_no_compiler():
+    # linear algebra and typed lists are what Numba imports to compile anything
+    code = (
+        "import sys, migkit\n"
+        "migkit.simulate(migkit.Scenario(guest=migkit.Guest(ram='1 GiB'), link=migkit.Link(bandwidth='1 GB/s')))\n"
+        "print(*(name for name in ('scipy.linalg', 'numba.typed.typedlist') if name in sys.modules))"
+    )
+    for _ in range(2):  # the first may compile
+        found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == ""

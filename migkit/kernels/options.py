@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import numba
+from numba.core.caching import FunctionCache
 
 from migkit.kernels.linking import PartCompiler, WholeCompiler
 
@@ -44,6 +45,19 @@ def inlined_kernel(function):
     return numba.njit(**PART | {"forceinline": True})(function)
 
 
+class _KeptKernel(FunctionCache):
+    """What is kept on disk of a kernel, loaded without what only a compiler needs.
+
+    Numba first imports all that it can compile (linear algebra of scipy, typed lists, ...): half the time that a later
+    process takes to start. Machine code needs none of it.
+    """
+
+    def load_overload(self, sig, target_context):
+        """The code for these argument types, or None."""
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+
 def open_kernel(function):
     """Compile a kernel that Python calls too, and keep it on disk."""
     try:
@@ -51,6 +65,9 @@ def open_kernel(function):
     except RuntimeError:  # no place for the cache
         uncached.append(function.__name__)
         dispatcher = numba.njit(**WHOLE)(function)
+    else:
+        if not numba.config.DISABLE_JIT and hasattr(FunctionCache, "_load_overload"):
+            dispatcher._cache = _KeptKernel(dispatcher.py_func)
     # Numba renews a cached function when its own file changes, not when a function that it calls does: without this
     # an upgrade could run yesterday's loop. The version is compared before anything else of the file is read.
     stored = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
