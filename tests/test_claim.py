@@ -162,11 +162,10 @@ def test_the_figure_has_a_line_a_version(record_runs, tmp_path):
 def test_what_has_no_model_or_no_speed_is_refused():
     plan = EXPERIMENTS["busy"].plan
     for changed, sentence in (
-        ({"capabilities": ["xbzrle"]}, 'capabilities = "xbzrle" has no model'),
         ({"link": 0}, "or max-bandwidth must be above 0"),
         ({"regions": [{"size": "1 MiB", "rate": "max"}]}, "only a run tells"),
         ({"changes": ["2 s: max-bandwidth = 64 MiB/s"]}, "changes has no model"),
-        ({"parameters": {"xbzrle-cache-size": "64 MiB"}}, 'parameters = "xbzrle-cache-size" has no model'),
+        ({"parameters": {"multifd-channels": 4}}, 'parameters = "multifd-channels" has no model'),
     ):
         with pytest.raises(ScenarioError) as error:
             scenario_of_plan(plan.changed(**changed), "10.0.2")

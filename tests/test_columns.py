@@ -182,7 +182,7 @@ def test_the_largest_numbers_fit():
         guest=Guest(ram="1024 TiB", regions=[Region(size="512 TiB", write_rate="1 TB/s")]),
         link=Link(bandwidth="1 TB/s", rtt="1 h"),
         migration=Migration(max_bandwidth="1000 TB/s", downtime_limit="2000 s", x_clear_bitmap_shift=31),
-        costs=HostCosts(bitmap_sync_per_gib="1 s", page="1 ms"),
+        costs=HostCosts(bitmap_sync="0 s", bitmap_sync_per_gib="1 s", page="1 ms"),
         time_limit="168 h",
     )
     case = records([big]).cases[0]

@@ -51,7 +51,7 @@ def test_map_draws_the_derived_edges(datasets):
     assert len(none.lines) == 1, "without a device only RAM has to fit"
     fits, drains = eight.lines
     inputs = derivation.Inputs.of(study.experiments(2)["convergence"].scenario)
-    assert inputs.sync_s == pytest.approx(16 * 0.14e-3)
+    assert inputs.sync_s == pytest.approx(36e-6 + 16 * 0.047e-3)
     xs, ys = drains.get_data()
     np.testing.assert_allclose(ys, derivation.starving_write_rate(inputs._replace(link=xs)))
     xs, ys = fits.get_data()
