@@ -1,8 +1,6 @@
 """A drain of 50 guests on one link, and how many at a time are best.
 
-SimGrid has a plugin for live migration over shared links, but it is not beside this one: its Python package comes as
-source alone and needs a C++ build with Boost (CMake: "Could NOT find Boost"), which a machine that installs Python
-packages need not have. A comparison in the same run belongs here where it installs.
+Beside SimGrid's plugin a drain is measured in ``test_simgrid.py``.
 """
 
 import migkit
