@@ -191,11 +191,9 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             if s.case.postcopy_ns < s.case.time_limit_ns:
                 s.state.stops_early = 0  # post-copy will end it
             s.state.jumps = s.case.policies_repeat if run.timeline.iterations.shape[0] == 0 else 0
-            if s.case.jitter > 0.0:
-                # nothing repeats, and chance may undo what four laps show
-                s.state.jumps, s.state.stops_early = 0, 0
-            if s.case.host_pages > 1:
-                # windows end within a call of RAM
+            if s.case.jitter > 0.0 or s.case.host_pages > 1:
+                # with jitter nothing repeats, and chance may undo what four laps show; with huge pages windows end
+                # within a call of RAM
                 s.state.jumps, s.state.stops_early = 0, 0
             management_setup(s, managing)
             remember(s, scratch.marks.window)

@@ -12,23 +12,22 @@ from __future__ import annotations
 import numpy as np
 
 from migkit.kernels.faults import count_faults
-from migkit.kernels.jitter import SLICES, varied
 from migkit.kernels.memory import end_host_page, host_pages_ahead, remaining, stretch, take
 from migkit.kernels.options import inlined_kernel, kernel
-from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, set_page_rate, window_room
+from migkit.kernels.qemu_file import WINDOW_NS, migration_rate_exceeded, window_room
 from migkit.kernels.ram import (
     CHECK_PAGES,
     SLICE_NS,
-    ZERO_PAGE_BYTES,
+    begin_pages,
+    count_flushed,
     finish_section,
+    first_flush,
     flushes,
     pages_elapsed,
     pages_until_above,
     pages_until_exceeded,
-    put_bytes,
     put_pages,
     release_flags,
-    set_page_encoding,
     zeros_of,
 )
 from migkit.kernels.rate_limit import migration_rate_limit
@@ -50,16 +49,6 @@ def pages_until_elapsed(case, state, backlog, normal, zero, share, time_ns, most
         else:
             late = pages
     return late
-
-
-@kernel
-def begin_part(s):
-    """What holds for the pages of a part: pace, link, encoding."""
-    case, state = s.case, s.state
-    state.pace = varied(case, state, SLICES, state.ram_calls + state.ram_parts)
-    set_page_rate(case, s.link, state)
-    if case.xbzrle == 1:
-        set_page_encoding(case, state)
 
 
 @inlined_kernel
@@ -99,7 +88,7 @@ def ram_save_host_pages(s, most_bytes):
     to_check = np.int64(1)  # host pages until the clock is read
     whole = True  # the next page begins a host page
     returned = 1
-    begin_part(s)
+    begin_pages(s, state.ram_calls + state.ram_parts)
     backlog, room = max(state.drained_at - state.t, 0), window_room(state)
     normal, zero, flushed = np.int64(0), np.int64(0), np.int64(0)
     while True:
@@ -128,12 +117,8 @@ def ram_save_host_pages(s, most_bytes):
             count = passed
         zeros = zeros_of(count, share)
         if case.flush_pages > 1 and state.flags_buffered > 0 and count >= first:
-            ahead = np.int64(np.ceil(first))
-            ahead_zero = zeros_of(ahead, share)
-            n, z = normal + ahead - ahead_zero, zero + ahead_zero
-            flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
-            wire = int(put_bytes(state, n, z) * state.page_ns_per_byte)
-            release_flags(s, flag_t, max(state.t + backlog + wire, flag_t))
+            flag_t, flag_drained = first_flush(case, state, backlog, normal, zero, share, first)
+            release_flags(s, flag_t, flag_drained)
         take(s.ram, case, count)
         whole = passed == count
         if remaining(s.ram) == 0 and not whole:
@@ -142,17 +127,9 @@ def ram_save_host_pages(s, most_bytes):
         if whole:
             end_host_page(s.ram, case)
         before = flushed
-        if case.flush_pages == 1:
-            flushed = put_bytes(state, normal + count - zeros, zero + zeros)
-        elif count >= first:
-            last = np.int64(np.ceil(first + np.floor((count - first) / step) * step))
-            last_zero = zeros_of(last, share)
-            flushed = put_bytes(state, normal + last - last_zero, zero + last_zero) + state.buffered
-            held = count - zeros - (last - last_zero)
-            copied = held * state.page_copied + (zeros - last_zero) * ZERO_PAGE_BYTES
-        else:
-            held += count - zeros
-            copied += (count - zeros) * state.page_copied + zeros * ZERO_PAGE_BYTES
+        flushed, held, copied = count_flushed(
+            case, state, normal, zero, share, count, first, step, flushed, held, copied
+        )
         state.counted += flushed - before
         normal += count - zeros
         zero += zeros
@@ -166,7 +143,7 @@ def ram_save_host_pages(s, most_bytes):
                 state.faults += min(missing, count_faults(s, state.t, float(missing), 1))
             migration_rate_limit(s)
             now = state.t
-            begin_part(s)
+            begin_pages(s, state.ram_calls + state.ram_parts)
             backlog, room = max(state.drained_at - state.t, 0), window_room(state)
             normal, zero, flushed = np.int64(0), np.int64(0), np.int64(0)
             if now >= case.time_limit_ns:

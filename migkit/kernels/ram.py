@@ -104,6 +104,51 @@ def flushes(case, state, held, copied, share):
 
 
 @inlined_kernel
+def count_flushed(case, state, normal, zero, share, count, first, step, flushed, held, copied):
+    """What counts once ``count`` pages of this stretch are put behind ``normal`` and ``zero`` ones.
+
+    Returns
+    -------
+    flushed, held, copied : int
+        Bytes that count; normal pages and copied bytes since the last flush.
+    """
+    zeros = zeros_of(count, share)
+    if case.flush_pages == 1:
+        flushed = put_bytes(state, normal + count - zeros, zero + zeros)
+    elif count >= first:
+        last = np.int64(np.ceil(first + np.floor((count - first) / step) * step))
+        last_zero = zeros_of(last, share)
+        flushed = put_bytes(state, normal + last - last_zero, zero + last_zero) + state.buffered
+        held = count - zeros - (last - last_zero)
+        copied = held * state.page_copied + (zeros - last_zero) * ZERO_PAGE_BYTES
+    else:
+        held += count - zeros
+        copied += (count - zeros) * state.page_copied + zeros * ZERO_PAGE_BYTES
+    return flushed, held, copied
+
+
+@inlined_kernel
+def first_flush(case, state, backlog, normal, zero, share, first):
+    """When the first flush of this stretch leaves, and when the link has carried it, ns."""
+    ahead = np.int64(np.ceil(first))
+    ahead_zero = zeros_of(ahead, share)
+    n, z = normal + ahead - ahead_zero, zero + ahead_zero
+    leave_t = state.t + pages_elapsed(case, state, backlog, n, z)
+    wire = int(put_bytes(state, n, z) * state.page_ns_per_byte)
+    return leave_t, max(state.t + backlog + wire, leave_t)
+
+
+@inlined_kernel
+def begin_pages(s, number):
+    """What holds for the pages of a call or of a part of it: pace, link, encoding; ``number`` is that of the slice."""
+    state = s.state
+    state.pace = varied(s.case, state, SLICES, number)
+    set_page_rate(s.case, s.link, state)
+    if s.case.xbzrle == 1:
+        set_page_encoding(s.case, state)
+
+
+@inlined_kernel
 def pages_until_exceeded(case, state, room, normal, zero, share, first, step):
     """Pages of this stretch after which the budget is used up.
 
@@ -227,10 +272,7 @@ def ram_save_iterate(s, most_bytes):
         release_flags(s, state.t, state.drained_at)
         finish_section(state, np.int64(0), np.int64(0))
         return 0
-    state.pace = varied(case, state, SLICES, state.ram_calls)
-    set_page_rate(case, s.link, state)
-    if case.xbzrle == 1:
-        set_page_encoding(case, state)
+    begin_pages(s, state.ram_calls)
     backlog = max(state.drained_at - state.t, 0)
     limited = state.max_bandwidth > 0
     room = window_room(state)
@@ -266,24 +308,11 @@ def ram_save_iterate(s, most_bytes):
         count = min(min(pages, taken), min(stop, over))
         zeros = zeros_of(count, share)
         if state.flags_buffered > 0 and flag_t < 0 and count >= first:
-            ahead = np.int64(np.ceil(first))
-            ahead_zero = zeros_of(ahead, share)
-            n, z = normal + ahead - ahead_zero, zero + ahead_zero
-            flag_t = state.t + pages_elapsed(case, state, backlog, n, z)
-            wire = int(put_bytes(state, n, z) * state.page_ns_per_byte)
-            flag_drained = max(state.t + backlog + wire, flag_t)
+            flag_t, flag_drained = first_flush(case, state, backlog, normal, zero, share, first)
         take(s.ram, case, count)
-        if case.flush_pages == 1:
-            flushed = put_bytes(state, normal + count - zeros, zero + zeros)
-        elif count >= first:
-            last = np.int64(np.ceil(first + np.floor((count - first) / step) * step))
-            last_zero = zeros_of(last, share)
-            flushed = put_bytes(state, normal + last - last_zero, zero + last_zero) + state.buffered
-            held = count - zeros - (last - last_zero)
-            copied = held * state.page_copied + (zeros - last_zero) * ZERO_PAGE_BYTES
-        else:
-            held += count - zeros
-            copied += (count - zeros) * state.page_copied + zeros * ZERO_PAGE_BYTES
+        flushed, held, copied = count_flushed(
+            case, state, normal, zero, share, count, first, step, flushed, held, copied
+        )
         normal += count - zeros
         zero += zeros
         if count == stop or count == taken:  # noqa: SIM109 (a tuple is compiled to a loop)
@@ -323,10 +352,7 @@ def ram_save_pages(s, t, count):
     case, state = s.case, s.state
     last = remaining(s.ram) - count
     normal, zero, size = np.int64(0), np.int64(0), np.int64(0)
-    state.pace = varied(case, state, SLICES, state.ram_calls)
-    set_page_rate(case, s.link, state)
-    if case.xbzrle == 1:
-        set_page_encoding(case, state)
+    begin_pages(s, state.ram_calls)
     most = pages_at_one_rate(case, s.link, state.ram_pages_sent)
     while remaining(s.ram) > last:
         if normal + zero == most:
