@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,9 +29,9 @@ DIGITS = 4
 """Significant digits of a fitted cost."""
 _OF_THE_MEDIAN = np.sqrt(np.pi / 2)
 """Standard error of a median over that of a mean, for normal values and many runs."""
-_OF_THE_NORMAL = 0.6744897501960817
-"""Median absolute deviation of a normal variable over its standard deviation: the third quartile of the normal
-distribution. Written out, since to import ``scipy.stats`` takes longer than a fit."""
+_OF_THE_NORMAL = NormalDist().inv_cdf(0.75)
+"""Median absolute deviation of a normal variable over its standard deviation. Not from ``scipy.stats``, since to import
+it takes longer than a fit."""
 
 
 class _Source(NamedTuple):

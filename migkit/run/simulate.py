@@ -200,16 +200,20 @@ class SimulatedMigration:
         on_costs = (*self._hangs_on_sync(), *self._hangs_on_zero_pages(), *self._hangs_on_zero_page_cost())
         return (*self.scenario.assumed, *on_costs)
 
+    def _otherwise(self, other: Scenario) -> SimulatedMigration | None:
+        """The migration of another scenario, if its outcome is another one and it takes little computing."""
+        try:
+            found = simulate(other, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
+        except ScenarioError:  # takes too much computing
+            return None
+        return found if found.converged != self.converged else None
+
     def _hangs_on_sync(self) -> Iterator[str]:
         """Whether it would end otherwise with the dearest of the published syncs, where that cost is assumed."""
         if not sync_is_assumed(self.scenario):
             return
         other = self.scenario.replace("costs.bitmap_sync_per_gib", MOST_PUBLISHED_SYNC_PER_GIB)
-        try:
-            found = simulate(other, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
-        except ScenarioError:  # takes too much computing
-            return
-        if found.converged != self.converged:
+        if (found := self._otherwise(other)) is not None:
             how = f"it completes in {seconds_text(found.total_time_s)}"
             yield (
                 f"with syncs of {seconds_text(sync_s(other))}, as before QEMU commit e8a6d158db, "
@@ -235,11 +239,7 @@ class SimulatedMigration:
             return
         for factor in _OTHER_COSTS:
             other = self.scenario.replace("costs.zero_page", Seconds(factor * float(cost)))
-            try:
-                found = simulate(other, self.engine, self.seed, self.replicate, _LIMIT_OF_LONGEST)
-            except ScenarioError:  # takes too much computing, or is no cost
-                continue
-            if found.converged != self.converged:
+            if (found := self._otherwise(other)) is not None:
                 how = "completes" if found.converged else "does not complete"
                 yield (
                     f"with {other.costs.zero_page} a zero page it {how}: the outcome hangs on costs.zero_page, and "

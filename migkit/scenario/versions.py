@@ -148,6 +148,7 @@ class Profile:
     supports_avail_switchover_bandwidth: bool = True
 
 
+_REMOVED_IN_9_1: dict[str, Any] = {"supports_compress": False, "supports_block": False}
 _NO_ACCELERATORS: dict[str, Any] = {"supports_qpl_uadk": False, "supports_qatzip": False}
 _MULTIFD_8_2: dict[str, Any] = _NO_ACCELERATORS | {
     "multifd_sends_full_queue": 1,
@@ -210,8 +211,7 @@ _ALL = (
         exact_rule=SYNC_9_0,
         multifd_syncs_at_end=1,
         supports_qatzip=False,
-        supports_compress=False,
-        supports_block=False,
+        **_REMOVED_IN_9_1,
     ),
     Profile(
         name="9.2",
@@ -219,16 +219,14 @@ _ALL = (
         vfio_counts=1,
         throttle_timer_ns=THROTTLE_TIMER_NS,
         multifd_syncs_at_end=1,
-        supports_compress=False,
-        supports_block=False,
+        **_REMOVED_IN_9_1,
     ),
     Profile(
         name="10.0",
         exact_rule=SYNC_9_0,
         vfio_counts=1,
         throttle_timer_ns=THROTTLE_TIMER_NS,
-        supports_compress=False,
-        supports_block=False,
+        **_REMOVED_IN_9_1,
     ),
     *(
         Profile(
@@ -240,8 +238,7 @@ _ALL = (
             throttle_timer_ns=THROTTLE_TIMER_NS,
             postcopy_rule=1,
             supports_multifd_postcopy=True,
-            supports_compress=False,
-            supports_block=False,
+            **_REMOVED_IN_9_1,
         )
         for name, avail_per_ms_exact in (("10.1", 0), ("10.2", 0), ("11.0", 1))
     ),
@@ -255,8 +252,7 @@ _ALL = (
         throttle_timer_ns=THROTTLE_TIMER_NS,
         postcopy_rule=1,
         supports_multifd_postcopy=True,
-        supports_compress=False,
-        supports_block=False,
+        **_REMOVED_IN_9_1,
     ),
 )
 
