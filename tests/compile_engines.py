@@ -9,10 +9,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import migkit
+from migkit.kernels.drivers import compiled_driver
 
 
 def compiled(engine: str) -> str:
     """Compile an engine; what it finds of a guest that writes nothing."""
+    compiled_driver(engine)
     quiet = migkit.Scenario(guest=migkit.Guest(ram="1 GiB"), link=migkit.Link(bandwidth="1 GB/s"))
     return migkit.simulate(quiet, engine=engine).outcome
 

@@ -82,16 +82,13 @@ def test_a_bitmap_larger_than_the_memory_is_refused(monkeypatch):
 def test_pauses_change_nothing(engine, monkeypatch):
     records = to_records(to_parameters([random_case(random.Random(f"pause {k}")) for k in range(40)]))
     whole = drivers.run(records, engine, seed=3)
-    asked = []
-    # a pause between any two iterations: the kernel has PAUSE compiled in, so the limit pauses it
-    driver = drivers._driver(engine)
+    driver, asked = drivers.compiled_driver(engine), []
 
     def often(records, reports, ram, scratch, how, *functions):
-        effort = int(scratch.state.effort) if how.goes_on else 0
-        asked.append(effort)
-        return driver(records, reports, ram, scratch, how._replace(limit=effort + 1), *functions)
+        asked.append(how.first)
+        return driver(records, reports, ram, scratch, how._replace(pause=1), *functions)  # between any two iterations
 
-    monkeypatch.setattr(drivers, "_driver", lambda engine: often)
+    monkeypatch.setattr(drivers, "_loop", lambda *asked: often)
     paused = drivers.run(records, engine, seed=3)
     assert len(asked) > len(records.cases)
     for one, other in zip(whole, paused, strict=True):

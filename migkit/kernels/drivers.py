@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from functools import cache
@@ -14,9 +15,10 @@ from numba import types
 
 from migkit.kernels import state
 from migkit.kernels.fast_forward import remember
+from migkit.kernels.interpreted import interpreted
 from migkit.kernels.management import copy_link, management_setup
 from migkit.kernels.migration import migration_thread, write_report
-from migkit.kernels.options import PART, WHOLE, compiled_for
+from migkit.kernels.options import PART, WHOLE, compiled_for, kept_for
 from migkit.kernels.policies import Policies
 from migkit.kernels.ram_bitmap import BitmapRam
 from migkit.kernels.ram_expected import ExpectedRam, widest
@@ -52,6 +54,12 @@ PAUSE = 4_000_000
 """Effort after which the loop returns, for Python to hear Ctrl-C."""
 LIMIT = 400_000_000
 """Effort that one migration may take unless a caller allows more: 20 s."""
+INTERPRETED_S = 4.0
+"""Time that a process interprets before it compiles."""
+INTERPRETED_ROWS = 16
+"""Most migrations, asked for at once, that are interpreted."""
+_INTERPRETED_PAUSE = 500
+"""The same as `PAUSE` for the interpreted loop: a quarter of a second."""
 
 
 class OverLimit(Exception):
@@ -105,6 +113,7 @@ class Run(NamedTuple):
     seed: int
     replicates: np.ndarray  # int64, one number a row
     stops_early: int  # 1: end at a state that repeats
+    pause: int  # effort after which the loop returns
     limit: int  # effort of a migration at which it pauses for good
     first: int  # row to begin with
     goes_on: int  # 1: that row was paused, its migration is in the scratch memory
@@ -144,7 +153,7 @@ def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
 
 
 def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwidth, management):
-    """Migrate the rows of a batch one after the other, for about as long as `PAUSE` says.
+    """Migrate the rows of a batch one after the other, for about as long as ``run.pause`` says.
 
     Parameters
     ----------
@@ -163,7 +172,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
     policies_ = Policies(next_device, syncs, bandwidth)
     effort = 0
     for i in range(run.first, records.cases.shape[0]):
-        if effort >= PAUSE:
+        if effort >= run.pause:
             return i
         goes_on = run.goes_on == 1 and i == run.first
         if not goes_on:
@@ -199,7 +208,7 @@ def migrate_rows(records, reports, ram, scratch, run, next_device, syncs, bandwi
             remember(s, scratch.marks.window)
             begin_first_lap(s, scratch.lap)
         before = s.state.effort
-        s.state.pause_at = min(run.limit, before + PAUSE)
+        s.state.pause_at = min(run.limit, before + run.pause)
         migration_thread(s, scratch.marks, scratch.lap, managing, run.timeline)
         if s.state.outcome == RUNNING:
             return i
@@ -264,23 +273,74 @@ class _NotAsked:
 
 
 @cache
-def _driver(engine: str) -> Any:
-    """The compiled loop over rows."""
-    if numba.config.DISABLE_JIT:
-        return migrate_rows
+def _argument_types(engine: str) -> tuple[Any, ...]:
+    """Types of the arguments of the loop over rows, for Numba."""
     one = Records(_empty(1, CASE), _empty(1, LINK), *(_empty((1, 1), each) for each in (REGION, DEVICE, RATE, CHANGE)))
     reports = Reports.empty(1, 1)
     one.cases["ram_pages"], one.cases["chunk_pages"] = 64, 64
     run = _run_of(1, 0, 0, True, LIMIT, None)
     given = [numba.typeof(each) for each in (one, reports, _memory(engine, one), _scratch(1, 1), run)]
-    return compiled_for(migrate_rows, (*given, *(types.FunctionType(signature) for signature in SIGNATURES.values())))
+    return (*given, *(types.FunctionType(signature) for signature in SIGNATURES.values()))
+
+
+@cache
+def _kept_driver(engine: str) -> Any:
+    """The compiled loop over rows if it is on disk, else None."""
+    return kept_for(migrate_rows, _argument_types(engine))
+
+
+@cache
+def compiled_driver(engine: str) -> Any:
+    """The compiled loop over rows."""
+    return _kept_driver(engine) or compiled_for(migrate_rows, _argument_types(engine))
+
+
+class _Interpreter:
+    """The interpreted loop over rows, for as long as a process may use it."""
+
+    def __init__(self) -> None:
+        self.left_s = INTERPRETED_S
+
+    def __call__(self, records: Records, reports: Reports, ram: Any, scratch: Scratch, how: Run, *asked: Any) -> int:
+        began, how = time.monotonic(), how._replace(pause=_INTERPRETED_PAUSE)
+        try:
+            with np.errstate(all="ignore"):
+                return interpreted(migrate_rows)(records, reports, ram, scratch, how, *asked)
+        except (ArithmeticError, ValueError):
+            # Python refuses a division or a logarithm that machine code makes: that begins this row anew
+            self.left_s = 0.0
+            scratch.state.outcome = state.COMPLETED
+            return how.first + int(np.argmax(reports.migrations["total_ns"][how.first :] < 0))
+        finally:
+            self.left_s -= time.monotonic() - began
+
+
+_interpreter = _Interpreter()
+
+
+def _loop(engine: str, rows: int, asks: bool) -> Any:
+    """The loop over rows: compiled, or interpreted where nothing is compiled yet and little is to be done.
+
+    Parameters
+    ----------
+    engine : str
+    rows : int
+        Migrations.
+    asks : bool
+        Whether functions of the user's own are asked: they are compiled, with what that does to their numbers.
+    """
+    little = engine == "expected" and rows <= INTERPRETED_ROWS and not asks and _interpreter.left_s > 0.0
+    if little and _kept_driver(engine) is None:
+        return _interpreter
+    _interpreter.left_s = 0.0
+    return compiled_driver(engine)
 
 
 def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, limit: int, timeline: Timeline | None) -> Run:
     if timeline is None:
         timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64), _empty(0, EVENT))
     replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: the kernel takes a writable one
-    return Run(int(seed), replicates, int(stops_early), limit, 0, 0, timeline)
+    return Run(int(seed), replicates, int(stops_early), PAUSE, limit, 0, 0, timeline)
 
 
 def run(
@@ -341,9 +401,9 @@ def run(
     how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * len(SIGNATURES))
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
-        migrate, ram = _driver(engine), _memory(engine, records)
+        ram = _memory(engine, records)
         scratch = _scratch(width, records.regions.shape[1], int(max(1, records.cases["multifd_channels"].max())))
-        while (row := migrate(records, reports, ram, scratch, how, *functions)) < rows:
+        while (row := _loop(engine, rows, any(own or ()))(records, reports, ram, scratch, how, *functions)) < rows:
             if scratch.manager.refused != 0:
                 raise UnknownCommand(row, int(scratch.manager.refused))
             paused = scratch.state.outcome == RUNNING

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from migkit.kernels.options import kernel
@@ -11,7 +13,7 @@ from migkit.kernels.ram_expected import OUTSIDE, UNUSED, copy_segment, cut, foll
 @kernel
 def touched_share(case, dirty):
     """Share of the host pages that have a dirty page, where a page is dirty with probability ``dirty``."""
-    return -np.expm1(case.host_pages * np.log1p(-dirty)) if dirty < 1.0 else 1.0
+    return -math.expm1(case.host_pages * math.log1p(-dirty)) if dirty < 1.0 else 1.0
 
 
 @kernel
@@ -129,14 +131,14 @@ def expected_make_whole(ram, case):
             segment = ram.segments[last]
             if np.floor((segment.start + segment.length - 1e-6) / host) != first:
                 break
-            clean += segment.length * (np.log1p(-segment.dirty) if segment.dirty < 1.0 else -np.inf)
+            clean += segment.length * (math.log1p(-segment.dirty) if segment.dirty < 1.0 else -np.inf)
             last += 1
         if last == n:
             ram.segments[n].dirty = touched_share(case, ram.segments[n].dirty)
             total += ram.segments[n].length * ram.segments[n].dirty
             n += 1
             continue
-        share = -np.expm1(clean)
+        share = -math.expm1(clean)
         for k in range(n, last):
             ram.segments[k].dirty = share
             total += ram.segments[k].length * share

@@ -76,8 +76,22 @@ def open_kernel(function):
     return dispatcher
 
 
+def kept_for(function, types):
+    """The kernel for these argument types as it is kept on disk, or None; nothing is compiled.
+
+    What is returned is called as what :func:`compiled_for` returns.
+    """
+    if numba.config.DISABLE_JIT:
+        return function
+    dispatcher = open_kernel(function)
+    if not isinstance(dispatcher._cache, _KeptKernel):
+        return None
+    kept = dispatcher._cache.load_overload(types, dispatcher.targetctx)
+    return None if kept is None else kept.entry_point
+
+
 def compiled_for(function, types):
-    """Compile a kernel for these argument types, now or from the disk cache.
+    """Compile a kernel for these argument types, or load it from the disk cache.
 
     What is returned takes arguments of exactly these types and does not look at them: a dispatcher would search for
     conversions at each call, for a millisecond. A function of the type ``numba.types.FunctionType`` among them is

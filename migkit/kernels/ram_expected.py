@@ -11,6 +11,7 @@ chunk to chunk of a group.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -494,7 +495,7 @@ def written_share(case, regions, writers, segment, since_t, t):
     region = regions[segment.region]
     since, tau = writer_ns(writers, segment.region, since_t), writer_ns(writers, segment.region, t)
     if region.sequential == 0:
-        return -np.expm1(-region.writes_per_s * ((tau - since) * 1e-9) / region.pages * case.track_pages)
+        return -math.expm1(-region.writes_per_s * ((tau - since) * 1e-9) / region.pages * case.track_pages)
     first, count = pages_written(case, region, writers.now[segment.region], since, tau)
     if count <= 0:
         return 0.0
@@ -519,10 +520,10 @@ def written_since_clears(case, regions, writers, segment, t):
     left = writer_ns(writers, segment.region, segment.left_t)
     now = writer_ns(writers, segment.region, t)
     chunks = max(1.0, segment.length / case.chunk_pages)
-    step = np.expm1(rate * (left - cleared) / chunks) * chunks
+    step = math.expm1(rate * (left - cleared) / chunks) * chunks
     if step <= 0.0:
-        return -np.expm1(-rate * (now - cleared))
-    return 1.0 - (np.exp(-rate * (now - left)) - np.exp(-rate * (now - cleared))) / step
+        return -math.expm1(-rate * (now - cleared))
+    return 1.0 - (math.exp(-rate * (now - left)) - math.exp(-rate * (now - cleared))) / step
 
 
 @kernel
