@@ -45,6 +45,7 @@ class Timelines:
     """Pending and sent bytes over time: serialized left, unserialized right, with common axes."""
 
     def __init__(self) -> None:
+        self._legend_of: object = None  # devices
         with style():
             self._figure = Figure(figsize=(PAGE_IN, 3.7), dpi=DPI)
             self._canvas = FigureCanvasAgg(self._figure)
@@ -84,6 +85,9 @@ class Timelines:
         self._axes[0, 0].set_xlim(0, max(min(ends[-1], 2 * ends[0]), 1e-3))
 
     def _legend(self, migration: SimulatedMigration) -> None:
+        if migration.labels == self._legend_of:
+            return
+        self._legend_of = migration.labels
         for legend in list(self._figure.legends):
             legend.remove()
         upper, lower = self._axes[:, 0]

@@ -98,13 +98,14 @@ class Explorer(widgets.VBox):
 
     def _update(self) -> None:
         self.migrations = {policy: simulate(self.scenario.replace("policy", policy)) for policy in POLICIES}
-        self._timelines_image.value = self._timelines.draw(self.migrations)
+        # In the order of what they take: each is shown as soon as it is there.
         self._sentences.value = "".join(
             _sentence(policy, migration, policy == self.scenario.walk_policy)
             for policy, migration in self.migrations.items()
         )
-        self._draw_map()
         self._python.value, self._toml.value = as_python(self.scenario), self.scenario.to_toml()
+        self._draw_map()
+        self._timelines_image.value = self._timelines.draw(self.migrations)
         key = plane_key(self.scenario)
         if key != self._map_key:
             self._map_key = key
