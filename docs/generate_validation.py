@@ -1,8 +1,6 @@
-"""Write the section of docs/validation.md on dirty-limit and XBZRLE, whose runs are in tests/data.
+"""Write docs/validation.md: what ``migkit validate -o DIR`` writes, and a section on the runs in tests/data.
 
 python docs/generate_validation.py
-
-All before it is written by ``migkit validate -o DIR``.
 """
 
 from __future__ import annotations
@@ -11,10 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from migkit.qemu.report import markdown
 from migkit.qemu.validation import predictions
 
 PAGE = Path(__file__).with_name("validation.md")
 DATA = Path(__file__).parents[1] / "tests" / "data"
+WRITTEN_BY = "Written by `migkit validate -o DIR` from"
+"""With which the report of the command begins."""
+HERE = (
+    "Written by `python docs/generate_validation.py`: all but the last section is what `migkit validate -o DIR` "
+    "makes of"
+)
 HEADING = "## dirty-limit and XBZRLE\n"
 TEXT = """
 Recorded with `migkit record`, and not among the runs above: their host did other work too, and no quiet run tells its
@@ -68,9 +73,8 @@ def _row(name: str, run: pd.Series) -> list[str]:
 
 
 def page() -> str:
-    """The text of docs/validation.md with this section as its last."""
-    before = PAGE.read_text(encoding="utf-8").partition(HEADING)[0]
-    return f"{before.rstrip()}\n\n{section()}"
+    """The text of docs/validation.md."""
+    return f"{markdown(predictions()).replace(WRITTEN_BY, HERE).rstrip()}\n\n{section()}"
 
 
 if __name__ == "__main__":

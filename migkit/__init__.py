@@ -48,6 +48,7 @@ _HOMES = {
 _MODULES = {
     "management": "scenario.management",
     "plot": "figures.plot",
+    "qemu": "qemu",
     "units": "scenario.units",
     "textbook": "analysis.textbook",
     "uncertainty": "analysis.uncertainty",
@@ -83,6 +84,7 @@ __all__ = [
     "plot",
     "policy",
     "predict_running",
+    "qemu",
     "remedy",
     "sel",
     "sensitivity",

@@ -2,6 +2,7 @@
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +222,22 @@ def test_the_figure_has_every_migration():
     assert [label.get_text() for label in lower.get_yticklabels()] == ["vm0", "vm1"]
     assert lower.get_xlim()[1] == found.makespan_s == 20
     assert "dashed" in plot.caption(figure)
+
+
+def test_the_example_of_the_page(capsys, tmp_path, monkeypatch):
+    """Its numbers are those of its text: four databases beside each other write faster than their shares."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    text = (Path(__file__).parents[1] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    names = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    capsys.readouterr()
+    compared = how_many(names["guests"], "25 Gbit/s", parallel=[1, 2])
+    share = 25e9 / 8 / 4
+    said, makespan_s = " ".join(text.split()), compared["makespan_s"]
+    assert f"Two at a time take {makespan_s[2]:.0f} s, one after the other {makespan_s[1]:.0f} s" in said
+    assert f"four at a time leave each database {share / 1e6:.0f} MB/s of the link" in said
+    assert share < names["database"].guest.regions[0].write_rate == 900e6
+    table = names["found"].table
+    assert sorted(table.index[table["outcome"] != "completed"]) == ["db0", "db1", "db2", "db3"]
+    assert (compared["completed"] == 24).all()

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 import migkit
@@ -124,9 +125,20 @@ def test_the_example_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     snippets = [part.split("```")[0] for part in text.split("```python\n")[1:]]
     assert snippets
+    names = {}
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})
+        exec(compile(snippet, "README.md", "exec"), names)
     starved, completed = capsys.readouterr().out.splitlines()
     assert "never sent" in starved
     assert completed.startswith("Completed in ")
     assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")
+    called = re.findall(r"`(?:part = )?(migkit\.(?:sel|plot\.(?:latex|heatmap))\([^`]+\))`", " ".join(text.split()))
+    assert len(called) == 5
+    exec(re.search(r"`(part = [^`]+)`", text).group(1), names)
+    for each in called:
+        assert eval(each, names), each
+    plt.close("all")
+
+
+def test_the_module_of_measured_runs_needs_no_import_of_its_own():
+    run(sys.executable, "-c", "import migkit; migkit.qemu.runs")

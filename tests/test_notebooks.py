@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 import migkit
 
@@ -128,6 +129,21 @@ def test_a_notebook_runs_with_another_guest(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "notebooks")])}
     subprocess.run([sys.executable, "-c", code, str(changed)], check=True, env=environment)
     assert "".join(texts(read(changed).cells[-1])).startswith("1 GiB Completed in ")
+
+
+@pytest.mark.parametrize("path", WITH_A_GUEST, ids=lambda path: path.stem)
+def test_the_guest_of_the_readme_and_one_that_writes_nothing_are_taken(path, monkeypatch, capsys):
+    """The line for papermill in the README, and a guest without regions."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    given, scenario, *_ = (cell.source for cell in code_cells(read(path)))
+    (wanted,) = re.findall(r"papermill \S+ mine.ipynb -y '(.*)'", (ROOT / "README.md").read_text(encoding="utf-8"))
+    for guest in (yaml.safe_load(wanted)["guest"], {"ram": "64 GiB"}):
+        names = {}
+        exec(given, names)
+        names["guest"] = guest
+        exec(scenario.replace("%matplotlib inline", ""), names)
+        assert names["scenario"].guest == migkit.Guest(**guest)
+    capsys.readouterr()
 
 
 @each

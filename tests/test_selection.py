@@ -51,6 +51,19 @@ def test_the_nearest_is_taken_only_when_asked(swept):
     xr.testing.assert_identical(sel(swept, bandwidth="24 Gbit/s", method="nearest"), swept.isel({LINK: 2}))
 
 
+def test_what_is_near_is_told_in_the_unit_that_was_asked_with():
+    links = migkit.units.geomspace("1 Gbit/s", "100 Gbit/s", 30)
+    wide = migkit.sweep(Scenario(guest=Guest(ram="256 MiB"), link=Link(bandwidth="1 GB/s")), {LINK: links})
+    with pytest.raises(ScenarioError, match=r'near it are "23.9503 Gbit/s" and "28.0722 Gbit/s", of which'):
+        sel(wide, bandwidth="25 Gbit/s")
+    with pytest.raises(ScenarioError, match=r'near it are "2.99378 GB/s" and "3.50902 GB/s", of which'):
+        sel(wide, bandwidth="3.1 GB/s")
+    with pytest.raises(ScenarioError, match=r'near it are "1 Gbit/s" and '):
+        sel(wide, bandwidth="0")
+    with pytest.raises(ScenarioError, match=r'"2554199.64732 kB/s" and "2993783.27498 kB/s"'):
+        sel(wide, bandwidth=3e9)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

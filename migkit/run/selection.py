@@ -10,7 +10,7 @@ import numpy as np
 
 from migkit.scenario.errors import ScenarioError, choices, did_you_mean, show
 from migkit.scenario.fields import READ, plain
-from migkit.scenario.units import SI_UNITS
+from migkit.scenario.units import SI_UNITS, format_like
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -168,6 +168,10 @@ def _place(coordinate: xr.DataArray, given: Any, method: str | None) -> int:
         raise ScenarioError(f"is not on this axis: {did_you_mean(value, map(str, coordinate.values.tolist()))}",
                             str(coordinate.name), given)  # fmt: skip
     near = sorted(np.argsort(distance, kind="stable")[:2].tolist())
-    near_texts = " and ".join(f'"{written(coordinate.values[each], unit)}"' for each in near)
+    in_its_unit = unit in _KINDS and isinstance(given, str) and value != 0  # a zero may have no unit
+    near_texts = " and ".join(
+        f'"{format_like(each, given) if in_its_unit else written(each, unit)}"'
+        for each in coordinate.values[near].tolist()
+    )
     raise ScenarioError(f'is not on this axis: near it are {near_texts}, of which method="nearest" takes one',
                         str(coordinate.name), given)  # fmt: skip

@@ -324,6 +324,27 @@ def format_time(value: float) -> str:
     return _format_float(value, _TIME_OUT, "s")
 
 
+def format_like(value: float, text: str, digits: int = 6) -> str:
+    """Write a value in the unit of a quantity that somebody wrote, rounded.
+
+    Parameters
+    ----------
+    value : float
+        In SI units.
+    text : str
+        A quantity of the same kind, with its unit.
+    digits : int, default 6
+        Significant digits.
+
+    Examples
+    --------
+    >>> format_like(3.3e9, "25 Gbit/s"), format_like(3.3e9, "3 GB/s")
+    ('26.4 Gbit/s', '3.3 GB/s')
+    """
+    unit = _parse_text(text)[1]
+    return f"{float(Fraction(value) / _UNITS[unit][1]):.{digits}g} {unit}"
+
+
 class Bytes(int):
     """A size in bytes: an ``int`` that prints with its unit and is accepted wherever a size is.
 
