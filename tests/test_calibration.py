@@ -1,6 +1,7 @@
 """Costs of a host, fitted to measured runs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,12 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from migkit import HostCosts, ScenarioError
-from migkit.qemu import calibrate, runs
+from migkit import Guest, HostCosts, Link, Migration, Region, Scenario, ScenarioError, simulate
+from migkit.qemu import calibrate, costs, runs
 from migkit.qemu.calibration import _fitted_first_pass, workloads
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, PAGE_BYTES
+from migkit.qemu.predict import other_runs
+from migkit.qemu.validation import predictions
 
 DATA = Path(__file__).parents[1] / "data" / "qemu-traces"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the measured runs are part of a checkout only")
@@ -84,6 +87,47 @@ def test_toml_is_read_as_the_same_costs(second, tmp_path):
     file.write_text(second.to_toml())
     assert HostCosts.from_toml(file) == second.costs
     assert "# assumed: no run has enough zero pages" in second.to_toml()
+
+
+@pytest.mark.parametrize("late_ms", [0.0, 0.8, 2.5])
+def test_how_late_pauses_end_is_found_again(late_ms, monkeypatch):
+    """Syncs of a simulated guest under auto-converge, page by page, tell what it was simulated with."""
+    guest = Guest(ram="512 MiB", accel="tcg", regions=[Region(size="256 MiB", write_rate="280 MB/s")])
+    busy = Scenario(
+        guest=guest, link=Link(bandwidth="1 GB/s"), qemu="10.0", time_limit="60 s",
+        migration=Migration(max_bandwidth="128 MiB/s", auto_converge=True, downtime_limit="100 ms"),
+        costs=HostCosts(throttle_late=f"{late_ms} ms"),
+    )  # fmt: skip
+    timeline = simulate(busy, "bitmap").timeline
+    synced = timeline[timeline["synced"] & timeline["exact_bytes"].notna()]
+    assert timeline["throttle_percent"].max() >= 30
+    tables = {
+        "syncs": pd.DataFrame({
+            "run": "a", "t_ms": np.r_[0.0, synced["time_s"] * 1e3],
+            "estimate_before": np.r_[np.nan, synced["estimate_bytes"]],
+            "exact_after": np.r_[np.nan, synced["exact_bytes"]],
+        }),
+        "samples": pd.DataFrame({
+            "run": "a", "t_ms": timeline["time_s"] * 1e3 + 1.0,  # a sync sets the throttle, and is polled behind it
+            "throttle_pct": timeline["throttle_percent"],
+        }),
+    }  # fmt: skip
+    monkeypatch.setattr(costs, "table", lambda name, path: tables[name])
+    known = {"accel": "tcg", "caps": ("auto-converge",), "writes_max": True, "mode": "rand", "ws_pages": 65536}
+    runs_of_it = pd.DataFrame([known], index=pd.Index(["a"], name="run"))
+    ((cost, case, unit, found),) = costs._throttle(SimpleNamespace(runs=runs_of_it, path=None))
+    assert (cost, case, unit) == ("throttled pause, late", "tcg", "ms")
+    assert found["a"] == pytest.approx(late_ms, abs=0.15)  # a percent of its speed is 0.1 ms
+
+
+def test_a_throttled_run_is_predicted_with_the_pauses_of_others():
+    measured = runs().query("group == 'D' and name == 'bw128_cpubound_ac'")
+    one = measured.iloc[0]
+    assert one.name not in other_runs(one).index
+    assert set(measured.index[1:]) & set(other_runs(one).index)
+    off = predictions().loc[measured.index, "total_error"]
+    assert off.abs().median() < 0.08  # 0.16 with pauses that end in time
+    assert abs(off.median()) < 0.06
 
 
 def test_one_run_has_no_errors():

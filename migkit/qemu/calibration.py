@@ -77,6 +77,10 @@ SOURCES: Mapping[str, _Source] = {
         ("end of downtime", "end of downtime, late"), "s", 1e-3, lambda case: case.startswith("return path"), ("link",),
         missing="no run with a return path completes",
     ),
+    "throttle_late": _Source(
+        ("throttled pause, late",), "s", 1e-3, alike=("accel",),
+        missing="no guest that writes at random as fast as it can is throttled by auto-converge",
+    ),
     "link_over_pace": _Source(
         ("link over its pace",), "1", 1.0, missing="no run has a paced link without max-bandwidth"
     ),
@@ -93,7 +97,6 @@ SOURCES: Mapping[str, _Source] = {
 _NOT_FITTED = (
     "name",
     "copy_share",
-    "throttle_late",
     "jitter",
     "discard",
     "multifd_page",

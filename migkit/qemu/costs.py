@@ -28,6 +28,10 @@ FAST_FIRST_PASS_BYTES = 256 * MIB
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
+TIMESLICE_MS = 10.0
+"""Of vCPU between two pauses of a throttle (system/cpu-throttle.c: CPU_THROTTLE_TIMESLICE_NS)."""
+_POLL_MS = 60.0  # a throttle that was set is polled within that
+_NEARLY_ALL = 0.95  # of the pages written: how often does not show any more
 XBZRLE_PAGE_S = 4e-6
 """What the migration thread is taken to need for a page that it encodes, seconds: not measured."""
 NOT_MODELLED = {
@@ -103,7 +107,7 @@ def _observations(path: str | None) -> pd.DataFrame:
     if not data.runs["traced"].any():
         return pd.DataFrame(columns=["cost", "case", "unit", "run", "value", *_OF_THE_RUN])
     parts = []
-    measures = (_setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link)
+    measures = (_setup, _windows, _syncs, _downtime, _iterations, _pages, _devices, _ack, _paced_link, _throttle)
     for measure in measures:
         for cost, case, unit, values in measure(data):
             rows = pd.DataFrame({"run": np.asarray(values.index), "value": values.to_numpy(float)})
@@ -389,6 +393,45 @@ def _paced_link(data: _Data) -> Measured:
     ram = calls[(calls["section"] == "ram") & (calls["bw_mib_s"] == 0) & (calls["us"] > 50_900)]
     for link, part in ram.groupby("link"):
         yield "RAM slice", f"{link}, no limit", "ms", _by_run(part, "us") / 1e3
+
+
+def _throttle(data: _Data) -> Measured:
+    """How late the pauses of a throttled vCPU end: what a guest that keeps a core busy writes, with and without.
+
+    Of ``W`` pages that are written at random at ``w`` a second, a sync ``t`` seconds after the one before finds
+    ``(W - dirty) (1 - exp(-w t / W))`` new. At a throttle of ``p`` a vCPU runs ``10 ms - late`` of every
+    ``10 ms / (1 - p)`` (system/cpu-throttle.c), so that ``w(p) / w(0) = (1 - p) (1 - late / 10 ms)``. One value a run,
+    the mean over its time: a single sync says little, since a guest's own speed changes by 5 %.
+    """
+    import pandas as pd
+
+    throttled = data.runs["caps"].map(lambda names: "auto-converge" in names)
+    wanted = data.runs[throttled & data.runs["writes_max"] & (data.runs["mode"] == "rand")]
+    tables = (table(name, data.path) for name in ("syncs", "samples"))
+    syncs, samples = (dict(list(each[each["run"].isin(wanted.index)].groupby("run"))) for each in tables)
+    found: dict[str, dict[str, float]] = {}
+    for run, part in syncs.items():
+        if run not in samples:
+            continue
+        pages, end_ms = float(wanted.loc[run, "ws_pages"]), part["t_ms"].to_numpy(float)
+        polled = samples[run][["t_ms", "throttle_pct"]].fillna(0.0).to_numpy(float)
+        known = part[["estimate_before", "exact_after"]].to_numpy(float) / PAGE_BYTES
+        at: dict[float, list[tuple[float, float]]] = {}  # seconds and rate, by throttle
+        for began, end, (dirty, after) in zip(end_ms[:-1], end_ms[1:], known[1:], strict=True):
+            inside = np.unique(polled[(polled[:, 0] > began + _POLL_MS) & (polled[:, 0] <= end), 1])
+            new = after - dirty
+            if len(inside) == 1 and 0.0 < new < _NEARLY_ALL * (pages - dirty):
+                seconds = (end - began) * 1e-3
+                at.setdefault(inside[0], []).append((seconds, -np.log1p(-new / (pages - dirty)) * pages / seconds))
+        free = at.pop(0.0, [])
+        if free and at:
+            seconds, rate = np.array(free).T
+            rest = np.array([(s, 1.0 - w / (np.average(rate, weights=seconds) * (1.0 - p / 100.0)))
+                             for p, each in at.items() for s, w in each])  # fmt: skip
+            late = TIMESLICE_MS * np.average(rest[:, 1], weights=rest[:, 0])
+            found.setdefault(str(wanted.loc[run, "accel"]), {})[run] = float(late)
+    for accel, values in found.items():
+        yield "throttled pause, late", accel, "ms", pd.Series(values)
 
 
 def _slows_down_at(sent: np.ndarray, speed: np.ndarray) -> float:

@@ -271,7 +271,8 @@ def starts_postcopy(run: pd.Series) -> bool:
 def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     """Select the runs that may tell something of the host of a run: those of its campaign that are not in its group.
 
-    If no other group has its accelerator, also the other configurations of its group.
+    If no other group has its accelerator, also the other configurations of its group; for a run under auto-converge, if
+    no other group has that, also the other runs of its group that have.
 
     Parameters
     ----------
@@ -294,7 +295,15 @@ def other_runs(run: pd.Series, path: str | os.PathLike[str] | None = None) -> pd
     everything = runs(path)
     of_host = everything[everything["campaign"] == run["campaign"]]
     column = "group" if of_host[of_host["accel"] == run["accel"]]["group"].nunique() > 1 else "name"
-    return of_host[of_host[column] != run[column]]
+    throttled = of_host["caps"].map(_is_throttled) & (of_host.index != run.name)
+    others = of_host[column] != run[column]
+    if _is_throttled(run["caps"]) and not (throttled & others).any():
+        others |= throttled
+    return of_host[others]
+
+
+def _is_throttled(caps: Any) -> bool:
+    return "auto-converge" in caps
 
 
 def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -> Calibration:
@@ -358,7 +367,8 @@ def calibrations_of(measured: pd.DataFrame, path: str | os.PathLike[str] | None 
                measured["link_mib_s"] != 0, measured["ndev"] != 0, strict=True)  # fmt: skip
     found: dict[tuple[Any, ...], Calibration] = {}
     out = []
-    for row, key in enumerate(read):
+    for row, shared in enumerate(read):
+        key = (*shared, measured.index[row] if _is_throttled(measured["caps"].iloc[row]) else "")
         if key not in found:
             found[key] = calibration_of(measured.iloc[row], path)
         out.append(found[key])

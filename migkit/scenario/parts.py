@@ -634,7 +634,7 @@ class HostCosts(Part):
         RAM that is sent before that begins, 0 to 1024 TiB, rounded down to whole pages.
     throttle_late : seconds, default 0 s
         How late a pause of a vCPU that auto-converge slows ends, taken from the 10 ms that it then has; up to 9 ms.
-        It does not vary: the measured runs do not tell by how much. Not fitted by `migkit calibrate`.
+        It does not vary: the measured runs do not tell by how much.
     jitter : float, default 0
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
