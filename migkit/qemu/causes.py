@@ -18,9 +18,8 @@ KNOWN = {
     "B9__link200_bw104": _BUDGET_ENDS_SLICE.format(used="47.0", late="50.4"),
     "B3__lo_bw512": "slow slices late in the first pass (4300 to 6700 pages in 51 to 54 ms, before 13000 in 33 to "
     "49 ms) were ended by the clock, and the device got its eight calls",
-    "D__bw128_cpubound_ac__unser": "throttled to 80, 70, 60 % the guest dirtied at about 0.73, 0.60, 0.52 of its rate "
-    "before (unthrottled, migrations take 2 to 8 % of it); near the fixed point that decides when it fits",
-    "D__bw128_cpubound_ac__": "a throttled guest, as in the runs of 9.0-rc0, where it dirties less than the model says",
+    "D__bw128_cpubound_ac__": "the pauses of a throttled vCPU ended 0.7 to 2.8 ms late, from run to run, and the "
+    "guest's own speed changed by 5 %; near the fixed point that decides when it fits",
     "A3__bw256_rand_r050__unser__r2": "the first pass stood still for 0.1 s: a RAM call of 94 ms, and a window of "
     "112 ms that carried 4.5 MB instead of 26.9 MB",
     "B5__bw128_r90_dev1_init16__unser__r2": "the acknowledgement took 0.9 ms instead of 0.25 ms, and until it came "
