@@ -373,8 +373,8 @@ def markdown(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = Non
             "where a sequential writer stood then, and from the costs of its host, fitted to the quiet runs of the "
             "other groups of its campaign (`migkit.qemu.calibrate`; group K is the only one under KVM, so its other "
             "configurations count too, and group D the only one under auto-converge, so that for a throttled run the "
-            "other throttled runs do). The prediction of an unpaced run also uses the speed of its own first pass. Nothing "
-            "is fitted to a run.",
+            "other throttled runs do). The prediction of an unpaced run also uses the speed of its own first pass. "
+            "Nothing is fitted to a run.",
             "",
             summary(runs_table),
             "",
