@@ -16,6 +16,7 @@ from migkit.kernels.qemu_file import COPY_BUFFER, elapsed_ns, pages_at_one_rate,
 from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
 
 SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
+SURE_NS = 2.0  # a guess so far from a check is on the right side of it: rounding takes less than a nanosecond
 CHECK_PAGES = 64  # the clock is read after pages 1, 65, 129, ...
 SECTION_BYTES = 18  # section header, end mark, footer
 ZERO_PAGE_BYTES = 9
@@ -168,20 +169,27 @@ def pages_until_check(case, state, backlog, normal, zero, share, most):
     """Pages of this stretch after which a check of the clock ends the call; more than ``most`` if none does.
 
     The elapsed time is the larger of two lines, the thread's and the wire's; the first of them to reach 51 ms gives a
-    guess that is then corrected by whole checks.
+    guess. Where that lies close to a check it is corrected by whole checks.
     """
     done = normal + zero
     per_page_cpu = (state.page_cpu_ns * (1.0 - share) + case.zero_cost_ns * share) * state.pace
     wire_bytes = state.page_put * (1.0 - share) + ZERO_PAGE_BYTES * share
     per_page_wire = wire_bytes * state.page_ns_per_byte
-    guess = float(most)
+    cpu = page_cpu(case, state, normal, zero)
+    ready = backlog + put_bytes(state, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
+    guess, per_page = 1e18, 0.0
     if per_page_cpu > 0.0:
-        guess = min(guess, (SLICE_NS - page_cpu(case, state, normal, zero)) / per_page_cpu)
+        guess, per_page = (SLICE_NS - cpu) / per_page_cpu, per_page_cpu
     if per_page_wire > 0.0:
-        ready = backlog + put_bytes(state, normal, zero) * state.page_ns_per_byte - state.page_slack_ns
-        guess = min(guess, (SLICE_NS - ready) / per_page_wire)
+        reached = (SLICE_NS - ready) / per_page_wire
+        if reached < guess:
+            guess, per_page = reached, per_page_wire
     first = (done + CHECK_PAGES - 1) // CHECK_PAGES  # first check after page 64 k + 1 > done
-    k = max(first, (done + int(guess) - 1) // CHECK_PAGES + 1)
+    k = max(first, (done + int(min(guess, float(most))) - 1) // CHECK_PAGES + 1)
+    pages = k * CHECK_PAGES + 1 - done
+    before, behind = (guess - (pages - CHECK_PAGES)) * per_page, (pages - guess) * per_page
+    if share == 0.0 and max(cpu, ready) < SLICE_NS and before > SURE_NS and (pages > most or behind > SURE_NS):
+        return pages
     while k > first and check_stops(case, state, backlog, normal, zero, share, k - 1):
         k -= 1
     while k * CHECK_PAGES + 1 - done <= most and not check_stops(case, state, backlog, normal, zero, share, k):
@@ -310,9 +318,10 @@ def ram_save_iterate(s, most_bytes):
         if state.flags_buffered > 0 and flag_t < 0 and count >= first:
             flag_t, flag_drained = first_flush(case, state, backlog, normal, zero, share, first)
         take(s.ram, case, count)
-        flushed, held, copied = count_flushed(
-            case, state, normal, zero, share, count, first, step, flushed, held, copied
-        )
+        if limited or state.flags_buffered > 0:
+            flushed, held, copied = count_flushed(
+                case, state, normal, zero, share, count, first, step, flushed, held, copied
+            )
         normal += count - zeros
         zero += zeros
         if count == stop or count == taken:  # noqa: SIM109 (a tuple is compiled to a loop)

@@ -13,6 +13,8 @@ COUNTS_STOP_TOO, COUNTS_STOP_ONLY, COUNTS_CLASSES, NO_PRECOPY = 0, 1, 2, 3  # va
 @kernel
 def vfio_dirty(device, own, t):
     """Dirty bytes of the hardware at ``t``: growing at the dirty rate while the VM runs, capped."""
+    if own.dirty_rate == 0.0:
+        return min(device.dirty_max, own.dirty)
     return min(device.dirty_max, own.dirty + int(own.dirty_rate * (t - own.dirty_t) * 1e-9))
 
 
