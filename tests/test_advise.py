@@ -81,6 +81,22 @@ def test_no_row_of_the_pareto_set_is_dominated(case):
         assert (pareto <= row).all(axis=1).any()
 
 
+def test_the_figure_has_every_setting_that_meets_the_demands(case):
+    figure = case.plot()
+    (ax,) = figure.axes
+    meet = case.table[case.table["meets"]]
+    drawn = {each.get_label(): each.get_offsets() for each in ax.collections}
+    (best,) = drawn.pop("recommended")
+    row = meet[meet["recommended"]].iloc[0]
+    assert best.tolist() == pytest.approx([row["total_time_s"], 1e3 * row["downtime_s"]])
+    assert len(drawn.pop("beaten", [])) == (~meet["pareto"]).sum()
+    assert sum(map(len, drawn.values())) == meet["pareto"].sum()
+    throttles = sorted(meet["throttle_percent"][meet["pareto"]].unique())
+    assert list(drawn) == [f"throttle {percent:g} %" for percent in throttles]
+    assert ax.lines[0].get_ydata()[0] == pytest.approx(1e3 * case.downtime_s)
+    assert case.sentence in migkit.plot.caption(figure)
+
+
 def test_the_margin_is_the_share_of_simulated_worlds(case):
     """Drawn again here, one migration after another."""
     factors = np.random.default_rng(0).uniform(0.8, 1.2, (100, 2))

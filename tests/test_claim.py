@@ -153,8 +153,15 @@ def test_the_figure_has_a_line_a_version(record_runs, tmp_path):
     assert max(served.get_ydata()) == 64
     assert starved.get_linestyle() != served.get_linestyle(), "told apart in grey"
     assert len(predicted) == 2
-    assert [line.get_marker() for line in right.lines] == ["o", "x"]
-    assert len(claim_figure(record_runs(AS_CLAIMED[0])).axes) == 1
+    quiet, slow = right.lines
+    assert [quiet.get_marker(), slow.get_marker()] == [served.get_marker()] * 2, "a version has one marker"
+    assert quiet.get_markerfacecolor() != slow.get_markerfacecolor() == "white"
+    ends = [text.get_text().rpartition(": ")[2] for text in right.get_legend().get_texts()]
+    assert ends == ["completed", "cancelled"]
+    assert {line.get_drawstyle() for line in right.lines} == {"steps-post"}
+    assert [ax.get_title()[:3] for ax in (left, right)] == ["(a)", "(b)"]
+    (alone,) = claim_figure(record_runs(AS_CLAIMED[0])).axes
+    assert alone.get_ylim()[0] < 0 < 64 < alone.get_ylim()[1], "nothing was sent of 64 MiB"
     written = write_claim(found, tmp_path / "out")
     assert {path.name for path in written} == {"claim.pdf", "claim.svg", "claim.png", "claim.json"}
 

@@ -1,6 +1,7 @@
 """What the figures draw: labels, categories, lines; and that two runs write the same bytes."""
 
 import errno
+import itertools
 import json
 import os
 
@@ -230,6 +231,19 @@ def test_timeline_shows_pending_threshold_and_shares():
     assert lower.get_xlabel() == "time (s)"
 
 
+def test_syncs_are_above_the_frame_and_a_threshold_that_vanishes_is_marked():
+    timeline = pd.DataFrame({"time_s": [0.0, 1.0, 2.0, 3.0], "pending_bytes": [2.0**30, 2.0**26, 2.0**26, 2.0**26]})
+    timeline = timeline.assign(threshold_bytes=[0.0, 2.0**27, 2.0**27, 0.0], synced=[False, True, True, True])
+    ax = pending_over_time(timeline, _drawn())
+    low, high = (ax.transAxes.transform((0, height))[1] for height in (0, 1))
+    assert [line.get_label() for line in ax.lines] == ["pending", "threshold", "sync", "threshold below the frame"]
+    pending, _, syncs, below = ax.lines
+    assert (syncs.get_transform().transform(syncs.get_xydata())[:, 1] > high).all()
+    assert list(below.get_xdata()) == [3.0]
+    heights = pending.get_transform().transform(pending.get_xydata())[:, 1]
+    assert (heights > low).all()
+
+
 def test_shares_add_up_and_many_devices_are_summed():
     from migkit.run.simulate import simulate
 
@@ -255,8 +269,10 @@ def test_shares_add_up_and_many_devices_are_summed():
 def test_shares_say_how_each_case_ended():
     with style.style():
         figure, timelines = atlas.device_shares()
-    ends = [ax.get_title().rpartition(": ")[2] for ax in figure.axes]
+    ends = [ax.get_title().rpartition(":\n")[2] for ax in figure.axes]
     assert ends == ["initial data starved", "completed", "initial data starved", "completed"]
+    assert [len(ax.texts) for ax in figure.axes] == [1, 0, 0, 0], "a panel of RAM alone says so"
+    assert {ax.get_xlim()[0] for ax in figure.axes} == {0}
     assert [len(timeline) for timeline in timelines] == [304, 268, 404, 463]
 
 
@@ -288,7 +304,7 @@ def test_maps_say_that_they_have_no_interval(datasets):
 def test_critical_values_are_drawn_with_units(datasets):
     one = datasets["frontier"].sel(count=1, policy="serialized")
     ax = frontier.critical_values(one, _drawn(), "bandwidth", "serialized")
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("link (Gbit/s)", "dirty rate (MB/s)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("link (Gbit/s)", "critical dirty rate (MB/s)")
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), one["critical"].isel(flip=0))
     assert ax.lines[0].get_label() == "serialized (expected engine, no interval)"
@@ -319,6 +335,17 @@ def test_band_shades_between_both_flips(datasets):
     reach = shade.get_paths()[0].get_extents()
     np.testing.assert_allclose([reach.y0, reach.y1], [low.min(), high.max()])
     assert ax.get_ylabel() == "hot set (MiB)"
+    apart = frontier.critical_band(band, _drawn(), "bandwidth", "starves", joined=False)
+    assert {line.get_linestyle() for line in apart.lines} == {"None"}
+    np.testing.assert_array_equal(apart.lines[0].get_ydata(), low)
+
+
+def test_where_a_frontier_ends_it_says_none_beyond():
+    critical = [[[1.0], [2.0], [np.nan]], [[1.0], [5.0], [np.nan]], [[1.0], [1.0], [1.0]]]
+    found = xr.Dataset({"critical": (("policy", "link", "flip"), critical)}, {"link": [1.0, 2.0, 3.0]})
+    (text,) = frontier.none_beyond(found, _drawn(), "link").texts
+    assert (text.get_text(), text.xy) == ("none\nbeyond", (2.0, 5.0))
+    assert not frontier.none_beyond(found.isel(policy=[2]), _drawn(), "link").texts
 
 
 def test_deviation_has_both_intervals_in_percent(datasets):
@@ -346,6 +373,17 @@ def test_frontier_figure_names_its_lines(datasets):
     ]  # fmt: skip
     looks = {(line.get_linestyle(), line.get_marker()) for line in rates.lines if line.get_label()[0] != "_"}
     assert len(looks) == 3, "distinct without colour"
+    assert [text.get_text() for text in rates.texts] == ["none\nbeyond"]
+    low, high = rates.get_xlim()
+    links = datasets["frontier"]["bandwidth"]
+    assert low < links.min() < links.max() < high, "no marker is cut"
+
+
+def test_lines_that_coincide_are_told_apart():
+    looks = [style.line_look(number) for number in range(5)]
+    assert sorted((look["linewidth"] for look in looks), reverse=True) == [look["linewidth"] for look in looks]
+    assert [look["markerfacecolor"] == "none" for look in looks] == [False, True, True, True, True]
+    assert all(first["markersize"] < second["markersize"] for first, second in itertools.pairwise(looks))
 
 
 def test_probability_has_wilson_bars(datasets):
@@ -359,7 +397,7 @@ def test_probability_has_wilson_bars(datasets):
     ends = np.array(bars.get_segments())[:, :, 1]
     np.testing.assert_allclose(ends, np.array([sure["probability_low"], sure["probability_high"]]).T, atol=1e-12)
     assert ax.get_xlabel() == "dirty rate (MB/s)"
-    assert ax.get_ylabel() == "migrations that complete (%),\n16 replicates, Wilson 95 %"
+    assert ax.get_ylabel() == "migrations that complete,\n16 replicates, Wilson 95 %"
 
 
 def test_edge_is_crossed_by_the_serialized_walk_only(datasets):
@@ -387,7 +425,7 @@ def test_sensitivity_bars_have_hatches_values_and_intervals(datasets):
     names = ["dirty rate", "hot set", "link", "max-bandwidth", "downtime-limit", "initial data", "stop-copy",
              "VFIO devices"]  # fmt: skip
     assert [label.get_text() for label in ax.get_yticklabels()] == names
-    assert ax.get_xlabel() == "share of variance (1)"
+    assert ax.get_xlabel() == "share of the variance"
 
 
 def test_sensitivity_of_what_does_not_vary_says_so():

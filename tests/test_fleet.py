@@ -217,7 +217,7 @@ def test_the_figure_has_every_migration():
     found = fleet([guest("1 GiB"), guest("2 GiB", "5 GB/s", "1 GiB", time_limit="20 s")], "10 Gbit/s")
     figure = found.plot()
     upper, lower = figure.axes
-    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["vm0", "vm1"]
+    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["vm0", "vm1", "link, 10 Gbit/s"]
     assert [text.get_text() for text in lower.get_legend().get_texts()] == ["completed", "did not complete"]
     assert [label.get_text() for label in lower.get_yticklabels()] == ["vm0", "vm1"]
     assert lower.get_xlim()[1] == found.makespan_s == 20
@@ -241,3 +241,14 @@ def test_the_example_of_the_page(capsys, tmp_path, monkeypatch):
     table = names["found"].table
     assert sorted(table.index[table["outcome"] != "completed"]) == ["db0", "db1", "db2", "db3"]
     assert (compared["completed"] == 24).all()
+
+
+def test_every_one_of_many_migrations_is_named_in_the_figure():
+    figure = fleet([guest("64 MiB")] * 30, "10 Gbit/s", parallel=6).plot()
+    upper, lower = figure.axes
+    names = [text.get_text() for text in upper.get_legend().get_texts()]
+    assert names == ["30 migrations, those that began first below", "link, 10 Gbit/s"]
+    assert len(lower.get_yticklabels()) == 30
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in lower.get_yticklabels()]
+    assert all(upper.y0 > lower.y1 - 1 for upper, lower in pairwise(boxes)), "no name is on another"

@@ -7,13 +7,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
-from matplotlib.colors import to_hex
+from matplotlib.colors import LogNorm, to_hex
 from matplotlib.contour import QuadContourSet
 
 import migkit
 from migkit import Guest, Link, Region, Scenario, ScenarioError, Vfio, plot
 from migkit.analysis.closed_form import categories
-from migkit.figures.fitting import cells
+from migkit.figures.fitting import cells, fitting
+from migkit.figures.quantities import Quantity
 from migkit.figures.style import COLUMN_IN, PAGE_IN
 from migkit.results import Outcome
 from migkit.scenario.units import geomspace, linspace
@@ -144,7 +145,24 @@ def test_a_heat_map_has_the_numbers_in_a_unit_that_fits(another):
 def test_ticks_of_a_heat_map_are_numbers_as_people_write_them(huge):
     values = huge.isel(policy=0).assign_coords({RATE: np.geomspace(1.2345e8, 9.87e10, huge[RATE].size)})
     texts = labels(plot.heatmap(values, "bytes_sent", x=LINK, y=RATE), "y")
-    assert not any("e" in text for text in texts), texts
+    assert {text.strip("0.") for text in texts} == {"1", "2", "5"}, "round, not those of the cells"
+    few = labels(plot.heatmap(values.isel({RATE: slice(0, 3)}), "bytes_sent", x=LINK, y=RATE), "y")
+    assert few[0] == "123", "cells that all have a label have their own"
+
+
+def test_a_heat_map_says_what_is_held_and_colours_decades_alike(huge):
+    ax = plot.heatmap(huge, "verdict_time_s", at={"policy": "unserialized"})
+    assert ax.get_title() == "policy unserialized"
+    times = huge["verdict_time_s"]
+    for ratio, logarithmic in ((8, False), (200, True)):
+        times = times.copy(data=np.resize(np.geomspace(10, 10 * ratio, times.size // 2), times.shape))
+        varied = huge.assign(verdict_time_s=times).sel(policy="serialized")
+        ax = plot.heatmap(varied, "verdict_time_s")
+        assert isinstance(ax.collections[0].norm, LogNorm) == logarithmic
+    assert ax.get_title() == "policy serialized"
+    bar = [text.get_text() for text in ax.figure.axes[1].get_yticklabels()]
+    assert {"20", "50", "100"} <= set(bar)
+    assert not any("e" in text or "$" in text for text in bar), bar
 
 
 def test_a_heat_map_of_any_variable(huge):
@@ -175,6 +193,30 @@ def test_what_never_completes_is_said_and_not_an_empty_panel(another):
     assert "8.2 (never)" in legend(plot.compare(another, "total_time_s", by="qemu"))
 
 
+def test_points_that_never_complete_are_marked_above_the_lines():
+    swept = migkit.sweep(SMALL, {RATE: linspace("40 MB/s", "300 MB/s", 6)})
+    total = swept["total_time_s"]
+    assert 0 < total.isnull().sum() < 6
+    ax = plot.compare(swept)
+    (marks,) = (line for line in ax.lines if line.get_marker() == "x")
+    np.testing.assert_allclose(marks.get_xdata(), total[RATE][total.isnull()])
+    lowest = marks.get_transform().transform(marks.get_xydata())[:, 1].min()
+    assert ax.transData.transform((1e8, float(total.max())))[1] < lowest
+    assert legend(ax) == ["never"]
+
+
+def test_what_completed_is_yes_or_no_in_steps(huge):
+    ax = plot.compare(huge, "completed", at={RATE: float(huge[RATE][0])})
+    assert labels(ax, "y") == ["no", "yes"]
+    assert {line.get_drawstyle() for line in ax.lines} == {"steps-mid"}
+
+
+def test_times_that_reach_a_second_are_in_seconds():
+    assert fitting(Quantity("downtime", "s", 1), [0.2, 0.3, 1.8]).unit == "s"
+    assert fitting(Quantity("downtime", "s", 1), [0.001, 0.002, 1.8]).unit == "ms"
+    assert fitting(Quantity("downtime", "s", 1), [0.2, 0.3, 0.9]).unit == "ms"
+
+
 def test_replicates_are_a_median_with_a_band(repeated):
     repeated = repeated.isel({RATE: slice(0, 2)})
     assert repeated["completed"].all()
@@ -186,6 +228,7 @@ def test_replicates_are_a_median_with_a_band(repeated):
     assert band[:, 1].min() == pytest.approx(wanted.quantile(0.05, "replicate").min())
     assert band[:, 1].max() == pytest.approx(wanted.quantile(0.95, "replicate").max())
     assert "median and middle 90 % over 6 replicates" in plot.caption(ax)
+    assert ax.get_ylabel() == "total time (s),\nmedian, middle 90 % of 6 replicates"
 
 
 def test_of_replicates_the_share_that_completes_has_wilson_intervals(repeated):
@@ -210,7 +253,7 @@ def test_a_frontier_has_a_line_for_each_policy():
     scenario = SIXTEEN.replace("devices.0.count", 2)
     found = migkit.frontier(scenario, RATE, ["10 MB/s", "50 GB/s"], over, policy=POLICIES, tolerance=0.05)
     ax = plot.frontier(found)
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("link (Gbit/s)", "dirty rate (MB/s)")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("link (Gbit/s)", "critical dirty rate (MB/s)")
     assert legend(ax) == POLICIES
     np.testing.assert_allclose(ax.lines[0].get_ydata(), found["critical"].sel(policy="serialized").isel(flip=0))
     assert "from 10 MB/s to 50 GB/s" in plot.caption(ax)

@@ -30,6 +30,7 @@ from migkit.scenario.versions import MAX_DOWNTIME_LIMIT_S, PROFILES
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["COSTS", "SETTINGS", "Advice", "Margin", "advise"]
 
@@ -175,6 +176,13 @@ class Advice:
         met = run.converged and run.total_time_s <= self.completion_s and run.downtime_s <= self.downtime_s
         text = f"So it meets the demands: {run.sentence}" if met else f"So it does not meet the demands: {run.sentence}"
         return found._replace(cannot=(*found.cannot, text))
+
+    def plot(self) -> Figure:
+        """Draw what the settings cost that meet the demands (:func:`migkit.figures.advice.advice_figure`)."""
+        import importlib
+
+        figure: Figure = importlib.import_module("migkit.figures.advice").advice_figure(self)  # a room above this one
+        return figure
 
     def summary(self) -> str:
         """The answer as plain text, the sentence first."""

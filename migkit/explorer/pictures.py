@@ -63,6 +63,7 @@ class Timelines:
                 for line in list(ax.lines):
                     line.remove()
                 ax.relim()
+                ax.set_autoscaley_on(True)  # a threshold that leaves the frame has fixed its lower end
             for column, (policy, migration) in enumerate(migrations.items()):
                 upper, lower = self._axes[:, column]
                 timeline = thinned(_few_devices(migration.timeline))

@@ -28,7 +28,7 @@ _MOST_TICKS = 6
 
 
 def fitting(what: Quantity, values: Any) -> Quantity:
-    """A quantity in the unit of its kind in which most values are 1 or more.
+    """A quantity in the unit of its kind in which most values are 1 or more; of times that reach 1 s, 0.1 or more.
 
     Examples
     --------
@@ -44,6 +44,8 @@ def fitting(what: Quantity, values: Any) -> Quantity:
     if not kind or not known.size:
         return what
     middle = float(np.median(known))
+    if kind[-1][0] == "s" and known.max() >= 1:  # 1.8 s, beside 0.3 s
+        middle *= 10
     name, size = next((each for each in reversed(kind) if middle >= each[1]), kind[0])
     return Quantity(what.label, name, size)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from migkit.analysis.fleet import Fleet, Share
 from migkit.figures.sources import SOURCES
-from migkit.figures.style import LINE_COLOURS, PAGE_IN, style
+from migkit.figures.style import LINE_COLOURS, PAGE_IN, label_of, style
 from migkit.provenance import provenance
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ __all__ = ["fleet_figure", "when_each_ran", "who_had_what"]
 _GBIT = 1e9 / 8
 _NAMED = 5
 """Migrations whose areas are named; of more, neighbours are told apart by two tones."""
+_TONES = ("#56B4E9", "#0072B2")
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\")
+_BARS = 48
+"""Bars that have their names; of more some have."""
+_BAR_IN = 0.135
+"""Height of a bar and its name, inches."""
 
 
 def who_had_what(shares: Sequence[Share], link: float, ax: Axes) -> Axes:
@@ -46,7 +52,12 @@ def who_had_what(shares: Sequence[Share], link: float, ax: Axes) -> Axes:
     >>> ax.get_ylabel()
     'share of the link (Gbit/s)'
     """
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.patches import Patch
+
     names = list(dict.fromkeys(share.name for share in shares))
+    few = len(names) <= _NAMED
+    handles: list[Any] = []
     times = np.unique([time for share in shares for time in (share.from_s, share.to_s)])
     below = np.zeros(len(times))
     for number, name in enumerate(names):
@@ -54,16 +65,24 @@ def who_had_what(shares: Sequence[Share], link: float, ax: Axes) -> Axes:
         for share in shares:
             if share.name == name:
                 has[(times >= share.from_s) & (times < share.to_s)] = share.bytes_per_s / _GBIT
-        few = len(names) <= _NAMED
-        colour = LINE_COLOURS[number] if few else ("#56B4E9", "#0072B2")[number % 2]
-        ax.fill_between(times, below, below + has, step="post", facecolor=colour, alpha=0.75 if few else 1.0,
-                        edgecolor="white", linewidth=0.3, label=name if few else None)  # fmt: skip
+        look = {"facecolor": LINE_COLOURS[number], "alpha": 0.75} if few else {"facecolor": _TONES[number % 2]}
+        if few:
+            look["hatch"] = _HATCHES[number]
+        area = ax.fill_between(times, below, below + has, step="post", edgecolor="white", linewidth=0.3, **look)
+        if few:
+            area.set_label(label_of(name))
+            handles.append(area)
         below = below + has
-    ax.axhline(link / _GBIT, color="0.2", linewidth=0.8, linestyle="--")
+    labels = [str(area.get_label()) for area in handles]
+    if not few:
+        handles.append(tuple(Patch(facecolor=tone) for tone in _TONES))
+        labels.append(f"{len(names)} migrations, those that began first below")
+    handles.append(ax.axhline(link / _GBIT, color="0.2", linewidth=0.8, linestyle="--"))
+    labels.append(f"link, {link / _GBIT:.3g} Gbit/s")
     ax.set(xlabel="time (s)", ylabel="share of the link (Gbit/s)", xlim=(times[0], times[-1]))
     ax.set_ylim(0, 1.08 * link / _GBIT)
-    if len(names) <= _NAMED:
-        ax.legend(loc="upper right")
+    ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles), borderaxespad=0.2,
+              handler_map={tuple: HandlerTuple(ndivide=None)})  # fmt: skip
     return ax
 
 
@@ -101,9 +120,10 @@ def when_each_ran(table: pd.DataFrame, ax: Axes) -> Axes:
         if len(some):
             ax.barh(places, some["ends_s"] - some["starts_s"], left=some["starts_s"], height=0.8, edgecolor="0.2",
                     linewidth=0.4, label=label, **look)  # fmt: skip
-    every = max(1, len(table) // 12)
-    ax.set_yticks(range(0, len(table), every), [str(name) for name in table.index[::every]])
-    ax.set(xlabel="time (s)", ylabel="", xlim=(0, float(table["ends_s"].max())))
+    every = -(-len(table) // _BARS)
+    ax.set_yticks(range(0, len(table), every), [label_of(str(name)) for name in table.index[::every]])
+    named = f"migration, one of {every} named" if every > 1 else ""
+    ax.set(xlabel="time (s)", ylabel=named, xlim=(0, float(table["ends_s"].max())), ylim=(-0.6, len(table) - 0.4))
     ax.invert_yaxis()
     if not done.all():
         ax.legend(handles=[Patch(edgecolor="0.2", linewidth=0.4, label=label, **look) for label, look in looks.items()],
@@ -134,9 +154,9 @@ def fleet_figure(found: Fleet) -> Figure:
     import matplotlib.pyplot as plt
 
     with style():
-        height = 1.9 + min(3.2, 0.7 + 0.16 * len(found.scenarios))
+        height = 2.1 + 0.6 + _BAR_IN * min(len(found.scenarios), _BARS)
         figure, axes = plt.subplots(2, 1, figsize=(PAGE_IN, height), sharex=True, layout="constrained",
-                                    height_ratios=[1.6, height - 1.9])  # fmt: skip
+                                    height_ratios=[1.7, height - 2.1])  # fmt: skip
         who_had_what(found.shares, found.link, axes[0]).set_xlabel("")
         when_each_ran(found.table, axes[1])
     text = f"Shares of a link of {found.link / _GBIT:g} Gbit/s (dashed) over time: {found.sentence}"

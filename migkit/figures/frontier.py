@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.figures.quantities import of, quantity, quantity_axis
-from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS, NO_INTERVAL
+from migkit.figures.style import LINE_COLOURS, MARKERS, NO_INTERVAL, line_look
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -21,15 +21,17 @@ def _label(label: str, frontier: xr.Dataset) -> str:
     return f"{label} ({NO_INTERVAL})" if label else NO_INTERVAL
 
 
-def _set_axes(frontier: xr.Dataset, ax: Axes, x: str) -> None:
-    """Logarithmic axes in the units of the two quantities."""
+def _set_axes(frontier: xr.Dataset, ax: Axes, x: str, word: str) -> None:
+    """Logarithmic axes in the units of the two quantities; the label of y begins with `word`."""
     xs = frontier[x].values
-    ax.set_xlim(xs.min(), xs.max())
+    ratio = (xs.max() / xs.min()) ** 0.02
+    ax.set_xlim(xs.min() / ratio, xs.max() * ratio)  # markers at both ends are not cut
     quantity_axis("x", ax, of(frontier[x]))
     low, high = ax.get_ylim()
     if low <= 0:
         ax.set_ylim(np.nanmin(frontier["critical"].values) / 1.5, high)
-    quantity_axis("y", ax, quantity(frontier.attrs["axis"], frontier["critical"].attrs.get("units", "")))
+    what = quantity(frontier.attrs["axis"], frontier["critical"].attrs.get("units", ""))
+    quantity_axis("y", ax, what._replace(label=f"{word} {what.label}".strip()))
 
 
 def critical_values(
@@ -65,12 +67,14 @@ def critical_values(
     >>> found = migkit.frontier(scenario, "guest.regions.0.write_rate", ["10 MB/s", "20 GB/s"],
     ...                         over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}, tolerance=0.1)
     >>> critical_values(found, Figure().subplots(), found["critical"].dims[0]).get_ylabel()
-    'dirty rate (MB/s)'
+    'critical dirty rate (MB/s)'
     """
+    return _lines(frontier, ax, x, _label(label, frontier) if says_engine else label, line_look(number), "critical")
+
+
+def _lines(frontier: xr.Dataset, ax: Axes, x: str, text: str, look: dict[str, Any], word: str) -> Axes:
     xs = frontier[x].values
-    look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
-    look |= {"marker": MARKERS[number % 5], "markersize": 3, "markevery": max(1, len(xs) // 10)}
-    text = _label(label, frontier) if says_engine else label
+    look = {"markevery": max(1, len(xs) // 10)} | look
     for flip in range(frontier.sizes["flip"]):
         one = frontier.isel(flip=flip).transpose(x, ...)
         ax.plot(xs, one["critical"].values, label=text if flip == 0 else f"_{text}", **look)
@@ -78,11 +82,53 @@ def critical_values(
             low, high = one["single_low"].values, one["single_high"].values
             ax.fill_between(xs, low, high, color=look["color"], alpha=0.3, linewidth=0)
     ax.set_yscale("log")
-    _set_axes(frontier, ax, x)
+    _set_axes(frontier, ax, x, word)
     return ax
 
 
-def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0) -> Axes:
+def none_beyond(frontier: xr.Dataset, ax: Axes, x: str) -> Axes:
+    r"""Write ``none beyond`` where the lines of a frontier end before the axis does: from there on nothing is critical.
+
+    Parameters
+    ----------
+    frontier : Dataset
+        Of :func:`migkit.frontier`, all that is drawn in the Axes.
+    ax : Axes
+        Of :func:`critical_values`.
+    x : str
+        Dimension over which was drawn.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from matplotlib.figure import Figure
+    >>> found = xr.Dataset({"critical": (("link", "flip"), [[1.0], [float("nan")]])}, {"link": [1.0, 2.0]})
+    >>> [text.get_text() for text in none_beyond(found, Figure().subplots(), "link").texts]
+    ['none\nbeyond']
+    """
+    critical = frontier["critical"].isel(flip=0) if "flip" in frontier["critical"].dims else frontier["critical"]
+    lines = critical.transpose(..., x).values.reshape(-1, frontier.sizes[x])
+    xs = frontier[x].values
+    ends: dict[int, float] = {}
+    for line in lines:
+        known = np.flatnonzero(np.isfinite(line)).tolist()
+        if known and known[-1] < len(xs) - 1:
+            ends[known[-1]] = max(float(line[known[-1]]), ends.get(known[-1], 0.0))
+    if ends:  # once, for lines that end beside each other
+        last = max(ends)
+        ax.annotate(
+            "none\nbeyond", (xs[last], ends[last]), (5, -3), textcoords="offset points", va="center", fontsize=7
+        )
+    return ax
+
+
+def critical_band(
+    frontier: xr.Dataset, ax: Axes, x: str, label: str = "", number: int = 0, joined: bool = True
+) -> Axes:
     """Draw the first two flips of a frontier and shade the band between them.
 
     Parameters
@@ -97,6 +143,8 @@ def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", numbe
         Of the band; for the expected engine it says that there is no interval.
     number : int, default 0
         Selects colour, line style and marker.
+    joined : bool, default True
+        Draw lines through the flips; without, markers only, for derived lines that lie below them.
 
     Returns
     -------
@@ -124,7 +172,11 @@ def critical_band(frontier: xr.Dataset, ax: Axes, x: str, label: str = "", numbe
         xs, low, high, facecolor=LINE_COLOURS[number % 5] + "40", edgecolor=LINE_COLOURS[number % 5], hatch="////",
         linewidth=0, label=_label(label, frontier),
     )  # fmt: skip
-    return critical_values(frontier.isel(flip=slice(0, 2)), ax, x, "_band", number, says_engine=False)
+    look = line_look(number)
+    if not joined:
+        every = max(1, len(xs) // 8)
+        look |= {"linestyle": "", "markerfacecolor": "white", "markersize": 4, "zorder": 4, "markevery": every}
+    return _lines(frontier.isel(flip=slice(0, 2)), ax, x, "_band", look, "")
 
 
 def critical_deviation(bitmap: xr.Dataset, expected: xr.Dataset, ax: Axes, x: str) -> Axes:

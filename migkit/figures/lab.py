@@ -113,13 +113,13 @@ def time_against(table: pd.DataFrame, ax: Axes) -> Axes:
     >>> from matplotlib.figure import Figure
     >>> table = pd.DataFrame({"more": [0.1], "total_time": [1.0], "total_low": [0.9], "total_high": [1.1]}, index=["a"])
     >>> time_against(table, Figure().subplots()).get_xlabel()
-    'total time / 9.0'
+    'total time, relative to 9.0'
     """
     data = _ordered(table)
     ax.hlines(data["fix"], data["total_low"], data["total_high"], color="0.4", linewidth=1.2, zorder=2)
     ax.plot(data["total_time"], data["fix"], "o", color="#0072B2", markersize=4, zorder=3)
     ax.axvline(1, color="0.6", linewidth=0.8, zorder=1)
-    ax.set_xlabel("total time / 9.0")
+    ax.set_xlabel("total time, relative to 9.0")
     return ax
 
 
@@ -141,10 +141,10 @@ def above_the_limit(table: pd.DataFrame, ax: Axes) -> Axes:
     >>> import pandas as pd
     >>> from matplotlib.figure import Figure
     >>> table = pd.DataFrame({"more": [0.1], "above_limit": [0.2]}, index=["a"])
-    >>> above_the_limit(table, Figure().subplots()).get_xlabel()
-    'downtime above its limit (%)'
+    >>> above_the_limit(table, Figure().subplots()).get_xlabel().splitlines()
+    ['completed, downtime', 'above the limit (%)']
     """
     data = _ordered(table)
     ax.barh(data["fix"], 100 * data["above_limit"], height=0.6, color="#56B4E9", edgecolor="0.2", linewidth=0.5)
-    ax.set_xlabel("downtime above its limit (%)")
+    ax.set_xlabel("completed, downtime\nabove the limit (%)")
     return ax

@@ -164,9 +164,25 @@ def boundary(ax: Axes, xs: Any, ys: Any, label: str, number: int = 0) -> Line2D:
     'derived'
     """
     import numpy as np
-    from matplotlib.patheffects import Normal, Stroke
+    from matplotlib.patheffects import Normal
 
     inside = np.minimum(ys, 3.0 * ax.get_ylim()[1])  # outside the frame, near enough to be drawn
-    (line,) = ax.plot(xs, inside, color="#D55E00", linestyle=("--", ":", "-.")[number], linewidth=1.4, label=label)
-    line.set_path_effects([Stroke(linewidth=2.6, foreground="white"), Normal()])
+    dashes: Any = ((0, (4, 1.6)), (0, (1, 1.4)), "-.")[number]
+    (line,) = ax.plot(xs, inside, color="#D55E00", linestyle=dashes, linewidth=1.4, label=label)
+    line.set_path_effects([_whole_edge(), Normal()])
     return line
+
+
+def _whole_edge() -> Any:
+    """A white edge without the gaps of its line, in which a line below would show."""
+    from matplotlib.patheffects import Stroke
+
+    class WholeEdge(Stroke):
+        def draw_path(self, renderer: Any, gc: Any, *rest: Any) -> None:
+            whole = renderer.new_gc()
+            whole.copy_properties(gc)
+            whole.set_dashes(0, None)
+            super().draw_path(renderer, whole, *rest)
+            whole.restore()
+
+    return WholeEdge(linewidth=2.8, foreground="white")

@@ -16,20 +16,20 @@ from migkit.analysis.closed_form import categories, category
 from migkit.analysis.uncertainty import convergence
 from migkit.figures import quantities
 from migkit.figures.fitting import cells, fitting, fitting_axis, is_logarithmic, of_variable, places
-from migkit.figures.frontier import critical_values
+from migkit.figures.frontier import critical_values, none_beyond
+from migkit.figures.heat import cell_ticks, colour_scale
+from migkit.figures.never import free_rows, lines_legend, mark_never
 from migkit.figures.planes import category_plane
 from migkit.figures.probability import convergence_probability
 from migkit.figures.save import data_hash
-from migkit.figures.sources import SOURCES, caption, remember, save
+from migkit.figures.sources import SOURCES, caption, held_values, remember, save
 from migkit.figures.style import (
     CATEGORY_COLOURS,
     CATEGORY_HATCHES,
     COLUMN_IN,
-    LINE_COLOURS,
-    LINE_STYLES,
-    MARKERS,
     PAGE_IN,
     label_of,
+    line_look,
     log_axis,
     style,
 )
@@ -130,6 +130,16 @@ def _panel(ax: Axes | None, width: float = COLUMN_IN) -> Axes:
     return plt.subplots(figsize=(width, _HEIGHT * width), layout="constrained")[1]
 
 
+def _title(ax: Axes, dataset: xr.Dataset, pad: float | None = None) -> None:
+    """What is held stands above the panel, `pad` points of it, unless the user has written something there."""
+    import textwrap
+
+    held = ", ".join(label_of(each) for each in held_values(dataset))
+    if held and not ax.get_title():
+        inches = ax.get_position().width * ax.figure.get_figwidth()  # type: ignore[union-attr]
+        ax.set_title(textwrap.fill(held, max(20, round(18 * inches))), pad=pad)
+
+
 # --- the plots -----------------------------------------------------------------------------------
 
 
@@ -199,6 +209,7 @@ def map(
         for axis, name in (("x", x), ("y", y)):
             fitting_axis(ax, axis, dataset[name])
         _legend(ax, new, there, names, looks, lines)
+        _title(ax, dataset)
     what = "policies under which migrations converge" if both else "how migrations end"
     remember(ax, dataset, f"{what[0].upper()}{what[1:]}, by {_both_labels(dataset, x, y)}")
     return ax
@@ -266,6 +277,8 @@ def heatmap(
 ) -> Axes:
     """Draw one number of each migration over two axes, in colour; hatched is never.
 
+    The scale of the colours is logarithmic where the numbers are above 0 and span more than a factor of ten.
+
     Parameters
     ----------
     dataset : xarray.Dataset
@@ -312,15 +325,19 @@ def heatmap(
     with style():
         ax = _panel(ax)
         values = plane.values.astype(float) / what.per_unit
-        sns.heatmap(values[::-1], ax=ax, cmap="cividis", xticklabels=False, yticklabels=False,
-                    cbar_kws={"label": label}, mask=np.isnan(values[::-1]), rasterized=True)  # fmt: skip
-        _few_ticks(ax, "x", dataset[x])
-        _few_ticks(ax, "y", dataset[y], backwards=True)
+        norm, ticks = colour_scale(values)
+        sns.heatmap(values[::-1], ax=ax, cmap="cividis", norm=norm, xticklabels=False, yticklabels=False,
+                    cbar_kws={"label": label, **ticks}, mask=np.isnan(values[::-1]), rasterized=True)  # fmt: skip
+        if norm is not None:
+            ax.collections[0].colorbar.ax.minorticks_off()  # type: ignore[union-attr]
+        cell_ticks(ax, "x", dataset[x])
+        cell_ticks(ax, "y", dataset[y], backwards=True)
         ax.set_facecolor("white")
         if np.isnan(plane.values).any():  # in grey the hatches tell it from the lightest colour
             ax.patch.set(hatch="////", edgecolor="0.6", linewidth=0)
             never = [Patch(facecolor="white", hatch="////", edgecolor="0.6", label="never")]
             ax.legend(handles=never, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+        _title(ax, dataset, pad=16 if np.isnan(plane.values).any() else None)  # above the legend
     never_said = ", hatched is never" if np.isnan(plane.values).any() else ""
     remember(ax, dataset, f"{label[0].upper()}{label[1:]}{never_said}, by {_both_labels(dataset, x, y)}")
     return ax
@@ -342,25 +359,6 @@ def _numbers(dataset: Any, variable: str) -> xr.DataArray:
     return dataset[variable]
 
 
-def _three_digits(value: float) -> str:
-    """A number with three digits, as people write it where it has few more."""
-    return f"{float(f'{value:.3g}'):.0f}" if 1e3 <= abs(value) < 1e5 else f"{value:.3g}"
-
-
-def _few_ticks(ax: Axes, axis: str, coordinate: xr.DataArray, backwards: bool = False) -> None:
-    """Label at most seven cells of a heat map, evenly spread, and the axis."""
-    chosen = np.arange(0, coordinate.size, -(-coordinate.size // 7))
-    if coordinate.dtype.kind in "iuf":
-        what = fitting(quantities.of(coordinate), coordinate.values)
-        texts = [_three_digits(value / what.per_unit) for value in coordinate.values[chosen]]
-    else:
-        what = quantities.of(coordinate)
-        texts = [label_of(str(value)) for value in coordinate.values[chosen]]
-    at = coordinate.size - chosen - 0.5 if backwards else chosen + 0.5
-    getattr(ax, f"set_{axis}ticks")(at, texts, rotation=0)
-    getattr(ax, f"set_{axis}label")(what.axis_label)
-
-
 def compare(
     dataset: xr.Dataset,
     variable: str = "total_time_s",
@@ -372,7 +370,8 @@ def compare(
     """Draw one number of each migration over an axis, a line for each value of another one.
 
     Over replicates the line is the median and the band the middle 90 %; of ``"completed"`` the share that completes is
-    drawn, with Wilson's interval of 95 %. Migrations for which the number is never are left out.
+    drawn, with Wilson's interval of 95 %. Migrations for which the number is never are left out: where none has one, a
+    cross at the upper edge says so, and where only some replicates have one, a plus.
 
     Parameters
     ----------
@@ -428,28 +427,38 @@ def compare(
     labels = [_tick_with_unit(dataset[by], value) for value in dataset[by].values] if by else [""]
     with style():
         ax = _panel(ax)
+        yes_or_no = array.dtype.kind == "b"
         for number, (line, label) in enumerate(zip(lines, labels, strict=True)):
-            look: dict[str, Any] = {"color": LINE_COLOURS[number], "linestyle": LINE_STYLES[number], "label": label}
+            look: dict[str, Any] = line_look(number) | {"label": label, "markevery": max(1, line.sizes[x] // 15)}
+            if yes_or_no:
+                look["drawstyle"] = "steps-mid"  # between two points nothing is known, least of all a slope
             if variable == "completed" and repeated:
                 part = dataset.sel({by: dataset[by].values[number]}) if by else dataset
                 sure = convergence(part.squeeze(drop=True).transpose(x, REPLICATE, ...))
                 convergence_probability(sure.assign_coords({x: places(sure[x])}), ax, x, label, number)
                 continue
-            if not np.isfinite(line.values.astype(float)).any():
+            known = np.isfinite(line.transpose(x, *([REPLICATE] if repeated else [])).values.astype(float))
+            mark_never(ax, line[x], known, number)
+            if not known.any():
                 ax.plot([], [], **{**look, "label": f"{label} (never)" if label else "never"})
                 continue
             frame = line.assign_coords({x: places(line[x])}).to_series().dropna().reset_index(name="value")
             sns.lineplot(frame.assign(value=frame["value"].astype(float) / what.per_unit), x=x, y="value", ax=ax,
                          estimator="median" if repeated else None, errorbar=("pi", 90) if repeated else None,
-                         marker=MARKERS[number], markersize=4, legend=False, **look)  # fmt: skip
+                         legend=False, **look)  # fmt: skip
         _finish(ax, dataset[x], variable == "completed" and repeated)
         if not (variable == "completed" and repeated):
-            ax.set_ylabel(what.axis_label)
+            ax.set_ylabel(
+                what.axis_label + (f",\nmedian, middle 90 % of {array.sizes[REPLICATE]} replicates" if repeated else "")
+            )
+        if yes_or_no and not repeated:
+            ax.set(yticks=[0, 1], yticklabels=["no", "yes"], ylim=(-0.1, 1.1))
         if not np.isfinite(array.values.astype(float)).any():
             ax.set_yticks([])
             ax.text(0.5, 0.5, f"{what.label}: never", transform=ax.transAxes, ha="center", va="center")
-        if by:
-            ax.legend(title=quantities.of(dataset[by]).label)
+        free_rows(ax, len(lines))
+        lines_legend(ax, quantities.of(dataset[by]).label if by else "")
+        _title(ax, dataset)
     spread = ""
     if repeated:
         spread = f" over {array.sizes[REPLICATE]} replicates"
@@ -517,7 +526,7 @@ def frontier(
     >>> found = migkit.frontier(scenario, "guest.regions.0.write_rate", ["10 MB/s", "20 GB/s"],
     ...                         over={"link.bandwidth": ["5 Gbit/s", "10 Gbit/s"]}, tolerance=0.1)
     >>> frontier(found).get_ylabel()
-    'dirty rate (GB/s)'
+    'critical dirty rate (GB/s)'
     """
     dataset = _held(_checked(dataset, "critical", "migkit.frontier"), at)
     axes = [str(dim) for dim in dataset["critical"].dims if dim != "flip"]
@@ -544,9 +553,11 @@ def frontier(
         _limits_y = (np.nanmin(critical), np.nanmax(critical))
         ax.set_ylim(_limits_y[0] / 1.3, _limits_y[1] * 1.3)
         what = fitting(quantities.quantity(dataset.attrs["axis"], dataset["critical"].attrs.get("units", "")), critical)
-        log_axis("y", ax, what.unit, what.per_unit, what.label)
+        log_axis("y", ax, what.unit, what.per_unit, f"critical {what.label}")
+        none_beyond(dataset, ax, x)
         if by:
             ax.legend(title=quantities.of(dataset[by]).label)
+        _title(ax, dataset)
     remember(
         ax, dataset, f"Critical {what.label} by {quantities.of(dataset[x]).label}, from {dataset.attrs['between']}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migkit.figures.quantities import of
-from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS
+from migkit.figures.style import line_look
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,13 +50,12 @@ def convergence_probability(convergence: xr.Dataset, ax: Axes, x: str, label: st
     below = middle - convergence["probability_low"].values
     above = convergence["probability_high"].values - middle
     ax.errorbar(
-        convergence[x].values / what.per_unit, middle, [below.clip(0), above.clip(0)], color=LINE_COLOURS[number % 5],
-        linestyle=LINE_STYLES[number % 5], marker=MARKERS[number % 5], markersize=3, capsize=1.5, elinewidth=0.8,
-        linewidth=0.9, markerfacecolor="white" if number % 2 else None, label=label,
+        convergence[x].values / what.per_unit, middle, [below.clip(0), above.clip(0)], label=label, elinewidth=0.8,
+        capsize=1.5 + 1.2 * (number % 5), **line_look(number) | {"linewidth": 0.9},
     )  # fmt: skip
     ax.set_ylim(-0.04, 1.04)
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
     ax.set_xlabel(what.axis_label)
     replicates, percent = int(convergence["replicates"].values.flat[0]), 100 * convergence.attrs["confidence"]
-    ax.set_ylabel(f"migrations that complete (%),\n{replicates} replicates, Wilson {percent:g} %")
+    ax.set_ylabel(f"migrations that complete,\n{replicates} replicates, Wilson {percent:g} %")
     return ax

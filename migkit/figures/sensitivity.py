@@ -57,5 +57,5 @@ def sensitivity_bars(indices: xr.Dataset, ax: Axes) -> Axes:
     ax.set_ylim(len(places) - 0.5, -0.5)
     ax.axvline(0, color="black", linewidth=0.6)
     ax.set_xlim(-0.08, 1.0)
-    ax.set_xlabel("share of variance (1)")
+    ax.set_xlabel("share of the variance")
     return ax

@@ -29,16 +29,21 @@ def remember(ax: Axes, dataset: xr.Dataset, said: str) -> None:
     assert figure is not None
     notes: dict[str, Any] = {name: value.item() if hasattr(value, "item") else value
                              for name, value in dataset.attrs.items() if name != "sessions"}  # fmt: skip
-    held = [
-        f"{quantities.of(array).label} {_shortly(array)}"
-        for array in dataset.coords.values()
-        if array.ndim == 0 and "long_name" in array.attrs
-    ]
+    held = held_values(dataset)
     engine = f"{dataset.attrs['engine']} engine" if "engine" in dataset.attrs else ""
     text = "; ".join(part for part in (said, ", ".join(held), engine, _drawn(dataset)) if part) + "."
     before = SOURCES.get(figure, {})
     panels = [*before.get("panels", []), text]
     SOURCES[figure] = {**notes, "caption": " ".join(panels), "panels": panels, "data_sha256": data_hash(dataset)}
+
+
+def held_values(dataset: xr.Dataset) -> list[str]:
+    """What is the same for all that is drawn, as people write it: ``policy serialized``."""
+    return [
+        f"{quantities.of(array).label} {_shortly(array)}"
+        for array in dataset.coords.values()
+        if array.ndim == 0 and "long_name" in array.attrs
+    ]
 
 
 def _drawn(dataset: xr.Dataset) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from migkit.results import legible
 
@@ -21,6 +21,8 @@ CATEGORY_HATCHES = ("", "////", "xxxx", "")
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
+_WIDTHS = (2.2, 1.3, 1.2, 1.1, 1.0)
+_SIZES = (3.0, 5.0, 6.5, 7.0, 8.5)
 NO_INTERVAL = "expected engine, no interval"
 """Label of results without randomness, for which no uncertainty is drawn."""
 
@@ -53,6 +55,42 @@ def label_of(name: str) -> str:
     """
     text = legible(name, 40).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def line_look(number: int) -> dict[str, Any]:
+    """Colour, line style and marker of a line that may coincide with those before it.
+
+    The first is the widest and has filled markers; those of the next ones are larger and hollow, so that all are seen
+    where they have the same values.
+
+    Parameters
+    ----------
+    number : int
+        From 0; the looks repeat after five.
+
+    Returns
+    -------
+    dict
+        Arguments of ``Axes.plot``.
+
+    Examples
+    --------
+    >>> line_look(0)["marker"], line_look(1)["marker"], line_look(1)["markerfacecolor"]
+    ('o', 's', 'none')
+    """
+    place = number % len(LINE_COLOURS)
+    colour = LINE_COLOURS[place]
+    return {
+        "color": colour,
+        "linestyle": LINE_STYLES[place],
+        "linewidth": _WIDTHS[place],
+        "marker": MARKERS[place],
+        "markersize": _SIZES[place],
+        "markeredgecolor": colour,
+        "markeredgewidth": 0.8,
+        "markerfacecolor": "none" if place else colour,
+        "zorder": 2 + 0.1 * place,
+    }
 
 
 def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> None:

@@ -77,7 +77,10 @@ def given_columns(timeline: pd.DataFrame) -> list[str]:
 
 
 def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw pending bytes, as the loop knows them, and the threshold; syncs are ticks at the bottom.
+    """Draw pending bytes, as the loop knows them, and the threshold; syncs are ticks above the frame.
+
+    A threshold that falls far below what was ever pending, as after a window in which nothing was sent, leaves the
+    frame: a triangle at its lower edge says where.
 
     Parameters
     ----------
@@ -100,19 +103,38 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     >>> pending_over_time(timeline, Figure().subplots()).get_ylabel()
     'pending (MiB)'
     """
+    from matplotlib.transforms import Bbox, ScaledTranslation, TransformedBbox
+
     ax.plot(timeline.time_s, timeline.pending_bytes / MIB, color=LINE_COLOURS[0], linestyle="-", label="pending")
-    known = timeline[timeline.threshold_bytes > 0]
-    threshold = known.threshold_bytes / MIB
+    known = timeline[(timeline.threshold_bytes > 0).cummax()]
+    least = _least(timeline.pending_bytes, known.threshold_bytes)
+    below = known.threshold_bytes < least
+    threshold = known.threshold_bytes.clip(lower=least / 100) / MIB  # a logarithmic axis has no 0
     ax.step(known.time_s, threshold, where="post", color=LINE_COLOURS[1], linestyle="--", label="threshold")
     syncs = timeline.time_s[timeline.synced.astype(bool)]
-    ax.plot(
-        syncs, [0.02] * len(syncs), "|", color="black", markersize=5, markeredgewidth=0.6, label="sync",
-        transform=ax.get_xaxis_transform(),
+    points = ScaledTranslation(0, 2.3 / 72, ax.figure.dpi_scale_trans)  # above the frame, where they cover no line
+    (ticks,) = ax.plot(
+        syncs, [1.0] * len(syncs), "|", color="black", markersize=3, markeredgewidth=0.6, label="sync",
+        transform=ax.get_xaxis_transform() + points,
     )  # fmt: skip
+    ticks.set_clip_box(TransformedBbox(Bbox([[0, 0], [1, 2]]), ax.transAxes))
     ax.set_yscale("log")
+    if below.any():
+        entered = known.time_s[below & ~below.shift(fill_value=False)]
+        ax.plot(
+            entered, [0.04] * len(entered), linestyle="", marker=MARKERS[4], color=LINE_COLOURS[1], markersize=5,
+            label="threshold below the frame", transform=ax.get_xaxis_transform(),
+        )  # fmt: skip
+        ax.set_ylim(bottom=least / MIB)
     ax.set_ylabel("pending (MiB)")
     ax.set_xlabel("time (s)")
     return ax
+
+
+def _least(pending: pd.Series, threshold: pd.Series) -> float:
+    """Lower end of the frame: below what is ever pending, and below the threshold as it mostly is."""
+    shown = [float(each) for each in (pending[pending > 0].min(), threshold.median()) if each > 0]
+    return min(shown) / 2 if shown else 0.0
 
 
 def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
@@ -309,7 +331,9 @@ def shares_over_time(share: pd.DataFrame, ax: Axes) -> Axes:
         }
         ax.stairs(above, edges, baseline=below, fill=True, linewidth=0.4, label=label_of(name), **look)
         below = above
-    ax.set_xlim(edges[0], edges[-1])
+    if bool((share["ram"].fillna(1) == 1).all()):
+        ax.text(0.5, 0.5, "RAM alone: no device sends", transform=ax.transAxes, ha="center", va="center", fontsize=7)
+    ax.set_xlim(0, edges[-1])
     ax.set_ylim(0, 100)
     ax.set_ylabel("share of bytes sent (%)")
     ax.set_xlabel("time (s)")

@@ -15,6 +15,8 @@ LOOKS = {
     False: ("unpaced loopback", "s", "none", LINE_COLOURS[1], "--"),
 }
 """Label, marker, face, edge and line style of the two classes; marker, fill and line style differ in grey too."""
+_LEAST = 0.01
+"""Percent; smaller errors are drawn as this one."""
 
 
 def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
@@ -79,7 +81,7 @@ def prediction_errors(configurations: pd.DataFrame, ax: Axes) -> Axes:
     configurations : DataFrame
         As for :func:`validation`.
     ax : Axes
-        Gets a logarithmic x axis in percent.
+        Gets a logarithmic x axis in percent, on which errors below 0.01 % are drawn at 0.01 %.
 
     Returns
     -------
@@ -95,20 +97,21 @@ def prediction_errors(configurations: pd.DataFrame, ax: Axes) -> Axes:
     'relative error of the total time (%)'
     """
     import seaborn as sns
-    from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
     done = _completed(configurations)
     percent = 100 * (done["total_ms_predicted"] / done["total_ms_measured"] - 1).abs()
     for held, (label, _, _, edge, line) in LOOKS.items():
         of_class = percent[done["held"] == held]
         text = f"{label.split()[0]}, median {of_class.median():.2g} %"
-        sns.ecdfplot(of_class.clip(lower=0.01), ax=ax, color=edge, linestyle=line, label=text)
+        sns.ecdfplot(of_class.clip(lower=_LEAST), ax=ax, color=edge, linestyle=line, label=text)
     ax.set(xscale="log", xlabel="relative error of the total time (%)", ylabel="configurations within the error")
     ax.xaxis.set_major_locator(LogLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"≤ {x:g}" if abs(x / _LEAST - 1) < 1e-9 else f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2)
+    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2, title="medians of configurations, not of runs",
+              alignment="left")  # fmt: skip
     return ax
 
 

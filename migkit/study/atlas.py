@@ -26,7 +26,7 @@ from migkit.analysis.closed_form import (
 )
 from migkit.analysis.uncertainty import convergence
 from migkit.figures.claim import initial_data_over_time, syncs_over_time
-from migkit.figures.frontier import critical_band, critical_deviation, critical_values
+from migkit.figures.frontier import critical_band, critical_deviation, critical_values, none_beyond
 from migkit.figures.lab import above_the_limit, convergence_gained, time_against, ways_ended
 from migkit.figures.planes import boundary, category_legend, category_panel
 from migkit.figures.probability import convergence_probability
@@ -35,13 +35,15 @@ from migkit.figures.sensitivity import sensitivity_bars
 from migkit.figures.style import COLUMN_IN, NO_INTERVAL, PAGE_IN, style
 from migkit.figures.timeline import given_over_time, pending_over_time, shares, shares_over_time
 from migkit.figures.validation import prediction_errors, validation
-from migkit.results import Outcome, seconds_text
+from migkit.kernels.state import PAGE_HEADER
+from migkit.results import CATEGORIES, Outcome, seconds_text
 from migkit.scenario.errors import ScenarioError
 from migkit.study.experiments import experiments
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from migkit.qemu.claim import Claim
@@ -158,16 +160,21 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
     x, y = _axis(dataset, LINK), _axis(dataset, MAX_BANDWIDTH)
     figure = Figure(figsize=(COLUMN_IN, 3.2))
     ax = figure.subplots()
-    plane = dataset["category"]
+    plane = dataset["category"].transpose(y, x)
     category_panel(plane, ax, x, y)
     xs, ys = plane[x].values, plane[y].values
     inputs = Inputs.at(dataset)
     starves = effective_link(xs, inputs.page_s, inputs.page_size) / STARVES_ABOVE
+    ratio = f"link = {STARVES_ABOVE:.2f} max-bandwidth"
+    thread = float((inputs.page_size + PAGE_HEADER) / inputs.page_s) if np.ndim(inputs.page_s) == 0 else np.inf
+    if thread < xs.max():  # the migration thread pushes less than such a link carries
+        ratio += f"\n(thread's from {thread * 8e-9:.3g} Gbit/s on)"
     lines = {
-        "ratio": boundary(ax, xs, starves, f"link = {STARVES_ABOVE:.2f} max-bandwidth"),
+        "ratio": boundary(ax, xs, starves, ratio),
         "default": boundary(ax, xs, np.full_like(xs, DEFAULT_MAX_BANDWIDTH), "QEMU's default, 128 MiB/s", 1),
     }
     ended = dataset["outcome"].sel({_axis(dataset, "policy"): "unserialized"}).transpose(y, x).values
+    _divide(ax, plane, ended)
     # at heights of their areas that are clear of the lines
     starved = (Outcome.INITIAL_DATA_STARVED, "device starved", 0.75)
     for outcome, words, height in (starved, (Outcome.RAM_ABOVE_LINK, "RAM does not fit", 0.3)):
@@ -176,10 +183,20 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
             row = int(np.quantile(rows, height))
             column = int(np.quantile(columns[rows == row], 0.65))
             ax.annotate(words, (xs[column], ys[row]), color="white", ha="center", va="center", fontsize=7)
-    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
+    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.13),
                     title=NO_INTERVAL)  # fmt: skip
     figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
+
+
+def _divide(ax: Axes, plane: xr.DataArray, ended: np.ndarray) -> None:
+    """Draw the border between two outcomes where neither policy converges, which have one colour."""
+    y, x = plane.dims
+    reasons = (Outcome.INITIAL_DATA_STARVED, Outcome.RAM_ABOVE_LINK)
+    dark = (plane.values == CATEGORIES.index("neither converges")) & np.isin(ended, reasons)
+    starved = np.where(dark, ended == Outcome.INITIAL_DATA_STARVED, np.nan)
+    if len(np.unique(starved[dark])) > 1:
+        ax.contour(plane[x].values, plane[y].values, starved, levels=[0.5], colors="white", linewidths=0.8)
 
 
 def starvation_band(dataset: xr.Dataset) -> Figure:
@@ -272,7 +289,7 @@ def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
         ("(d) unserialized, 2 Gbit/s, 128 MiB/s",
          limited.replace("policy", "unserialized").replace("link.bandwidth", "2 Gbit/s")),
     )  # fmt: skip
-    figure = Figure(figsize=(PAGE_IN, 3.9))
+    figure = Figure(figsize=(PAGE_IN, 4.2))
     axes = figure.subplots(2, 2, sharey=True)
     timelines = []
     for place, (ax, (title, scenario)) in enumerate(zip(axes.flat, cases, strict=True)):
@@ -280,7 +297,7 @@ def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
         migration = simulate(scenario)
         timelines.append(migration.timeline)
         shares_over_time(shares(migration.timeline), ax)
-        ax.set_title(f"{title}: {migration.outcome.label.replace('_', ' ')}")
+        ax.set_title(f"{title}:\n{migration.outcome.label.replace('_', ' ')}")
         if place % 2:
             ax.set_ylabel("")
         if place < 2:
@@ -288,7 +305,7 @@ def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=len(labels), bbox_to_anchor=(0.53, -0.01),
                   title=f"titles: policy, link, max-bandwidth, outcome; {NO_INTERVAL}")  # fmt: skip
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.22, wspace=0.08, hspace=0.35)
+    figure.subplots_adjust(left=0.08, right=0.99, top=0.92, bottom=0.2, wspace=0.08, hspace=0.5)
     return figure, timelines
 
 
@@ -346,6 +363,8 @@ def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
     for number, (count, policy, label) in enumerate(shown):
         line = frontier.sel({_axis(frontier, DEVICES): count, _axis(frontier, "policy"): policy})
         critical_values(line, rates, _axis(line, LINK), label, number, says_engine=False)
+    kinds = {_axis(frontier, DEVICES): [count for count, _, _ in shown], _axis(frontier, "policy"): "unserialized"}
+    none_beyond(frontier.sel(kinds), rates, _axis(frontier, LINK))
     rates.set_title(f"(a) {NO_INTERVAL}")
     rates.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
     critical_band(datasets["hot_set_band"], band, _axis(datasets["hot_set_band"], LINK), "device starves")
@@ -490,10 +509,14 @@ def claim_figure(found: Claim) -> Figure:
 
     figure = Figure(figsize=(PAGE_IN if len(found.syncs) else COLUMN_IN, 2.4), layout="constrained")
     panels = figure.subplots(1, 2 if len(found.syncs) else 1, squeeze=False)[0]
-    initial_data_over_time(found.initial, panels[0]).set_title("a busy guest, and a device behind RAM", loc="left")
+    whole = float(found.runs["initial_bytes"].max())
+    titles = ("a busy guest, and a device behind RAM", "a quiet guest, acknowledged early or late")
+    initial_data_over_time(found.initial, panels[0], whole).set_title(titles[0])
     if len(found.syncs):
-        syncs_over_time(found.syncs, found.runs["outcome_measured"], panels[1])
-        panels[1].set_title("a quiet guest; o completed, x never did", loc="left")
+        before = found.initial["version"].nunique() - found.syncs["version"].nunique()
+        syncs_over_time(found.syncs, found.runs["outcome_measured"], panels[1], before)
+        for letter, ax, title in zip("ab", panels, titles, strict=True):
+            ax.set_title(f"({letter}) {title}")
     return figure
 
 
