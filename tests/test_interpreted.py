@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numba
@@ -92,6 +93,20 @@ def test_when_its_time_is_over_the_loop_is_compiled(nothing_compiled):
     assert nothing_compiled.left_s <= 0.0
     assert drivers._loop("expected", 1, False) is drivers.compiled_driver("expected")
     assert simulate(LONG).total_time_s == first.total_time_s
+
+
+def test_threads_that_begin_together_all_interpret(nothing_compiled, monkeypatch):
+    wanted, plain = simulate(LONG).total_time_s, interpreted._plain
+
+    def slow(value):
+        time.sleep(1e-5)  # lets another thread run
+        return plain(value)
+
+    monkeypatch.setattr(interpreted, "_plain", slow)
+    monkeypatch.setattr(interpreted, "_names", {})
+    interpreted.interpreted.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: simulate(LONG).total_time_s, range(4))) == [wanted] * 4
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, OverflowError, ValueError("math domain error")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
@@ -300,12 +301,15 @@ class _Interpreter:
 
     def __init__(self) -> None:
         self.left_s = INTERPRETED_S
+        self._making = threading.Lock()  # of the loop: what one thread has half made another one may not call
 
     def __call__(self, records: Records, reports: Reports, ram: Any, scratch: Scratch, how: Run, *asked: Any) -> int:
         began, how = time.monotonic(), how._replace(pause=_INTERPRETED_PAUSE)
+        with self._making:
+            loop = interpreted(migrate_rows)
         try:
             with np.errstate(all="ignore"):
-                return interpreted(migrate_rows)(records, reports, ram, scratch, how, *asked)
+                return loop(records, reports, ram, scratch, how, *asked)
         except (ArithmeticError, ValueError):
             # Python refuses a division or a logarithm that machine code makes: that begins this row anew
             self.left_s = 0.0
