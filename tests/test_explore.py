@@ -21,6 +21,7 @@ from migkit.explorer.widget import Explorer
 from migkit.figures.timeline import given_columns, thinned
 from migkit.run.simulate import simulate
 from migkit.study import experiments as study
+from migkit.study import lab
 
 STARVED = (
     study.experiments(2)["convergence"]
@@ -298,6 +299,20 @@ def test_both_timelines_have_the_same_axes_and_name_the_outcomes():
             ["above:", "pending", "threshold", "sync"],
             ["below:", "ram", "a device with…", "a device with…", "a device with…", "(3 between not drawn)"],
         ]
+
+
+def test_the_legend_of_the_timelines_names_a_threshold_that_is_below_the_frame():
+    timelines = Timelines()
+    waiting = lab.four_ways()["acknowledgement"]
+    both = {policy: simulate(waiting.replace(policy=policy)) for policy in ("serialized", "unserialized")}
+    told = waiting.replace("migration.avail_switchover_bandwidth", "1 GiB/s")
+    enough = {policy: simulate(told.replace(policy=policy)) for policy in both}
+    for migrations, count in ((enough, 3), (both, 4), (enough, 3)):
+        timelines.draw(migrations)
+        assert len(timelines._figure.legends[0].get_texts()) == 1 + count
+        low, high = timelines._axes[0, 0].get_ylim()
+        pending = [each.timeline.pending_bytes / 2**20 for each in migrations.values()]
+        assert low < min(each.min() for each in pending) < max(each.max() for each in pending) < high
 
 
 def test_thinned_timeline_keeps_sums_extremes_and_ends():

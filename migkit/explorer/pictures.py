@@ -63,7 +63,6 @@ class Timelines:
                 for line in list(ax.lines):
                     line.remove()
                 ax.relim()
-                ax.set_autoscaley_on(True)  # a threshold that leaves the frame has fixed its lower end
             for column, (policy, migration) in enumerate(migrations.items()):
                 upper, lower = self._axes[:, column]
                 timeline = thinned(_few_devices(migration.timeline))
@@ -86,12 +85,13 @@ class Timelines:
         self._axes[0, 0].set_xlim(0, max(min(ends[-1], 2 * ends[0]), 1e-3))
 
     def _legend(self, migration: SimulatedMigration) -> None:
-        if migration.labels == self._legend_of:
+        above = max((list(ax.lines) for ax in self._axes[0]), key=len)  # one may have a threshold below its frame
+        if (of := (migration.labels, len(above))) == self._legend_of:
             return
-        self._legend_of = migration.labels
+        self._legend_of = of
         for legend in list(self._figure.legends):
             legend.remove()
-        upper, lower = self._axes[:, 0]
+        lower = self._axes[1, 0]
         for line in lower.lines:
             name = line.get_label()
             line.set_label(name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…")
@@ -99,7 +99,7 @@ class Timelines:
         if more := len(migration.labels) - len(lower.lines):
             devices.append(Line2D([], [], linestyle="", label=f"({more} between not drawn)"))
         # Rows have styles in common, so each has a legend of its own.
-        for row, height, lines in (("above:", 0.05, upper.lines), ("below:", 0.0, devices)):
+        for row, height, lines in (("above:", 0.05, above), ("below:", 0.0, devices)):
             self._figure.legend(
                 handles=[Line2D([], [], linestyle="", label=row), *lines],
                 loc="lower left", bbox_to_anchor=(0.06, height), ncols=1 + len(lines), columnspacing=1.2,

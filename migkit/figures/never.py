@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
+_MOST_WITHIN = 4
+"""Names in a legend within the panel."""
 _NEVER = (("x", "never"), ("+", "never in some"))
 """Marker at the upper edge and its name: where no migration has the number, and where some have it."""
 
@@ -37,6 +39,7 @@ def mark_never(ax: Axes, coordinate: xr.DataArray, known: np.ndarray, number: in
     >>> ax = Figure().subplots()
     >>> mark_never(ax, xr.DataArray([1.0, 2.0, 3.0], dims="x"), np.array([False, False, True]), 0)
     >>> lines_legend(ax)
+    False
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['never']
     """
@@ -70,8 +73,8 @@ def free_rows(ax: Axes, lines: int) -> None:
         ax.set_ylim(low, high + (high - low) * min(0.5, (2 + 6 * lines) / points))
 
 
-def lines_legend(ax: Axes, title: str = "") -> None:
-    """Name the lines, and the marks of :func:`mark_never` if there are any.
+def lines_legend(ax: Axes, title: str = "") -> bool:
+    """Name the lines, and the marks of :func:`mark_never`; many below the panel, which is returned.
 
     Examples
     --------
@@ -79,6 +82,7 @@ def lines_legend(ax: Axes, title: str = "") -> None:
     >>> ax = Figure().subplots()
     >>> line = ax.plot([1, 2], label="serialized")
     >>> lines_legend(ax, "policy")
+    False
     >>> ax.get_legend().get_title().get_text()
     'policy'
     """
@@ -89,6 +93,9 @@ def lines_legend(ax: Axes, title: str = "") -> None:
     for marker, name in _NEVER:
         if f"_{name}" in there:
             handles.append(Line2D([], [], linestyle="", marker=marker, markersize=4, color="0.3"))
-            labels.append(name)
+            labels.append(f"{name}, a row each" if len(handles) > 2 else name)
+    beside: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.45, -0.18), "ncols": 2}
+    many = len(handles) > _MOST_WITHIN  # which would cover lines
     if title or labels:
-        ax.legend(handles, labels, title=title or None)
+        ax.legend(handles, labels, title=title or None, **(beside if many else {}))
+    return many

@@ -425,6 +425,7 @@ def compare(
     what = of_variable(array)
     lines = [array.sel({by: value}) for value in dataset[by].values] if by else [array]
     labels = [_tick_with_unit(dataset[by], value) for value in dataset[by].values] if by else [""]
+    new = ax is None
     with style():
         ax = _panel(ax)
         yes_or_no = array.dtype.kind == "b"
@@ -457,7 +458,9 @@ def compare(
             ax.set_yticks([])
             ax.text(0.5, 0.5, f"{what.label}: never", transform=ax.transAxes, ha="center", va="center")
         free_rows(ax, len(lines))
-        lines_legend(ax, quantities.of(dataset[by]).label if by else "")
+        beside = lines_legend(ax, quantities.of(dataset[by]).label if by else "")
+        if new and beside:
+            ax.figure.set_figheight(ax.figure.get_figheight() + 0.6)  # type: ignore[union-attr]
         _title(ax, dataset)
     spread = ""
     if repeated:

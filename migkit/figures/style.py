@@ -22,7 +22,7 @@ LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v")
 _WIDTHS = (2.2, 1.3, 1.2, 1.1, 1.0)
-_SIZES = (3.0, 5.0, 6.5, 7.0, 8.5)
+_SIZES = (3.0, 5.0, 6.0, 6.6, 7.4)
 NO_INTERVAL = "expected engine, no interval"
 """Label of results without randomness, for which no uncertainty is drawn."""
 

@@ -109,7 +109,8 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     known = timeline[(timeline.threshold_bytes > 0).cummax()]
     least = _least(timeline.pending_bytes, known.threshold_bytes)
     below = known.threshold_bytes < least
-    threshold = known.threshold_bytes.clip(lower=least / 100) / MIB  # a logarithmic axis has no 0
+    entered = below & ~below.shift(fill_value=False)
+    threshold = known.threshold_bytes.clip(lower=least).where(entered | ~below) / MIB
     ax.step(known.time_s, threshold, where="post", color=LINE_COLOURS[1], linestyle="--", label="threshold")
     syncs = timeline.time_s[timeline.synced.astype(bool)]
     points = ScaledTranslation(0, 2.3 / 72, ax.figure.dpi_scale_trans)  # above the frame, where they cover no line
@@ -120,12 +121,10 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
     ticks.set_clip_box(TransformedBbox(Bbox([[0, 0], [1, 2]]), ax.transAxes))
     ax.set_yscale("log")
     if below.any():
-        entered = known.time_s[below & ~below.shift(fill_value=False)]
         ax.plot(
-            entered, [0.04] * len(entered), linestyle="", marker=MARKERS[4], color=LINE_COLOURS[1], markersize=5,
-            label="threshold below the frame", transform=ax.get_xaxis_transform(),
+            known.time_s[entered], threshold[entered], linestyle="", marker=MARKERS[4], color=LINE_COLOURS[1],
+            markersize=5, label="threshold below the frame",
         )  # fmt: skip
-        ax.set_ylim(bottom=least / MIB)
     ax.set_ylabel("pending (MiB)")
     ax.set_xlabel("time (s)")
     return ax

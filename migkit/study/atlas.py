@@ -554,7 +554,7 @@ def lab_figure(table: pd.DataFrame) -> Figure:
 
 
 def lab_costs(table: pd.DataFrame) -> Figure:
-    """What each proposed fix ends and what it costs, in three panels of one list of fixes.
+    """What each proposed fix ends and what it costs, in three panels of one list of fixes, as wide as the page.
 
     Parameters
     ----------
