@@ -69,6 +69,7 @@ _LOOKS = {
 """Colour and hatch of each outcome; distinct in grey too."""
 _MOST_LINES = 5
 _HEIGHT = 0.8  # of a panel, by its width
+_STAYS = "\N{NO-BREAK SPACE}"
 
 
 # --- what is drawn -------------------------------------------------------------------------------
@@ -134,10 +135,12 @@ def _title(ax: Axes, dataset: xr.Dataset, pad: float | None = None) -> None:
     """What is held stands above the panel, `pad` points of it, unless the user has written something there."""
     import textwrap
 
-    held = ", ".join(label_of(each) for each in held_values(dataset))
+    held = ", ".join(label_of(each).replace(" ", _STAYS) for each in held_values(dataset))
     if held and not ax.get_title():
         inches = ax.get_position().width * ax.figure.get_figwidth()  # type: ignore[union-attr]
-        ax.set_title(textwrap.fill(held, max(20, round(18 * inches))), pad=pad)
+        ax.set_title(
+            textwrap.fill(held, max(20, round(15 * inches)), break_on_hyphens=False).replace(_STAYS, " "), pad=pad
+        )
 
 
 # --- the plots -----------------------------------------------------------------------------------
