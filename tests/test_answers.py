@@ -1,5 +1,6 @@
 """What people have of a migration is read for what it says: units, versions, and what it does not say."""
 
+import gzip
 import importlib.util
 import json
 import random
@@ -416,8 +417,31 @@ def test_a_recorded_run():
 def test_a_run_that_is_not_there():
     with pytest.raises(ScenarioError, match=r'run = "A__b__c" is not a recorded run'):
         read("A__b__c")
-    with pytest.raises(ScenarioError, match=r"run holds \d+ runs: name one of them"):
+    with pytest.raises(
+        ScenarioError, match=r"holds \d+ runs: name one of them by run \(--run on the command line\), such as A1_"
+    ):
         read(RUNS)
+
+
+def test_a_file_that_was_recorded_is_read_as_it_is_and_unpacked(tmp_path):
+    path = DATA / "dirty-limit" / "R__q1__deb100__r0.json.gz"
+    answers = read(path)
+    assert answers.source == "R__q1__deb100__r0"
+    assert answers.kind == "recorded run"
+    assert answers.table.equals(read(path.parent, "R__q1__deb100__r0").table)
+    unpacked = tmp_path / "mine.json"
+    unpacked.write_bytes(gzip.decompress(path.read_bytes()))
+    assert read(unpacked).table.equals(answers.table)
+    assert read(unpacked).source == "mine"
+    done = CliRunner().invoke(app, ["read", str(path)])
+    assert done.exit_code == 0
+    assert "answers about a migration in R__q1__deb100__r0" in done.output
+    (tmp_path / "cut.json.gz").write_bytes(path.read_bytes()[:20_000])
+    with pytest.raises(ScenarioError, match="is not a recorded run: it is truncated"):
+        read(tmp_path / "cut.json.gz")
+    (tmp_path / "log.gz").write_bytes(gzip.compress(MAIL.encode()))
+    with pytest.raises(ScenarioError, match=r"log\.gz is compressed: unpack it first"):
+        read(tmp_path / "log.gz")
 
 
 def test_a_folder_without_runs(tmp_path):

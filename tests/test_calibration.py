@@ -150,6 +150,24 @@ def test_nothing_to_fit():
         calibrate(runs().query("group == 'M'"))
 
 
+def test_what_a_version_does_not_trace_is_named():
+    """QEMU 7.2 completes migrations and has no checkpoints of the downtime."""
+    old = runs().query("build == 'deb72'")
+    assert (old["outcome"] == "completed").any()
+    said = calibrate(old).summary()
+    missing = "has a trace of its downtime, whose checkpoints QEMU has from 8.2 on."
+    assert f"vm_stop is assumed: no completed run {missing}" in said
+    assert f"device_state is assumed: no completed run {missing}" in said
+    assert f"destination_load is assumed: no completed run with a return path {missing}" in said
+
+
+def test_runs_without_a_trace_are_to_be_recorded_with_one():
+    with pytest.raises(
+        ScenarioError, match=r"runs have no trace of the loop, .*: record them with migkit record --trace"
+    ):
+        calibrate(runs().query("not traced"))
+
+
 def test_workloads_say_where_a_sequential_writer_stands():
     table = workloads(runs().query("mode == 'seq' and not writes_max"))
     assert table["phase"].between(0, 1).all()

@@ -1,6 +1,7 @@
 """The matrix of ``migkit validate --record``: what is recorded, what is kept, and what the report says."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -166,6 +167,19 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
         record_matrix(tmp_path, [])
     with pytest.raises(ScenarioError, match="--repeats = 0 is outside"):
         record_matrix(tmp_path, [NEW], repeats=0)
+
+
+@pytest.mark.parametrize(
+    ("command", "called"),
+    [(["claim", "out"], "migkit claim"), (["validate", "out", "--record"], "migkit validate --record")],
+)
+def test_without_qemu_qmp_the_command_is_named_before_anything_is_announced(command, called, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("migkit.qemu.binary.installed", lambda *_: [NEW])
+    monkeypatch.setitem(sys.modules, "qemu.qmp", None)
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert done.output == f"migkit: {called} needs the package qemu.qmp: pip install 'migkit[qemu]'.\n"
 
 
 def test_the_report_of_recorded_runs(recorded):

@@ -10,7 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migkit.qemu import domjobinfo, monitor_text, traces
+from migkit.qemu import domjobinfo, monitor_text, tables, traces
 from migkit.qemu.columns import COLUMNS, Said, scaled
 from migkit.qemu.qmp_log import read_qmp
 from migkit.scenario.errors import ScenarioError, did_you_mean
@@ -25,7 +25,7 @@ _JSON = re.compile(
     r"^[ \t]*(?:<-|->|\[?\d{4}-\d\d-\d\d[T ][\d:.,+Z-]+\]?:?)?[ \t]*(?:\{|\[[ \t]*(?:\{|$))", re.MULTILINE
 )
 _FORMATS = {"QMP": _JSON, "monitor": monitor_text.MARK, "domjobinfo": domjobinfo.MARK}
-_READ = "a log of QMP, text of info migrate, info dirty_rate or virsh domjobinfo, or the folder of a recorded run"
+_READ = "a log of QMP, text of info migrate, info dirty_rate or virsh domjobinfo, or a recorded run or its folder"
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def read(source: str | PathLike[str], run: str | None = None) -> Answers:
         - text of QEMU's monitor: ``info migrate``, ``info dirty_rate``, ``info migrate_parameters``, of any version,
           several of them, as a terminal records them or as they stand in a mail;
         - ``virsh domjobinfo``, of a running job or with ``--completed``, several of them;
+        - a file that :func:`migkit.qemu.record` wrote, as it is or unpacked;
         - a folder of recorded runs in the format of ``data/qemu-traces``, or the name of a run of that folder.
     run : str, optional
         Name of the run, if `source` is a folder with several.
@@ -157,7 +158,10 @@ def read(source: str | PathLike[str], run: str | None = None) -> Answers:
         return _from_runs(None, source)
     if run is not None:
         raise ScenarioError("is for a folder of recorded runs only", "run", run)
-    return _from_text(_decoded(_bytes(path), path.name), path.name)
+    data = _bytes(path)
+    if tables.is_recorded(data):
+        return _from_recording(path)
+    return _from_text(_decoded(data, path.name), path.name)
 
 
 def _bytes(path: Path) -> bytes:
@@ -252,32 +256,39 @@ def _from_runs(folder: Path | None, run: str | None) -> Answers:
     except Exception as error:  # a damaged Parquet file: pyarrow has many errors
         raise ScenarioError(f"cannot be read: {error}", str(folder)) from None
     if run is None and len(names) != 1:
-        raise ScenarioError(f"holds {len(names)} runs: name one of them, such as {names[0]}" if names else
-                            "holds no run", "run")  # fmt: skip
+        raise ScenarioError(f"holds {len(names)} runs: name one of them by run (--run on the command line), such as "
+                            f"{names[0]}" if names else "holds no run", value=str(folder))  # fmt: skip
     name = names[0] if run is None else run
     if name not in names:
         raise ScenarioError(f"is not a recorded run: {did_you_mean(name, names[:1000], 'use')}" if len(names) < 20 else
                             "is not a recorded run: migkit.qemu.runs().index has their names", "run", name)  # fmt: skip
-    return _from_trace(traces.trace(name, folder))
+    trace = traces.trace(name, folder)
+    return _from_samples(trace.run, trace.config, trace.samples, trace.events)
 
 
-def _from_trace(trace: traces.Trace) -> Answers:
+def _from_recording(path: Path) -> Answers:
+    """The samples of the one run that a file has."""
+    found = tables.tables([path])
+    config = found["runs"].iloc[0]
+    return _from_samples(str(config["run"]), config, found["samples"], found["events"])
+
+
+def _from_samples(run: str, config: pd.Series, samples: pd.DataFrame, events: pd.DataFrame) -> Answers:
     import pandas as pd
 
-    said = Said(trace.run)
-    config = trace.config
+    said = Said(run)
     said.limit({"max-bandwidth": float(config["bw_mib_s"]) * 2**20, "downtime-limit": float(config["dt_limit_ms"])}, 0)
-    for sample in trace.samples.to_dict("records"):
+    for sample in samples.to_dict("records"):
         row = said.begin("migration", 0)
         said.put(row, "status", str(sample["status"]))
         for name, (column, factor) in _SAMPLES.items():
             if name in sample and not pd.isna(sample[name]):
                 said.put(row, column, scaled(float(sample[name]), factor))
     if not said.rows:
-        raise ScenarioError("has no samples of query-migrate", "run", trace.run)
-    events = trace.events[trace.events["source"] == "source"]
+        raise ScenarioError("has no samples of query-migrate", "run", run)
+    events = events[events["source"] == "source"]
     table = pd.DataFrame({"time_s": events["t_ms"] / 1e3, "event": events["event"], "detail": events["detail"]})
-    return Answers(trace.run, "recorded run", said.frame(), table.reset_index(drop=True), None, tuple(config["caps"]),
+    return Answers(run, "recorded run", said.frame(), table.reset_index(drop=True), None, tuple(config["caps"]),
                    said.notes())  # fmt: skip
 
 

@@ -54,6 +54,7 @@ class _Source(NamedTuple):
     """What the runs lack if none shows it."""
 
 
+_NO_CHECKPOINTS = "has a trace of its downtime, whose checkpoints QEMU has from 8.2 on"
 SOURCES: Mapping[str, _Source] = {
     "setup": _Source(("setup",), "s", 1e-3, alike=("accel", "load", "devices"), missing="no run has a traced setup"),
     "iteration": _Source(
@@ -71,11 +72,15 @@ SOURCES: Mapping[str, _Source] = {
         ("page",), "s", 1e-6, lambda case: case.startswith("tcp") and case.endswith(PHASES[2]), ("load",),
         missing="no run under max-bandwidth sends more than RAM once over a link that is faster",
     ),
-    "vm_stop": _Source(("VM stop",), "s", 1e-3, alike=("accel", "load"), missing="no run stops the VM"),
-    "device_state": _Source(("non-iterable state",), "s", 1e-3, alike=("accel", "load"), missing="no run stops the VM"),
+    "vm_stop": _Source(
+        ("VM stop",), "s", 1e-3, alike=("accel", "load"), missing=f"no completed run {_NO_CHECKPOINTS}"
+    ),
+    "device_state": _Source(
+        ("non-iterable state",), "s", 1e-3, alike=("accel", "load"), missing=f"no completed run {_NO_CHECKPOINTS}"
+    ),
     "destination_load": _Source(
         ("end of downtime", "end of downtime, late"), "s", 1e-3, lambda case: case.startswith("return path"), ("link",),
-        missing="no run with a return path completes",
+        missing=f"no completed run with a return path {_NO_CHECKPOINTS}",
     ),
     "throttle_late": _Source(
         ("throttled pause, late",), "s", 1e-3, alike=("accel",),
@@ -234,6 +239,9 @@ def calibrate(
     seen = seen[seen["run"].isin(runs.index)]
     steps = first_pass_steps(path)
     steps = steps[steps["run"].isin(runs.index)]
+    if not len(seen) and not len(steps) and not runs["traced"].any():
+        raise ScenarioError("have no trace of the loop, which tells the costs: record them with migkit record --trace",
+                            "runs")  # fmt: skip
     if not len(seen) and not len(steps):
         raise ScenarioError("hold nothing that is traced on a quiet host, so no cost can be computed", "runs")
     rows: dict[str, dict[str, Any]] = {}

@@ -16,6 +16,7 @@ import numpy as np
 
 from migkit.qemu.binary import Binary
 from migkit.qemu.device import VERSIONS, Device, table_version
+from migkit.qemu.monitor import check_client
 from migkit.qemu.plan import Plan
 from migkit.qemu.planned import scenario_of_plan
 from migkit.qemu.predict import nearest_profile
@@ -187,6 +188,7 @@ def claim(output: str | os.PathLike[str], binaries: Sequence[Binary], progress: 
             usable.append(binary)
     if not usable:
         raise ScenarioError(f"are missing: {missing_text(())}", "QEMU 7.2 and 10.0")
+    check_client("migkit claim")
     names: list[str] = []
     try:
         for binary in usable:

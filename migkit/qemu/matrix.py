@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from migkit.qemu.binary import Binary
+from migkit.qemu.monitor import check_client
 from migkit.qemu.plan import Plan
 from migkit.qemu.planned import scenario_of_plan
 from migkit.qemu.record import SUFFIX, name_of, record
@@ -117,6 +118,7 @@ def record_matrix(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or not 1 <= repeats <= 1000:
         raise ScenarioError("is outside the allowed range: it must be a whole number from 1 to 1000", "--repeats",
                             repeats)  # fmt: skip
+    check_client("migkit validate --record")
     wanted = matrix(short)
     todo = list(_missing(Path(output), binaries, wanted, repeats))
     total = len(wanted) * len(binaries) * repeats

@@ -17,6 +17,20 @@ CONNECT_S, COMMAND_S = 30.0, 60.0
 _RETRY_S = 0.01
 
 
+def check_client(command: str) -> None:
+    """Find out whether QMP can be spoken, before anything is announced or started; `command` is who needs it.
+
+    Raises
+    ------
+    ScenarioError
+        If the package qemu.qmp is not installed.
+    """
+    try:
+        import qemu.qmp  # noqa: F401
+    except ImportError:
+        raise ScenarioError("needs the package qemu.qmp: pip install 'migkit[qemu]'", command) from None
+
+
 def client(name: str, command: str) -> Any:
     """Make a QMP client; `command` is who needs it.
 
@@ -25,10 +39,9 @@ def client(name: str, command: str) -> Any:
     ScenarioError
         If the package qemu.qmp is not installed.
     """
-    try:
-        from qemu.qmp import QMPClient
-    except ImportError:
-        raise ScenarioError("needs the package qemu.qmp: pip install 'migkit[qemu]'", command) from None
+    check_client(command)
+    from qemu.qmp import QMPClient
+
     # What goes wrong is raised; without a handler Python would print it too.
     logger = logging.getLogger("qemu.qmp")
     if not logger.handlers:

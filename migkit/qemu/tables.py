@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import statistics
 import zlib
 from collections.abc import Iterable, Iterator
@@ -105,6 +106,32 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}")) or sorted((folder / "traces").glob(f"*{SUFFIX}"))
 
 
+_GZIP = b"\x1f\x8b"
+_BEGIN = 1 << 14
+_CONFIG = re.compile(rb'\s*\{\s*"config"\s*:\s*\{')
+
+
+def is_recorded(data: bytes) -> bool:
+    """Whether a file that begins with these bytes is a recorded run, compressed or unpacked.
+
+    Examples
+    --------
+    >>> is_recorded(b'{"config":{"ram_mib":512}}'), is_recorded(b'{"return": {}}')
+    (True, False)
+    """
+    begin = data[:_BEGIN]
+    if begin.startswith(_GZIP):
+        try:
+            begin = zlib.decompressobj(wbits=31).decompress(begin)
+        except zlib.error:
+            return False
+    return _CONFIG.match(begin) is not None
+
+
+def _unpacked(data: bytes) -> bytes:
+    return gzip.decompress(data) if data.startswith(_GZIP) else data
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read one recorded run.
 
@@ -123,7 +150,7 @@ def read(path: Path) -> dict[str, Any]:
         If it is truncated or is not a recorded run.
     """
     try:
-        run = json.loads(gzip.decompress(path.read_bytes()))
+        run = json.loads(_unpacked(path.read_bytes()))
     except (OSError, EOFError, zlib.error, ValueError) as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
@@ -155,7 +182,7 @@ def tables(paths: Iterable[Path]) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     began: dict[str, float] = {}
     for path in paths:
-        recording, run = read(path), path.name.removesuffix(SUFFIX)
+        recording, run = read(path), path.name.removesuffix(SUFFIX).removesuffix(".json")
         try:
             for name, row in _rows(recording):
                 rows[name].append({"run": run, **row})
