@@ -584,7 +584,7 @@ def calibrate(
                                         accel=accel or "kvm", qemu=profile, name=costs_name)  # fmt: skip
             if scenario is not None:
                 with whole_file(scenario) as file:
-                    file.write(fitted.scenario.to_toml().encode())
+                    file.write(fitted.scenario_toml().encode())
             toml, texts = fitted.to_toml(), [fitted.summary()]
         else:
             toml, texts = _calibrated_runs(given[0] if given else None, campaign, accel, costs_name)

@@ -1,6 +1,7 @@
 """A scenario is fitted to what QEMU or libvirt said, and what they do not tell is named."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from migkit import HostCosts, Scenario, ScenarioError, qemu, simulate
 from migkit.cli import app
+from migkit.results import bytes_text
 
 DATA = Path(__file__).parent / "data"
 RUNS = Path(__file__).parents[1] / "data" / "qemu-traces"
@@ -198,6 +200,17 @@ def test_the_command_writes_a_scenario_and_costs(tmp_path):
     assert HostCosts.from_toml(costs).setup == 0.002
     assert "assumed: the answers do not tell it" in costs.read_text()
     assert simulate(Scenario.from_toml(scenario)).converged
+    written = scenario.read_text()
+    assert written.startswith("# Fitted by migkit calibrate to qmp-11.1.3.jsonl.\n# The scenario has draw ")
+    (drawn,) = re.findall(r"The scenario has draw \d+ of 200, whose total time is in the middle: .*", result.stdout)
+    assert drawn in written
+    region = Scenario.from_toml(scenario).guest.regions[0]
+    assert f"{bytes_text(region.size)} written at {region.write_rate / 1e6:.4g} MB/s" in drawn
+    rates = re.findall(r'(?:write_rate|bandwidth) = "([\d.]+) ', written)
+    assert len(rates) == 4
+    assert all(len(rate.replace(".", "").strip("0")) <= 4 for rate in rates)
+    assert "The draws miss the downtime_s that was measured: the fit does not explain it." in result.stdout
+    assert "The draws miss the total_time_s" not in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -210,8 +223,6 @@ def test_the_command_writes_a_scenario_and_costs(tmp_path):
     ],
 )
 def test_the_command_refuses_in_one_sentence(arguments, sentence):
-    import re
-
     result = CliRunner().invoke(app, ["calibrate", *arguments])
     assert result.exit_code == 2
     assert result.stderr.count("\n") == 1

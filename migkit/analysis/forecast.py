@@ -18,7 +18,7 @@ import numpy as np
 
 from migkit.analysis.frontier import frontier
 from migkit.qemu.costs import XBZRLE_PAGE_S
-from migkit.qemu.drawn import LEAST_SHARE, draw_in_the_middle, drawn_regions, guest_of, swept
+from migkit.qemu.drawn import LEAST_SHARE, draw_in_the_middle, drawn_regions, guest_of, rounded_guest, swept
 from migkit.qemu.running import RunningGuest, ask_running
 from migkit.qemu.working_set import PAGE, WorkingSet, fit_working_set
 from migkit.results import Outcome, bytes_text, seconds_text
@@ -425,7 +425,7 @@ def forecast(
     axes = drawn_regions(scenario.guest, working_set, untouched_bytes or 0, vcpu_share, seed)
     base = scenario.replace("guest", guest_of(scenario.guest, axes, 0))
     draws = swept(base, axes)
-    scenario = base.replace("guest", guest_of(base.guest, axes, draw_in_the_middle(draws)))
+    scenario = base.replace("guest", rounded_guest(guest_of(base.guest, axes, draw_in_the_middle(draws))))
     completed = float(np.mean(draws["outcome"].values == Outcome.COMPLETED))
     changes = () if completed >= WANTED else tuple(_changes(base, axes))
     assumed = [

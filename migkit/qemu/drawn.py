@@ -17,7 +17,10 @@ from migkit.scenario.units import Bytes, Rate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LEAST_SHARE", "draw_in_the_middle", "drawn_regions", "guest_of", "swept"]
+__all__ = ["LEAST_SHARE", "draw_in_the_middle", "drawn_regions", "guest_of", "rounded", "rounded_guest", "swept"]
+
+DIGITS = 4
+"""Significant digits of what was fitted: no fit knows more."""
 
 LEAST_SHARE = 0.1
 """Without a measurement, a writer needs this share of its vCPU or more at its full rate."""
@@ -125,6 +128,40 @@ def guest_of(guest: Guest, axes: Mapping[str, list[Any]], draw: int) -> Guest:
         zero_share=axes["guest.zero_share"][draw],
         regions=tuple(Region(**each) for each in fields),
     )
+
+
+def rounded(value: float) -> float:
+    """A fitted number with the digits that a fit knows.
+
+    Examples
+    --------
+    >>> rounded(301070788.4932216)
+    301100000.0
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
+def rounded_guest(guest: Guest) -> Guest:
+    """A guest of one draw, its rates and shares with the digits that a fit knows.
+
+    Parameters
+    ----------
+    guest : Guest
+        From :func:`guest_of`.
+
+    Returns
+    -------
+    Guest
+    """
+    regions = tuple(
+        region.changed(
+            write_rate=Rate(rounded(region.write_rate)),
+            vcpu_share=rounded(region.vcpu_share),
+            phase=None if region.phase is None else rounded(region.phase),
+        )
+        for region in guest.regions
+    )
+    return guest.changed(zero_share=rounded(guest.zero_share), regions=regions)
 
 
 def swept(scenario: Scenario, axes: Mapping[str, list[Any]]) -> xr.Dataset:

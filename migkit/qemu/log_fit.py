@@ -16,7 +16,7 @@ import numpy as np
 
 from migkit.qemu.answers import Answers
 from migkit.qemu.costs import NORMAL_PAGE_WIRE_BYTES
-from migkit.qemu.drawn import draw_in_the_middle, drawn_regions, guest_of, swept
+from migkit.qemu.drawn import draw_in_the_middle, drawn_regions, guest_of, rounded, rounded_guest, swept
 from migkit.qemu.running import profile_of
 from migkit.qemu.working_set import PAGE, DirtyVolumes, WorkingSet, fit_working_set
 from migkit.results import Outcome, bytes_text, legible, seconds_text
@@ -50,6 +50,8 @@ _CANDIDATES = 600
 """Draws of which those are kept that end as the migration did."""
 _CLOSE = {"total_time_s": 0.03, "bytes_sent": 0.03, "sync_count": 0.2}
 """How close, relative: a standard deviation."""
+_MISSED = 0.05
+"""A quantity that was measured is missed if it lies this much outside of the draws, relative."""
 _BLOCK_S, _BLOCKS = 0.3, 12
 """A speed is the mean over at most so many blocks, at least so long: windows of 100 ms beat with polls."""
 
@@ -76,6 +78,8 @@ class LogCalibration:
         How ambiguous answers were read.
     sources : tuple of str
         The files.
+    drawn : str
+        Which draw the scenario has, in a sentence; empty if nothing is drawn.
     """
 
     scenario: Scenario
@@ -85,6 +89,7 @@ class LogCalibration:
     unknown: tuple[str, ...]
     notes: tuple[str, ...]
     sources: tuple[str, ...]
+    drawn: str = ""
 
     @property
     def costs(self) -> HostCosts:
@@ -103,6 +108,11 @@ class LogCalibration:
             lines.append(f"{name} = {written}  # {note}")
         return "\n".join(lines) + "\n"
 
+    def scenario_toml(self) -> str:
+        """Write the scenario as TOML, below a comment that says what it was fitted to and which draw it has."""
+        sentences = [f"Fitted by migkit calibrate to {legible(', '.join(self.sources), 300)}.", self.drawn]
+        return "".join(f"# {each}\n" for each in sentences if each) + self.scenario.to_toml()
+
     def summary(self) -> str:
         """What was fitted, how well it fits and what the answers do not tell, as plain text."""
         lines = [f"Fitted to {legible(', '.join(self.sources), 300)}:"]
@@ -110,15 +120,23 @@ class LogCalibration:
             error = f" +- {_text(row['standard_error'], row['unit'])}" if np.isfinite(row["standard_error"]) else ""
             lines.append(f"  {name:34}{_text(row['value'], row['unit']) + error:30}{row['note']}")
         if self.working_set is not None:
-            lines += ["", f"Working set: {self.working_set.summary()}"]
+            lines += ["", f"Working set: {self.working_set.summary()}", "", self.drawn]
         if len(self.checks):
             lines += ["", "Measured, and simulated with the fit (5 %, 50 % and 95 % of the draws):"]
             for name, row in self.checks.iterrows():
                 cells = [_text(row[column], row["unit"]) for column in ("measured", "low", "middle", "high")]
                 lines.append(f"  {name:16}{cells[0]:>12}    {', '.join(cells[1:])}")
+                if _is_missed(row):
+                    lines.append(f"  The draws miss the {name} that was measured: the fit does not explain it.")
         lines += ["", *(f"The answers do not tell {each}." for each in self.unknown)]
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+
+def _is_missed(row: pd.Series) -> bool:
+    """Whether a measured quantity lies more than a little outside of the draws."""
+    slack = _MISSED * abs(row["measured"])
+    return not row["low"] - slack <= row["measured"] <= row["high"] + slack
 
 
 def _text(value: float, unit: str) -> str:
@@ -353,7 +371,7 @@ class _Log:
         fastest = max([each for each, *_ in found.values()] + ([float(np.median(windows))] if len(windows) else []))
         if limit and fastest > (1 - LIMITED) * limit:
             self.fitted("throughput", self.rate, error, "B/s", count, f"{from_what}: max-bandwidth is the limit")
-            self.link = link if link is not None else 10 * self.rate
+            self.link = link if link is not None else rounded(10 * self.rate)
             if link is None:
                 self.unknown.append("what the link carries: more than max-bandwidth, ten times that is assumed")
             return
@@ -364,7 +382,7 @@ class _Log:
             self.link = link
         else:
             self.fitted("link.bandwidth", self.rate, error, "B/s", count, from_what)
-            self.link = self.rate
+            self.link = rounded(self.rate)
             if link is not None and link < (1 - LIMITED) * self.rate:
                 self.notes.append(f"More went out than the link that was given carries: {format_rate(Rate(link))} of "
                                   f"{self.rate / 1e6:.4g} MB/s; what went out is taken.")  # fmt: skip
@@ -551,9 +569,10 @@ class _Log:
         migration = Migration(**self.limits, auto_converge="auto-converge" in on or throttled,
                               return_path="return-path" in on)  # fmt: skip
         guest = Guest(ram=Bytes(self.ram), accel=accel, zero_share=min(self.zero_bytes / self.ram, 1.0))
-        link = Link(bandwidth=Rate(self.link), fresh_bandwidth=Rate(self.fresh))
+        link = Link(bandwidth=Rate(self.link), fresh_bandwidth=Rate(rounded(self.fresh)))
         scenario = Scenario(guest=guest, link=link, migration=migration, costs=self.costs, qemu=self.profile)
         self.unknown.append(f"the accelerator: {accel} is assumed, which decides how the dirty log is kept")
+        drawn = ""
         if fit is None:
             draws = swept(scenario, {"guest.zero_share": [float(guest.zero_share)]})
         else:
@@ -565,12 +584,14 @@ class _Log:
                 draws.isel(draw=kept),
             )
             fit = fit.of(kept)
-            scenario = scenario.replace("guest", guest_of(guest, axes, draw_in_the_middle(draws)))
+            middle = draw_in_the_middle(draws)
+            scenario = scenario.replace("guest", rounded_guest(guest_of(guest, axes, middle)))
+            drawn = _drawn(middle, count, str(fit.draws["kind"].iloc[middle]), scenario.guest)
             self.unknown += [*fit.unknown, "where in RAM the working set lies: it is drawn"]
         parameters = pd.DataFrame.from_dict(self.parameters, orient="index")
         parameters.index.name = "field"
         return LogCalibration(scenario, parameters, fit, self._checks(draws), tuple(self.unknown), tuple(self.notes),
-                              tuple(each.source for each in self.answers))  # fmt: skip
+                              tuple(each.source for each in self.answers), drawn)  # fmt: skip
 
     def _kept(self, draws: Any, count: int, seed: int) -> np.ndarray:
         """Draws that end as the migration did, as often as they are close to it; all alike where none is close."""
@@ -609,6 +630,15 @@ class _Log:
                     "measured": float(ended[column]), "low": low, "middle": middle, "high": high, "unit": unit,
                 }  # fmt: skip
         return pd.DataFrame.from_dict(found, orient="index")
+
+
+def _drawn(number: int, count: int, kind: str, guest: Guest) -> str:
+    """Which draw a scenario has, in a sentence."""
+    written = " and ".join(f"{bytes_text(region.size)} written at {_text(region.write_rate, 'B/s')}"
+                           for region in guest.regions if region.size > PAGE or region.write_rate >= 1e3)  # fmt: skip
+    share = guest.regions[0].vcpu_share
+    return (f"The scenario has draw {number} of {count}, whose total time is in the middle: {kind}, {written}, by a "
+            f"writer that needs {100 * share:.3g} % of its vCPU.")  # fmt: skip
 
 
 def _filled(rows: pd.DataFrame, name: str, missing: float) -> np.ndarray:
