@@ -252,8 +252,8 @@ def export(
         typer.echo(legible(str(write(store, output, devices)), 5000))
         dataset = open_sweep(store)
         if missing := int(dataset.attrs.get("migrations_missing", 0)):
-            typer.echo(f"migkit: {missing} of {dataset['outcome'].size} migrations are not computed yet: their rows "
-                       "have no outcome, and completed is false.", err=True)  # fmt: skip
+            typer.echo(f"migkit: {missing} of {dataset['outcome'].size} migrations are not computed yet: their results "
+                       "are empty.", err=True)  # fmt: skip
 
 
 @app.command()

@@ -404,6 +404,21 @@ def test_it_is_shown_small(case):
     assert json.loads(json.dumps(case.to_dict()))["sentence"] == case.sentence
 
 
+def test_the_demands_are_told_and_where_the_rest_of_the_settings_is():
+    found = migkit.advise(BUSY)
+    assert "\nDemanded: a migration within 30 min (the scenario's time_limit) with a downtime of at most 300 ms (its " \
+           "downtime-limit).\n" in found.summary()  # fmt: skip
+    rest = len(found.pareto) - 6
+    assert rest > 0
+    assert (
+        f"\n... and {rest} more, which migkit advise --json prints and migkit.advise(...).pareto has\n"
+        in found.summary()
+    )
+    assert len(found.to_dict()["pareto"]) == len(found.pareto)
+    asked = migkit.advise(BUSY, "400 ms", "5 min").demanded
+    assert asked == "Demanded: a migration within 5 min with a downtime of at most 400 ms."
+
+
 def test_the_command_line_says_what_the_function_says(tmp_path):
     from typer.testing import CliRunner
 

@@ -492,3 +492,29 @@ def test_no_more_is_simulated_than_the_search_of_a_remedy_needs(monkeypatch):
     found = migkit.remedy(FOUR)
     assert len(found.found) == 1
     assert counted[0] <= 3 * 10 * len(found.not_enough + found.found), "of 20 replicates 2 to 6 tell that it fails"
+
+
+def test_a_remedy_in_json_has_no_factor_of_a_switch_and_no_noise():
+    hot = Guest(ram="8 GiB", regions=[Region(size="1 GiB", write_rate="4 GB/s")])
+    found = migkit.remedy(Scenario(guest=hot, link=Link(bandwidth="10 Gbit/s")))
+    assert repr(found) == f"<Remedies: {found.sentence}>"
+    told = {each["path"]: each for each in found.to_dict()["found"]}
+    assert told["migration.auto_converge"]["factor"] is None
+    assert told["migration.downtime_limit"]["factor"] > 1
+    for each in told.values():
+        assert len(repr(each["total_time_s"]).partition(".")[2]) <= 9
+
+
+def test_what_is_needed_may_not_be_known():
+    assert str(Margin(math.nan, 1800.0, "s")) == "1800 s available; what is needed is not known"
+
+
+def test_counts_and_rates_of_the_summary():
+    wide = Scenario(guest=Guest(ram="64 MiB"), link=Link(bandwidth="100 Gbit/s"), migration=Migration(max_bandwidth=0))
+    found = simulate(wide)
+    said = found.summary()
+    assert "link 12.5 GB/s" in said
+    assert found.iterations == found.sync_count == 1 or "1 iterations" not in said
+    assert "1 iteration, " in simulate(wide.replace("guest.zero_share", 1.0)).summary()
+    table = found.to_dict()
+    assert table["total_time_s"] == round(found.total_time_s, 9)

@@ -138,7 +138,7 @@ def test_timeline_of_another_kind_is_refused_before_anything_is_computed(path, t
 def test_timeline_that_cannot_be_written(path, tmp_path):
     result = run("run", path, "--timeline", tmp_path / "nowhere" / "t.csv")
     assert result.exit_code == 1
-    assert result.stderr == f"migkit: {tmp_path / 'nowhere' / 't.csv'}: No such file or directory.\n"
+    assert result.stderr == f"migkit: {tmp_path / 'nowhere' / 't.csv'}: there is no folder {tmp_path / 'nowhere'}.\n"
 
 
 @pytest.mark.short
@@ -234,7 +234,7 @@ def test_export(described, tmp_path):
     assert result.stderr == ""
     next(each for each in (tmp_path / "r.zarr" / "outcome").glob("c*")).unlink()
     result = run("export", tmp_path / "r.zarr", "-o", tmp_path / "part.parquet")
-    assert "of 6 migrations are not computed yet: their rows have no outcome" in result.stderr
+    assert "of 6 migrations are not computed yet: their results are empty." in result.stderr
     assert run("export", tmp_path / "r.zarr", "-o", tmp_path / "t.xlsx").exit_code == 2
     assert run("export", tmp_path / "nothing.zarr", "-o", tmp_path / "t.csv").exit_code == 2
 

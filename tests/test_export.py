@@ -148,3 +148,48 @@ def test_killed_at_random_moments_it_leaves_whole_files_only(tmp_path):
     assert all(names <= expected for names in after_kills), after_kills
     for name in expected - {"table.nc"}:  # HDF5 has times in it
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory):
+    """A store of which the last Zarr chunk of the outcomes is lost, as where a sweep was interrupted."""
+    path = tmp_path_factory.mktemp("partial") / "r.zarr"
+    scenario = {"guest": {"ram": "64 MiB"}, "link": {"bandwidth": "1 Gbit/s"}}
+    sweep(scenario, {"link.rtt": [f"{number} ms" for number in range(1, 7)]}, store=path, batch_rows=4)
+    (path / "outcome" / "c.1").unlink()
+    return path
+
+
+@pytest.mark.parametrize("devices", [False, True])
+def test_what_is_not_computed_is_empty(partial, tmp_path, devices):
+    dataset = open_sweep(partial)
+    assert dataset.attrs["migrations_missing"] == 2
+    read = {
+        "csv": lambda path: pd.read_csv(path),
+        "parquet": lambda path: pd.read_parquet(path),
+        "jsonl": lambda path: pd.read_json(path, lines=True),
+    }
+    for suffix, table in read.items():
+        frame = table(export(partial, tmp_path / f"t.{suffix}", devices))
+        results = frame[[name for name in frame if name in dataset.data_vars]]
+        assert results[:4][["outcome", "completed", "bytes_sent", "total_time_s"]].notna().all(axis=None), suffix
+        assert results[4:].isna().all(axis=None), suffix
+        assert frame["link.rtt"].notna().all()
+
+
+def test_times_have_no_noise_in_text(tmp_path):
+    """A time is a whole number of nanoseconds, which as a float may be written 0.30000000000000004."""
+    scenario = {"guest": {"ram": "64 MiB"}, "link": {"bandwidth": "1 Gbit/s"}}
+    dataset = sweep(scenario, {"link.bandwidth": {"geomspace": ["1 Gbit/s", "9 Gbit/s", 40]}})
+    times = [name for name in dataset.data_vars if dataset[name].attrs.get("units") == "s"]
+    exact = dataset["total_time_s"].values
+    assert any(len(repr(float(value)).partition(".")[2]) > 9 for value in exact)
+    text = export(dataset, tmp_path / "t.csv").read_text().splitlines()
+    columns = [number for number, name in enumerate(text[0].split(",")) if name in times]
+    cells = [line.split(",")[number] for line in text[1:] for number in columns]
+    assert all(len(cell.partition(".")[2]) <= 9 for cell in cells)
+    assert np.allclose(pd.read_csv(tmp_path / "t.csv")["total_time_s"], exact, rtol=1e-15)
+    lines = io.StringIO()
+    write_json_lines(dataset, lines)
+    written = [json.loads(line)["total_time_s"] for line in lines.getvalue().splitlines()]
+    assert written == [round(float(value), 9) for value in exact]

@@ -141,6 +141,9 @@ def test_how_many_at_once():
     assert table.index.tolist() == [1, 4]
     assert table["total_time_s"][1] < table["total_time_s"][4]
     assert (table["completed"] == 4).all()
+    assert how_many([guest("1 GiB")] * 3, "10 Gbit/s").index.tolist() == [1, 2, 3]
+    with pytest.raises(ScenarioError, match="parallel = 0"):
+        how_many([guest("1 GiB")], "10 Gbit/s", [0])
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -370,6 +371,9 @@ def test_the_command_adds_a_policy_of_ones_own(tmp_path, monkeypatch):
     )
     assert done.exit_code == 0, done.output
     assert "| backwards" in done.output
+    assert re.search(r"\| unserialized +\| [\d.]+% +\| - +\| - +\| - +\|", done.output)  # no interval against itself
+    assert "lab, 3 fixes: 100%" in done.stderr
+    assert "sweep:" not in done.stderr
     written = {each.name for each in (tmp_path / "out").iterdir()}
     assert written >= {"lab.md", "lab.csv", "lab.pdf", "lab.png", "lab.svg", "lab.json", "lab-costs.png", "results"}
 
@@ -378,7 +382,7 @@ def test_the_command_adds_a_policy_of_ones_own(tmp_path, monkeypatch):
     ("given", "words"),
     [
         ("mine.txt:f", "is not FILE.py:NAME"),
-        ("nowhere.py:f", "cannot be read"),
+        ("nowhere.py:f", "does not exist: give FILE.py:NAME"),
         ("{broken}:f", "cannot be read: SyntaxError"),
         ("{empty}:f", "has no function f"),
     ],

@@ -72,6 +72,18 @@ CASES = {
 }
 
 
+def test_compilation_is_announced_above_a_bar_in_a_file_too(capfd, monkeypatch):
+    monkeypatch.setattr(progress, "_has_reader", lambda: False)
+    progress.tell("before")
+    with progress.progress_bar(True, "sweep", total=2) as advance:
+        progress.tell(progress.COMPILING)
+        advance(2)
+    progress.tell("behind")
+    shown = capfd.readouterr().err.replace("\r", "\n").splitlines()
+    assert [line.strip() for line in shown if line.startswith("migkit")] == [f"migkit: {progress.COMPILING}"]
+    assert not any("before" in line or "behind" in line for line in shown)
+
+
 @pytest.mark.parametrize(("before", "said"), CASES.values(), ids=CASES)
 def test_compilation_is_announced_once(before, said):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_DISABLE_JIT": "0"}

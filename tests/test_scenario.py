@@ -370,3 +370,17 @@ def test_the_front_door():
     assert callable(migkit.sweep)
     with pytest.raises(AttributeError, match="nothing"):
         _ = migkit.nothing
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: Link("10 Gbit/s"), 'Link("10 Gbit/s") takes its fields by name: write Link(bandwidth="10 Gbit/s").'),
+        (lambda: Guest("1 GiB", []), 'Guest("1 GiB") takes its fields by name: write Guest(ram="1 GiB").'),
+        (lambda: Scenario(1), "Scenario(1) takes its fields by name: write Scenario(guest=1)."),
+    ],
+)
+def test_fields_without_their_names_are_refused_in_a_sentence(made, said):
+    with pytest.raises(ScenarioError) as error:
+        made()
+    assert str(error.value) == said

@@ -171,3 +171,13 @@ def test_what_a_description_says_is_not_given_beside_it(given):
 def test_a_mapping_of_fields_is_a_scenario():
     axes = {"link.rtt": ["1 ms", "2 ms"]}
     xr.testing.assert_identical(sweep(BASE.model_dump(exclude_none=True), axes), sweep(BASE, axes))
+
+
+def test_replicates_are_an_argument_too():
+    scenario = {"guest": {"ram": "64 MiB"}, "link": {"bandwidth": "1 Gbit/s"}}
+    axes = {"link.rtt": ["1 ms", "2 ms"]}
+    found = sweep(scenario, axes, replicates=3)
+    xr.testing.assert_identical(found, sweep(Sweep(scenario=scenario, axes=axes, replicates=3)))
+    assert dict(found.sizes)["replicate"] == 3
+    with pytest.raises(ScenarioError, match="replicates is part of the description"):
+        sweep(Sweep(scenario=scenario, axes=axes), replicates=3)

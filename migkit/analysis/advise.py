@@ -152,6 +152,16 @@ class Advice:
         """The first rows of the table: what no other setting beats."""
         return self.table[self.table["pareto"]]
 
+    @property
+    def demanded(self) -> str:
+        """The demands in a sentence, and which of them are the scenario's own limits."""
+        own_time = " (the scenario's time_limit)" if self.completion_s == self.scenario.time_limit else ""
+        own_limit = " (its downtime-limit)" if self.downtime_s == self.scenario.migration.downtime_limit else ""
+        return (
+            f"Demanded: a migration within {Seconds(self.completion_s)}{own_time} with a downtime of at most "
+            f"{Seconds(self.downtime_s)}{own_limit}."
+        )
+
     def commands(self, dialect: str = "qemu") -> Commands:
         """The recommended settings in the words of a layer, ready to paste.
 
@@ -186,7 +196,7 @@ class Advice:
 
     def summary(self) -> str:
         """The answer as plain text, the sentence first."""
-        lines = [self.sentence]
+        lines = [self.sentence, self.demanded]
         if self.margin is not None:
             lines.append(self.margin.sentence)
         head, *rows = self._shown()
@@ -194,7 +204,8 @@ class Advice:
         lines += ["", *("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
                         for row in (head, *rows))]  # fmt: skip
         if len(self.pareto) > len(rows):
-            lines.append(f"... and {len(self.pareto) - len(rows)} more")
+            lines.append(f"... and {len(self.pareto) - len(rows)} more, which migkit advise --json prints and "
+                         "migkit.advise(...).pareto has")  # fmt: skip
         return "\n".join([*lines, "", "Assumed:", *(f"  {each}" for each in self.assumed)])
 
     def to_dict(self) -> dict[str, Any]:
@@ -229,9 +240,10 @@ class Advice:
         return f"<Advice: {self.sentence}>"
 
     def _repr_html_(self) -> str:
-        """The sentence, the margin and the first rows of the Pareto set."""
+        """The sentence, the demands, the margin and the first rows of the Pareto set."""
         head, *rows = self._shown()
-        margin = "" if self.margin is None else f"<br>{html.escape(self.margin.sentence)}"
+        margin = f"<br>{html.escape(self.demanded)}"
+        margin += "" if self.margin is None else f"<br>{html.escape(self.margin.sentence)}"
         table = html_table(head, rows, "settings")
         return f"<div><p><strong>{html.escape(self.sentence)}</strong>{margin}</p>{table}</div>"
 

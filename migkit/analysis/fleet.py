@@ -482,6 +482,7 @@ def how_many(
     migrations, link
         As :func:`fleet` takes them.
     parallel : sequence of int, default 1, 2, 4 and 8
+        Numbers above that of the migrations are all of them at once, and are compared once.
     **given
         Further arguments of :func:`fleet`.
 
@@ -507,7 +508,8 @@ def how_many(
 
     migrations = _named(migrations)
     rows = []
-    for number in parallel:
+    at_once = [min(check_whole_number("parallel", number, least=1), len(migrations)) for number in parallel]
+    for number in dict.fromkeys(at_once):
         found = fleet(migrations, link, number, **given)
         table = found.table
         done = table[table["outcome"] == "completed"]

@@ -55,6 +55,11 @@ class Remedy(NamedTuple):
     downtime_s: float
 
     @property
+    def is_switch(self) -> bool:
+        """Whether something is turned on, off or into another word: then `factor` is for the order only."""
+        return isinstance(self.before, bool | str) or self.before == 0
+
+    @property
     def sentence(self) -> str:
         """The change and what comes of it."""
         name = self.path.rpartition(".")[2].replace("_", "-") if self.path.startswith("migration.") else self.path
@@ -98,6 +103,9 @@ class Remedies(NamedTuple):
             return "No change of a single parameter makes it converge."
         return f"The least change that makes it converge: {self.least.sentence}."
 
+    def __repr__(self) -> str:
+        return f"<Remedies: {self.sentence}>"
+
     def summary(self) -> str:
         """All of it in some lines of plain text, the least change first."""
         lines = [self.sentence]
@@ -109,12 +117,15 @@ class Remedies(NamedTuple):
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain Python values; ``migkit run --json`` prints it."""
+        """All of it as plain Python values; ``migkit run --json`` prints it. The factor of a switch is None."""
 
         def plain(value: Any) -> Any:
             return float(value) if isinstance(value, float) else value
 
-        found = [{name: plain(value) for name, value in each._asdict().items()} for each in self.found]
+        found = [{name: plain(value) for name, value in each._asdict().items()}
+                 | {"factor": None if each.is_switch else each.factor,
+                    "total_time_s": round(each.total_time_s, 9), "downtime_s": round(each.downtime_s, 9)}
+                 for each in self.found]  # fmt: skip
         return {"sentence": self.sentence, "found": found, "not_enough": list(self.not_enough),
                 "not_known": list(self.not_known)}  # fmt: skip
 

@@ -58,6 +58,8 @@ class Margin(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
+        if math.isnan(self.needed):
+            return f"{_text(self.available, self.unit)} available; what is needed is not known"
         return f"{self.needed_text} needed, {_text(self.available, self.unit)} available"
 
     @property
@@ -260,8 +262,8 @@ class _Case:
             over += ", with which the loop stops the VM when nothing is known to be dirty, before it has synced"
         elif told > self.carried:
             over += (
-                f", which is counted with an avail-switchover-bandwidth of {_rate(told)}, while "
-                f"{self.carries} {_rate(self.carried)}"
+                f", which is counted with an avail-switchover-bandwidth of {rate_text(told)}, while "
+                f"{self.carries} {rate_text(self.carried)}"
             )
         else:
             over += ", which counts what is sent and nothing else"
@@ -320,7 +322,7 @@ class _Case:
         if needed <= self.carried:
             return ""
         dirty = self.become_dirty(needed, self.carried)
-        return f"; RAM is not sent within it either: {dirty}, {self.carries} {_rate(self.carried)}"
+        return f"; RAM is not sent within it either: {dirty}, {self.carries} {rate_text(self.carried)}"
 
     def waiting(self) -> str:
         """The first device that has sent all its initial data and is not acknowledged, "" if there is none."""
@@ -343,7 +345,7 @@ class _Case:
         if self.sleep_s > 0:
             writes = f"{who} of vCPUs that sleep {seconds_text(self.sleep_s)} whenever their dirty ring is full"
         writes += " is" if who == "RAM" else " are"
-        carried = f"{self.carries} {_rate(self.carried)}"
+        carried = f"{self.carries} {rate_text(self.carried)}"
         rates = f"{self.become_dirty(needed, self.carried)}, {carried}"
         if needed > self.carried:
             return Explanation(
@@ -368,8 +370,8 @@ class _Case:
             return Explanation(
                 "sync cost", Margin(needed, measured, "B/s"),
                 f"Bitmap syncs of {seconds_text(sync_s)} take time from sending: "
-                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {_rate(measured)} with a sync "
-                f"in every window; {left}, and {fit}.",
+                f"{self.become_dirty(needed, measured)}, {carried}{self.beside()}, and {rate_text(measured)} with "
+                f"a sync in every window; {left}, and {fit}.",
             )  # fmt: skip
         waits = Margin(self.pending, self.threshold, "B")
         # RAM falls below the threshold by one call's worth of pages, which then is all that may have become dirty
@@ -401,7 +403,7 @@ class _Case:
     def beside(self) -> str:
         """What a link faster than the thread or a stream would carry."""
         if self.binds in ("thread", "stream") and self.limits["link"] > self.carried:
-            return f" (the link would carry {_rate(self.limits['link'])})"
+            return f" (the link would carry {rate_text(self.limits['link'])})"
         return ""
 
     def cancelled(self, how: str, not_cancelled: Callable[[], tuple[float, Explanation]] | None) -> Explanation:
@@ -480,7 +482,8 @@ def _dirtied(region: Region, duration_s: float, throttle: float, page: int, trac
     return size * -math.expm1(-writes * tracked / page / size)  # a write dirties all that is tracked as one
 
 
-def _rate(value: float) -> str:
+def rate_text(value: float) -> str:
+    """Format a rate with four significant digits: ``1250 MB/s``, ``12.5 GB/s``."""
     return f"{value / 1e6:.4g} MB/s" if value < 1e10 else f"{value / 1e9:.4g} GB/s"
 
 
@@ -489,4 +492,4 @@ def _text(value: float, unit: str) -> str:
         return "an unknown time"
     if unit == "calls":
         return f"{value:.0f} calls"
-    return {"B/s": _rate, "B": bytes_text, "s": seconds_text}[unit](value)
+    return {"B/s": rate_text, "B": bytes_text, "s": seconds_text}[unit](value)

@@ -43,11 +43,33 @@ def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]
     """
     dims = dataset["outcome"].dims
     if not dims:
-        yield to_frame(dataset, devices)
+        yield _without_the_missing(to_frame(dataset, devices), dataset)
         return
     batches = Batches.of(dataset["outcome"].shape, ROWS)
     for batch in batches:
-        yield to_frame(dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load(), devices)
+        part = dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load()
+        yield _without_the_missing(to_frame(part, devices), dataset)
+
+
+def _without_the_missing(frame: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:
+    """Empty the results of migrations that a store does not have yet: no number stands for what is not computed."""
+    missing = frame["outcome"].isna() if int(dataset.attrs.get("migrations_missing", 0)) else None
+    if missing is None:
+        return frame
+    for name in (name for name in frame if name in dataset.data_vars):
+        column = frame[name]
+        if column.dtype.kind in "biu":  # pandas has types of the same width that have missing values
+            kind = "boolean" if column.dtype.kind == "b" else column.dtype.name.replace("ui", "UI").replace("in", "In")
+            column = column.astype(kind)
+        frame[name] = column.mask(missing)
+    return frame
+
+
+def _as_text(frame: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:
+    """Times in whole nanoseconds, which they are, without the noise of a float: 0.3, not 0.30000000000000004."""
+    times = [name for name in frame if name in dataset.data_vars and dataset[name].attrs.get("units") == "s"]
+    frame[times] = frame[times].round(9)
+    return frame
 
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +102,7 @@ def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
 def write_json_lines(dataset: xr.Dataset, file: TextIO, devices: bool = False) -> None:
     """Write one JSON object per migration; null stands for never."""
     for frame in frames(dataset, devices):
-        frame.to_json(file, orient="records", lines=True, double_precision=15)
+        _as_text(frame, dataset).to_json(file, orient="records", lines=True, double_precision=15)
 
 
 def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = False) -> Path:
@@ -94,7 +116,7 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
         A name that ends in ``.parquet``, ``.csv``, ``.jsonl`` (tidy, one row per migration) or ``.nc`` (netCDF, with
         all dimensions). Parquet and netCDF hold the attributes of the Dataset, which say how it was made; those of a
         CSV or JSON Lines file are written to ``NAME.provenance.json`` beside it. In CSV, text that a spreadsheet would
-        take for a formula has an apostrophe before it.
+        take for a formula has an apostrophe before it. What an unfinished store does not have yet is empty in tables.
     devices : bool, default False
         One row per migration and device.
 
@@ -139,7 +161,7 @@ def export(source: xr.Dataset | str | Path, path: str | Path, devices: bool = Fa
             with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
                 if path.suffix == ".csv":
                     for number, frame in enumerate(frames(dataset, devices)):
-                        without_formulas(frame).to_csv(text, index=False, header=number == 0)
+                        without_formulas(_as_text(frame, dataset)).to_csv(text, index=False, header=number == 0)
                 else:
                     write_json_lines(dataset, text, devices)
     return path

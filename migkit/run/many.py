@@ -41,6 +41,7 @@ def sweep(
     store: str | Path | None = None,
     dask: Client | str | None = None,
     names: Mapping[str, str] | None = None,
+    replicates: int | None = None,
     batch_rows: int | None = None,
     limit: str = LIMIT,
 ) -> xr.Dataset:
@@ -50,7 +51,7 @@ def sweep(
     ----------
     scenario : Scenario, mapping or Sweep
         What all migrations share, as a scenario or as its fields by name; or the whole description of the sweep, and
-        then `axes`, `engine` and `seed` must not be given.
+        then `axes`, `engine`, `seed` and `replicates` must not be given.
     axes : mapping
         Values by the dotted path of a field of the scenario, written as in a scenario: text with units
         (``"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]``), plain numbers for counts, words for policies; rules for
@@ -74,6 +75,8 @@ def sweep(
     names : mapping of str to str, optional
         Dimension by path. By default a dimension has the path of its field for a name; a mapping of one field in `axes`
         gives it another one too, such as ``"bandwidth": {"link.bandwidth": [...]}``.
+    replicates : int, optional
+        Repeat each migration with this many different random draws (:class:`migkit.Sweep`).
     batch_rows : int, optional
         Most migrations of a batch, 1 or more: of what is computed together and, in a new store, of a Zarr chunk.
         Changes memory, the steps of the progress bar and the size of the store's files, and nothing else.
@@ -111,12 +114,13 @@ def sweep(
     ('limit', 'qemu')
     """
     if isinstance(scenario, Sweep):
-        _refuse_beside_description(axes=axes, engine=engine, seed=seed)
+        _refuse_beside_description(axes=axes, engine=engine, seed=seed, replicates=replicates)
         described = scenario
     else:
         if not isinstance(axes, Mapping) or not axes:
             raise ScenarioError('needs at least one, such as {"link.bandwidth": ["10 Gbit/s", "25 Gbit/s"]}', "axes")
-        given: dict[str, Any] = {"scenario": scenario, "axes": axes, "engine": engine, "seed": seed}
+        given: dict[str, Any] = {"scenario": scenario, "axes": axes, "engine": engine, "seed": seed,
+                                 "replicates": replicates}  # fmt: skip
         described = Sweep(**{name: value for name, value in given.items() if value is not None})
     if batch_rows is not None:
         batch_rows = check_whole_number("batch_rows", batch_rows, least=1)
@@ -137,8 +141,8 @@ def sweep(
 def _refuse_beside_description(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
-            raise ScenarioError("is part of the description: give a scenario with axes, engine and seed, or a "
-                                "description alone", name)  # fmt: skip
+            raise ScenarioError("is part of the description: give a scenario with axes, engine, seed and "
+                                "replicates, or a description alone", name)  # fmt: skip
 
 
 def checked_threads(threads: int | None) -> int:

@@ -51,7 +51,11 @@ def progress_bar(shown: bool, what: str, total: int | None = None, done: int = 0
 
     interval_s = 0.1 if _has_reader() else 10.0  # a log file gets a line now and then
     with tqdm(total=total, initial=done, unit="migration", unit_scale=True, desc=what, mininterval=interval_s) as bar:
-        yield bar.update
+        _BARS.append(bar)
+        try:
+            yield bar.update
+        finally:
+            _BARS.remove(bar)
 
 
 def _has_reader() -> bool:
@@ -59,8 +63,12 @@ def _has_reader() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
+_BARS: list[Any] = []
+"""The bars that are shown now: who sees one sees sentences too, also in a file."""
+
+
 def tell(sentence: str) -> None:
-    """Tell a sentence: by the logger ``migkit`` if that shows INFO, else on a terminal or in a notebook.
+    """Tell a sentence: by the logger ``migkit`` if that shows INFO, else on a terminal, in a notebook or above a bar.
 
     Examples
     --------
@@ -68,6 +76,8 @@ def tell(sentence: str) -> None:
     """
     if _LOG.isEnabledFor(logging.INFO):
         _LOG.info(sentence)
+    elif _BARS and "ipykernel" not in sys.modules:
+        _BARS[-1].write(f"migkit: {sentence}", file=sys.stderr)
     elif _has_reader():
         print(f"migkit: {sentence}", file=sys.stderr, flush=True)
 
@@ -76,7 +86,8 @@ def tell(sentence: str) -> None:
 def announce_compilation() -> None:
     """Tell, once a process, when Numba begins to compile a kernel; kernels from its cache are not compiled.
 
-    The sentence goes to the logger ``migkit`` if that shows INFO, else to standard error of a terminal or notebook.
+    The sentence goes to the logger ``migkit`` if that shows INFO, else to standard error of a terminal or notebook, or
+    wherever a progress bar is shown.
     Called by every function that runs kernels.
     """
     from numba.core import event

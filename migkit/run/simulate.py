@@ -28,7 +28,7 @@ from migkit.kernels.state import (
 )
 from migkit.provenance import provenance
 from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, legible, seconds_text
-from migkit.run.cause import Explanation, Margin, explain, in_force
+from migkit.run.cause import Explanation, Margin, explain, in_force, rate_text
 from migkit.run.limits import LIMIT, check_bitmap, effort, within
 from migkit.run.progress import announce_compilation
 from migkit.scenario.device_list import device_labels
@@ -411,7 +411,10 @@ class SimulatedMigration:
         table["margin"] = None if self.margin is None else {k: plain(v) for k, v in self.margin._asdict().items()}
         per_device: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
         for variable in results.SWEEP_VARIABLES:
-            value = np.asarray(self.numbers[variable.name]).tolist()
+            number = np.asarray(self.numbers[variable.name])
+            value = (
+                np.round(number, 9) if variable.unit == "s" else number
+            ).tolist()  # whole nanoseconds, without noise
             if variable.name == "outcome":
                 continue
             if variable.name == "culprit":
@@ -458,7 +461,8 @@ class SimulatedMigration:
             who += ["changes at given times"] if self.scenario.changes else []
             count = int(number["changes"])
             facts.append(("management", f"{', '.join(who)}: {count} change{'' if count == 1 else 's'}"))
-        facts.append(("loop", f"{self.iterations} iterations, {self.sync_count} bitmap syncs"))
+        counts = (self.iterations, "iteration"), (self.sync_count, "bitmap sync")
+        facts.append(("loop", ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)))
         if number["throttle_percent"]:
             facts.append(("throttle", f"{int(number['throttle_percent'])} %"))
         if not math.isnan(number["dirty_limit_throttle_s"]):
@@ -474,7 +478,7 @@ class SimulatedMigration:
 
     def _limits(self) -> str:
         """What limits how fast RAM is sent, and what the others would let through."""
-        found = {name: f"{rate / 1e6:.4g} MB/s" for name, rate in self.scenario.wire_limits().items()
+        found = {name: rate_text(rate) for name, rate in self.scenario.wire_limits().items()
                  if not math.isinf(rate)}  # fmt: skip
         least = found.pop(self.binds)
         others = ", ".join(f"{name} {rate}" for name, rate in found.items())

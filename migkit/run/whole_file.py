@@ -242,10 +242,13 @@ def _remove_left_over_folders(path: Path) -> None:
 
 @contextlib.contextmanager
 def _named_in_errors(path: str | Path, partial: str) -> Iterator[None]:
-    """Name `path` in an OSError that names no file or the temporary one."""
+    """Name `path` in an OSError that names no file or the temporary one, and say so if its folder is not there."""
     try:
         yield
     except OSError as error:
+        folder = os.path.dirname(os.path.abspath(path))
+        if isinstance(error, FileNotFoundError) and not os.path.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}", str(path)) from None
         if error.filename is None or str(error.filename).startswith(partial):
             error.filename, error.filename2 = str(path), None
         raise

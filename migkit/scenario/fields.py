@@ -147,7 +147,9 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    def __init__(self, /, **data: Any) -> None:  # a table may hold the key "self"
+    def __init__(self, /, *unnamed: Any, **data: Any) -> None:  # a table may hold the key "self"
+        if unnamed:
+            raise _without_names(type(self), unnamed[0])
         try:
             super().__init__(**data)
         except PydanticError as error:
@@ -247,6 +249,15 @@ class Part(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, str(value) if isinstance(value, (Bytes, Rate, Seconds)) else value
+
+
+def _without_names(part: type[Part], first: Any) -> ScenarioError:
+    """The error of a part whose fields were given without their names."""
+    fields = part.model_fields
+    name = next((name for name, field in fields.items() if field.is_required()), next(iter(fields)))
+    return ScenarioError(
+        f"takes its fields by name: write {part.__name__}({name}={show(first)})", f"{part.__name__}({show(first)})"
+    )
 
 
 def _annotation(part: type[Part], name: str) -> Any:

@@ -13,7 +13,7 @@ from migkit.analysis.intervals import paired_interval
 from migkit.figures.lab import WAYS
 from migkit.run.design import Sweep
 from migkit.run.many import sweep
-from migkit.run.progress import tell
+from migkit.run.progress import progress_bar
 from migkit.run.simulate import simulate
 from migkit.run.store import open_sweep
 from migkit.run.values import Design
@@ -406,11 +406,16 @@ def run(
     """
     chosen = fixes(own)
     found = {}
-    for number, fix in enumerate(chosen, 1):
-        if progress:
-            tell(f"fix {number} of {len(chosen)}: {fix.name}")
-        found[fix.name] = computed(points, fix, folder, progress)
+    with progress_bar(progress, f"lab, {len(chosen)} fixes", len(chosen) * _migrations(points)) as advance:
+        for fix in chosen:
+            found[fix.name] = computed(points, fix, folder)
+            advance(_migrations(points))
     return compare(chosen, found)
+
+
+def _migrations(points: int) -> int:
+    """Migrations that are computed for each fix."""
+    return sum(description.design.points for description in _sets(points, Fix(BASELINE)).values() if description.design)
 
 
 def own_policy(given: str) -> Policy:
@@ -429,6 +434,10 @@ def own_policy(given: str) -> Policy:
     path, colon, name = given.rpartition(":")
     if not colon or not path.endswith(".py"):
         raise ScenarioError("is not FILE.py:NAME", "--policy", given)
+    if not Path(path).is_file():
+        raise ScenarioError(
+            "does not exist: give FILE.py:NAME, a file of Python and a function in it", "--policy", path
+        )
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -456,7 +465,8 @@ def text(table: pd.DataFrame, points: int) -> str:
         Scenarios behind it.
     """
     ways = list(WAYS)
-    shown = printed(table)
+    shown = printed(table).astype({"won": object, "lost": object})
+    shown.loc[shown.index == BASELINE, ["more", "won", "lost"]] = "-"  # it is what the others are compared with
     removes = [str(name) for name, row in table.iterrows() if not row[ways].isna().any()]
     best = f"All four ways end with: {', '.join(removes)}." if removes else "No fix ends all four ways."
     parts = [
