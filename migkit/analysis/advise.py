@@ -15,6 +15,7 @@ import numpy as np
 
 from migkit.analysis.intervals import wilson
 from migkit.analysis.layers import Commands, commands
+from migkit.analysis.pareto import undominated
 from migkit.results import DOWNTIME_PARTS, Outcome, bytes_text, seconds_text, values
 from migkit.run.limits import LIMIT, effort, within
 from migkit.run.progress import announce_compilation
@@ -533,7 +534,7 @@ class _Trial:
         table["short_of"] = found["pending_bytes"] / np.maximum(found["threshold_bytes"], 1)
         among = table["meets"] if table["meets"].any() else table["outcome"] == Outcome.COMPLETED.label
         rows = np.flatnonzero(among.to_numpy())
-        table.loc[rows[_undominated(table.loc[rows, list(COSTS)].to_numpy(float))], "pareto"] = True
+        table.loc[rows[undominated(table.loc[rows, list(COSTS)].to_numpy(float))], "pareto"] = True
         return table
 
     def world(self, writes: float, link: float) -> dict[str, Any]:
@@ -604,17 +605,6 @@ def _slept_percent(scenarios: Sequence[Scenario], found: dict[str, np.ndarray]) 
 def _link(rate: float) -> Rate:
     """A rate of a link, within what a scenario allows; 0 stays 0."""
     return Rate(min(max(rate, _SLOWEST_LINK), _FASTEST) if rate > 0 else 0.0)
-
-
-def _undominated(costs: np.ndarray) -> np.ndarray:
-    """Which rows no other beats: is as good in all columns and better in one; of equal rows the first."""
-    kept = np.ones(len(costs), bool)
-    for row in range(len(costs)):
-        as_good = (costs <= costs[row]).all(axis=1)
-        better = as_good & (costs < costs[row]).any(axis=1)
-        equal = (costs == costs[row]).all(axis=1)
-        kept[row] = not better.any() and not equal[:row].any()
-    return kept
 
 
 def _preference(table: pd.DataFrame) -> pd.DataFrame:
