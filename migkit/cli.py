@@ -165,7 +165,7 @@ def _write_timeline(migration: SimulatedMigration, path: Path) -> None:
 
     with whole_file(path) as file:
         if path.suffix == ".csv":
-            without_formulas(migration.timeline).to_csv(file, index=False)
+            without_formulas(migration.timeline.round({"time_s": 9})).to_csv(file, index=False)
         else:
             migration.timeline.to_parquet(file, index=False)
 

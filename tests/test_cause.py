@@ -518,3 +518,7 @@ def test_counts_and_rates_of_the_summary():
     assert "1 iteration, " in simulate(wide.replace("guest.zero_share", 1.0)).summary()
     table = found.to_dict()
     assert table["total_time_s"] == round(found.total_time_s, 9)
+    late = simulate(
+        wide.replace(changes=[{"at": "300 us", "downtime_limit": "300 ms"}], **{"link.bandwidth": "1 Gbit/s"})
+    )
+    assert [change["value"] for change in late.to_dict()["changes"]] == [0.3]

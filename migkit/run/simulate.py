@@ -408,7 +408,14 @@ class SimulatedMigration:
 
         table: dict[str, Any] = {"outcome": self.outcome.label, "converged": self.converged, "sentence": self.sentence}
         table["cause"] = self.cause
-        table["margin"] = None if self.margin is None else {k: plain(v) for k, v in self.margin._asdict().items()}
+        table["margin"] = (
+            None
+            if self.margin is None
+            else {
+                name: plain(round(value, 9) if isinstance(value, float) else value)
+                for name, value in self.margin._asdict().items()
+            }
+        )
         per_device: dict[str, dict[str, Any]] = {label: {} for label in self.labels}
         for variable in results.SWEEP_VARIABLES:
             number = np.asarray(self.numbers[variable.name])
@@ -430,10 +437,13 @@ class SimulatedMigration:
         table["devices"] = per_device
         if self.numbers["changes"]:
             table["changes"] = [
-                {name: plain(value) for name, value in row.items()} for row in self.changes.to_dict("records")
+                {name: plain(value) for name, value in row.items()} for row in self.changes.round(9).to_dict("records")
             ]
         if self.spread:
-            table["spread"] = self.spread
+            table["spread"] = {
+                name: [round(each, 9) for each in value] if name in ("total_time_s", "downtime_s") else value
+                for name, value in self.spread.items()
+            }
         table["provenance"] = provenance(self.engine, self.seed) | {
             "replicate": self.replicate, "costs": self.costs,
         }  # fmt: skip
