@@ -323,7 +323,8 @@ main()
 def test_no_place_for_the_cache_of_numba(path, tmp_path):
     (tmp_path / "no_cache.py").write_text(NO_CACHE)
     # what is compiled for this process alone need not be fast
-    done = python(tmp_path / "no_cache.py", "run", path, "--engine", "bitmap", stdout=subprocess.PIPE, env={"NUMBA_OPT": "0"})
+    command = [tmp_path / "no_cache.py", "run", path, "--engine", "bitmap"]  # the other engine begins interpreted
+    done = python(*command, stdout=subprocess.PIPE, env={"NUMBA_OPT": "0"})
     assert (done.returncode, done.stdout) == (0, simulate(SCENARIO, "bitmap").summary() + "\n")
     assert done.stderr == f"migkit: {UNCACHED}\n"
 
