@@ -113,7 +113,14 @@ def test_how_late_pauses_end_is_found_again(late_ms, monkeypatch):
         }),
     }  # fmt: skip
     monkeypatch.setattr(costs, "table", lambda name, path: tables[name])
-    known = {"accel": "tcg", "caps": ("auto-converge",), "writes_max": True, "mode": "rand", "ws_pages": 65536}
+    known = {
+        "accel": "tcg",
+        "caps": ("auto-converge",),
+        "writes_max": True,
+        "mode": "rand",
+        "ws_pages": 65536,
+        "pre_writes_s": 280e6 / 4096,
+    }
     runs_of_it = pd.DataFrame([known], index=pd.Index(["a"], name="run"))
     ((cost, case, unit, found),) = costs._throttle(SimpleNamespace(runs=runs_of_it, path=None))
     assert (cost, case, unit) == ("throttled pause, late", "tcg", "ms")

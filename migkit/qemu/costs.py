@@ -400,8 +400,9 @@ def _throttle(data: _Data) -> Measured:
 
     Of ``W`` pages that are written at random at ``w`` a second, a sync ``t`` seconds after the one before finds
     ``(W - dirty) (1 - exp(-w t / W))`` new. At a throttle of ``p`` a vCPU runs ``10 ms - late`` of every
-    ``10 ms / (1 - p)`` (system/cpu-throttle.c), so that ``w(p) / w(0) = (1 - p) (1 - late / 10 ms)``. One value a run,
-    the mean over its time: a single sync says little, since a guest's own speed changes by 5 %.
+    ``10 ms / (1 - p)`` (system/cpu-throttle.c), so that ``w`` is ``(1 - p) (1 - late / 10 ms)`` of what it was before
+    the migration. One value a run, the mean over its time: a single sync says little, since a guest's own speed changes
+    by 5 %.
     """
     import pandas as pd
 
@@ -413,23 +414,20 @@ def _throttle(data: _Data) -> Measured:
     for run, part in syncs.items():
         if run not in samples:
             continue
-        pages, end_ms = float(wanted.loc[run, "ws_pages"]), part["t_ms"].to_numpy(float)
+        pages, free, end_ms = wanted.loc[run, "ws_pages"], wanted.loc[run, "pre_writes_s"], part["t_ms"].to_numpy(float)
         polled = samples[run][["t_ms", "throttle_pct"]].fillna(0.0).to_numpy(float)
         known = part[["estimate_before", "exact_after"]].to_numpy(float) / PAGE_BYTES
-        at: dict[float, list[tuple[float, float]]] = {}  # seconds and rate, by throttle
+        late, seconds = [], []
         for began, end, (dirty, after) in zip(end_ms[:-1], end_ms[1:], known[1:], strict=True):
             inside = np.unique(polled[(polled[:, 0] > began + _POLL_MS) & (polled[:, 0] <= end), 1])
             new = after - dirty
-            if len(inside) == 1 and 0.0 < new < _NEARLY_ALL * (pages - dirty):
-                seconds = (end - began) * 1e-3
-                at.setdefault(inside[0], []).append((seconds, -np.log1p(-new / (pages - dirty)) * pages / seconds))
-        free = at.pop(0.0, [])
-        if free and at:
-            seconds, rate = np.array(free).T
-            rest = np.array([(s, 1.0 - w / (np.average(rate, weights=seconds) * (1.0 - p / 100.0)))
-                             for p, each in at.items() for s, w in each])  # fmt: skip
-            late = TIMESLICE_MS * np.average(rest[:, 1], weights=rest[:, 0])
-            found.setdefault(str(wanted.loc[run, "accel"]), {})[run] = float(late)
+            if len(inside) == 1 and inside[0] > 0.0 and 0.0 < new < _NEARLY_ALL * (pages - dirty):
+                seconds.append((end - began) * 1e-3)
+                writes = -np.log1p(-new / (pages - dirty)) * pages / seconds[-1]
+                late.append(TIMESLICE_MS * (1.0 - writes / (free * (1.0 - inside[0] / 100.0))))
+        if late:
+            mean = float(np.average(late, weights=seconds))
+            found.setdefault(str(wanted.loc[run, "accel"]), {})[run] = mean
     for accel, values in found.items():
         yield "throttled pause, late", accel, "ms", pd.Series(values)
 

@@ -56,7 +56,8 @@ STATE_BYTES_OF_BUILDS = {"deb72": 0, "v82": 107_261, "deb100": 112_788, "v102": 
 """The same for other builds; 7.2 counts them after the migration."""
 PACED_VCPU_SHARE = 1 / 6
 """A paced guest catches up 50 ms of a stall, and a throttled vCPU runs 10 ms at a time (CPU_THROTTLE_TIMESLICE_NS of
-system/cpu-throttle.c): 60 ms of writes in 10 ms, so it keeps its rate until less than this share is left of it."""
+system/cpu-throttle.c): 60 ms of writes in 10 ms, so it keeps its rate until less than this share is left of it, or less
+than its writes take, with the work behind each of them."""
 BLOCK_READ_BYTES_PER_S = 8 * 2**30
 """The disk is read ahead of what is sent, so it does not limit."""
 BLOCK_STATE_BYTES = 90
@@ -500,7 +501,7 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
                 int(row["size_bytes"]),
                 _own_writes(row, run) * PAGE if row["at_full_speed"] else float(row["rate_bytes_per_s"]),
                 str(row["pattern"]),
-                bool(row["at_full_speed"]),
+                1.0 if row["at_full_speed"] else _paced_share(row, run, path),
             )
             for row in found
         ]
@@ -509,7 +510,8 @@ def written_regions(run: pd.Series, path: str | os.PathLike[str] | None = None) 
         writes = run["pre_writes_s"] if run["writes_max"] else run["target_writes_s"]
         pattern = {"rand": "uniform", "seq": "sequential"}[run["mode"]]
         size = int(run["ws_pages"]) * PAGE
-        regions = [_region(start, size, float(writes) * PAGE, pattern, bool(run["writes_max"]))] if size else []
+        share = 1.0 if run["writes_max"] else PACED_VCPU_SHARE
+        regions = [_region(start, size, float(writes) * PAGE, pattern, share)] if size else []
     if len(regions) == 1 and regions[0].pattern == "sequential":  # counters of several writers are told together
         regions = [regions[0].changed(phase=phase_of(run, path))]
     return counters(start), *regions
@@ -521,14 +523,29 @@ def _own_writes(row: dict[str, Any], run: pd.Series) -> float:
     return own if own == own else float(run["pre_writes_s"])
 
 
-def _region(start: int, size: int, write_rate: float, pattern: str, at_full_speed: bool) -> Region:
+def _paced_share(row: dict[str, Any], run: pd.Series, path: str | os.PathLike[str] | None) -> float:
+    """Share of its vCPU that a paced writer needs; what its work takes is what other runs wrote without a pace."""
+    if not row["delay"]:
+        return PACED_VCPU_SHARE
+    rows = table("regions", path)
+    rows = rows[rows["at_full_speed"] & (rows["delay"] == row["delay"])]
+    others = runs(path).reindex(rows["run"]).assign(own=rows["pre_writes_s"].to_numpy())
+    others = others[others["accel"] == run["accel"]]
+    same = others[others["build"] == run["build"]]
+    writes = (same if len(same) else others)[["own", "pre_writes_s"]].bfill(axis=1)["own"]
+    if not len(writes):
+        return PACED_VCPU_SHARE
+    return float(min(1.0, max(PACED_VCPU_SHARE, row["rate_bytes_per_s"] / PAGE / writes.median())))
+
+
+def _region(start: int, size: int, write_rate: float, pattern: str, vcpu_share: float) -> Region:
     return Region(
         size=Bytes(size),
         start=Bytes(start),
         write_rate=Rate(write_rate),
         pattern=pattern,
         phase=0.0 if pattern == "sequential" else None,
-        vcpu_share=1.0 if at_full_speed else PACED_VCPU_SHARE,
+        vcpu_share=vcpu_share,
     )
 
 
