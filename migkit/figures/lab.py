@@ -38,7 +38,7 @@ def convergence_gained(table: pd.DataFrame, ax: Axes) -> Axes:
     >>> from matplotlib.figure import Figure
     >>> table = pd.DataFrame({"more": [0.1], "more_low": [0.05], "more_high": [0.15], "budget": [1.0]}, index=["a"])
     >>> convergence_gained(table, Figure().subplots()).get_xlabel()
-    'migrations that complete, less those with 9.0 (%)'
+    'migrations that complete, less those with 9.0 (percentage points)'
     """
     import seaborn as sns
 
@@ -51,7 +51,7 @@ def convergence_gained(table: pd.DataFrame, ax: Axes) -> Axes:
                     palette=["#0072B2", "#D55E00"], hue_order=order, style_order=order, ax=ax)  # fmt: skip
     ax.hlines(data["fix"], 100 * data["more_low"], 100 * data["more_high"], color="0.4", linewidth=1.2, zorder=2)
     ax.axvline(0, color="0.6", linewidth=0.8, zorder=1)
-    ax.set_xlabel("migrations that complete, less those with 9.0 (%)")
+    ax.set_xlabel("migrations that complete, less those with 9.0 (percentage points)")
     ax.set_ylabel("")
     ax.legend(loc="upper right", title="lines: 95 % interval")  # rows rise from left to right
     return ax

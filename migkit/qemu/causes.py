@@ -18,7 +18,7 @@ KNOWN = {
     "B9__link200_bw104": _BUDGET_ENDS_SLICE.format(used="47.0", late="50.4"),
     "B3__lo_bw512": "slow slices late in the first pass (4300 to 6700 pages in 51 to 54 ms, before 13000 in 33 to "
     "49 ms) were ended by the clock, and the device got its eight calls",
-    "D__bw128_cpubound_ac__": "the pauses of a throttled vCPU ended 0.7 to 2.8 ms late, from run to run, and the "
+    "D__bw128_cpubound_ac__": "the pauses of a throttled vCPU ended 0.1 to 3.2 ms late, from run to run, and the "
     "guest's own speed changed by 5 %; near the fixed point that decides when it fits",
     "A3__bw256_rand_r050__unser__r2": "the first pass stood still for 0.1 s: a RAM call of 94 ms, and a window of "
     "112 ms that carried 4.5 MB instead of 26.9 MB",
