@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from migkit.qemu.report import markdown
+from migkit.qemu.report import goal_rows, markdown
 from migkit.qemu.validation import GOALS, by_version, goals, predictions
 
 PAGE = Path(__file__).with_name("validation.md")
@@ -74,15 +74,11 @@ def anew() -> str:
     """The section on runs that were recorded after the code was written."""
     where = DATA / "matrix"
     found = predictions(where)
-    head = ["", "goal", "all", *(f"{version} (`{build}`)" for version, build in by_version(found, where).index)]
-    parts = [found, *(found[found["build"] == build] for _, build in by_version(found, where).index)]
-    reached = [goals(part)["all"] for part in parts]
-    units = {"downtime, median": "{:.1f} ms", "syncs, median": "{:.0f}"}
-    rows = [
-        [name, *(units.get(name, "{:.2%}").format(value) for value in (goal, *(each[name] for each in reached)))]
-        for name, (_, _, goal) in GOALS.items()
-    ]
-    table = pd.DataFrame(rows, columns=head).to_markdown(index=False, tablefmt="github", disable_numparse=True)
+    reached = goals(found).loc[list(GOALS), ["goal", "all"]]
+    for version, build in by_version(found, where).index:
+        reached[f"{version} (`{build}`)"] = goals(found[found["build"] == build])["all"]
+    rows = pd.DataFrame(goal_rows(reached), columns=["", *reached.columns])
+    table = rows.to_markdown(index=False, tablefmt="github", disable_numparse=True)
     held = found[found["held"] & found["total_error"].notna()]
     far = held[held["total_error"].abs() > GOALS["total time, 90th percentile"][2]]
     return ANEW.format(

@@ -6,9 +6,8 @@ import numpy as np
 
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.random import draw_key, mix, uniform
-from migkit.kernels.state import WHOLE_VCPU
+from migkit.kernels.state import TIMESLICE_NS, WHOLE_VCPU
 
-TIMESLICE_NS = 10_000_000  # of vCPU between two pauses; system/cpu-throttle.c: CPU_THROTTLE_TIMESLICE_NS
 PHASE_NUMBER = 0  # syncs begin at 1: this number of a region's first stream is free
 
 

@@ -61,13 +61,15 @@ PAGE_HEADER = 8
 COMPLETED, INITIAL_DATA_STARVED, RAM_ABOVE_LINK, STOP_COPY_ABOVE_THRESHOLD, TIME_LIMIT, CANCELLED = range(6)
 """How a migration ends."""
 RUNNING = -1
+"""Outcome of a migration that has not ended."""
 DRAWN = -1.0
 """A phase that is drawn for each replicate."""
 WHOLE_VCPU = 10_000
 """A vCPU that is busy all the time, in the units of ``vcpu_share``."""
+TIMESLICE_NS = 10_000_000
+"""Of vCPU between two pauses of a throttle (system/cpu-throttle.c: CPU_THROTTLE_TIMESLICE_NS)."""
 EFFORT_NS = 50
 """What one unit of effort stands for: computing is counted, not timed, so that it is the same on every machine."""
-"""Outcome of a migration that has not ended."""
 
 INT, FLOAT = np.int64, np.float64
 

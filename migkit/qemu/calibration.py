@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEAST_RUNS = 3
 """A cost is fitted from the runs of one kind if so many show it, else from runs of all kinds."""
 DIGITS = 4
-"""Significant digits of a fitted cost."""
+"""Significant digits of what was fitted: no fit knows more."""
 _OF_THE_MEDIAN = np.sqrt(np.pi / 2)
 """Standard error of a median over that of a mean, for normal values and many runs."""
 _OF_THE_NORMAL = NormalDist().inv_cdf(0.75)
@@ -184,6 +184,17 @@ class Calibration:
         return "\n".join(lines)
 
 
+def rounded(value: float) -> float:
+    """A fitted number with the digits that a fit knows.
+
+    Examples
+    --------
+    >>> rounded(301070788.4932216)
+    301100000.0
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
 def _text(name: str, value: float) -> str:
     if name in ("fresh_after", "send_buffer"):
         return f"{value / MIB:.4g} MiB"
@@ -257,7 +268,7 @@ def calibrate(
         default = HostCosts.model_fields[parameter].default
         if row["runs"]:
             kind = Bytes if parameter == "fresh_after" else Seconds
-            fitted[parameter] = kind(float(f"{row['value']:.{DIGITS}g}"))
+            fitted[parameter] = kind(rounded(row["value"]))
         else:
             row["value"] = float(default)
     order = [*_FITTED, *_NO_COSTS]

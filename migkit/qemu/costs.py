@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from migkit.kernels.state import TIMESLICE_NS
 from migkit.qemu.traces import FIRST_CAMPAIGN, runs, table
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ FAST_FIRST_PASS_BYTES = 256 * MIB
 PHASES = "first pass, up to 256 MiB", "first pass, from 256 MiB on", "later passes"
 BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
-TIMESLICE_MS = 10.0
-"""Of vCPU between two pauses of a throttle (system/cpu-throttle.c: CPU_THROTTLE_TIMESLICE_NS)."""
 _POLL_MS = 60.0  # a throttle that was set is polled within that
 _NEARLY_ALL = 0.95  # of the pages written: how often does not show any more
 XBZRLE_PAGE_S = 4e-6
@@ -424,7 +423,7 @@ def _throttle(data: _Data) -> Measured:
             if len(inside) == 1 and inside[0] > 0.0 and 0.0 < new < _NEARLY_ALL * (pages - dirty):
                 seconds.append((end - began) * 1e-3)
                 writes = -np.log1p(-new / (pages - dirty)) * pages / seconds[-1]
-                late.append(TIMESLICE_MS * (1.0 - writes / (free * (1.0 - inside[0] / 100.0))))
+                late.append(TIMESLICE_NS * 1e-6 * (1.0 - writes / (free * (1.0 - inside[0] / 100.0))))
         if late:
             mean = float(np.average(late, weights=seconds))
             found.setdefault(str(wanted.loc[run, "accel"]), {})[run] = mean

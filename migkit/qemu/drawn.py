@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from migkit.qemu.calibration import rounded
 from migkit.qemu.working_set import PAGE, WorkingSet
 from migkit.results import Outcome
 from migkit.run.many import sweep
@@ -17,10 +18,7 @@ from migkit.scenario.units import Bytes, Rate
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["LEAST_SHARE", "draw_in_the_middle", "drawn_regions", "guest_of", "rounded", "rounded_guest", "swept"]
-
-DIGITS = 4
-"""Significant digits of what was fitted: no fit knows more."""
+__all__ = ["LEAST_SHARE", "draw_in_the_middle", "drawn_regions", "guest_of", "rounded_guest", "swept"]
 
 LEAST_SHARE = 0.1
 """Without a measurement, a writer needs this share of its vCPU or more at its full rate."""
@@ -128,17 +126,6 @@ def guest_of(guest: Guest, axes: Mapping[str, list[Any]], draw: int) -> Guest:
         zero_share=axes["guest.zero_share"][draw],
         regions=tuple(Region(**each) for each in fields),
     )
-
-
-def rounded(value: float) -> float:
-    """A fitted number with the digits that a fit knows.
-
-    Examples
-    --------
-    >>> rounded(301070788.4932216)
-    301100000.0
-    """
-    return float(f"{value:.{DIGITS}g}")
 
 
 def rounded_guest(guest: Guest) -> Guest:

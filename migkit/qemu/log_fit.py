@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from migkit.qemu.answers import Answers
+from migkit.qemu.calibration import rounded
 from migkit.qemu.costs import NORMAL_PAGE_WIRE_BYTES
-from migkit.qemu.drawn import draw_in_the_middle, drawn_regions, guest_of, rounded, rounded_guest, swept
+from migkit.qemu.drawn import draw_in_the_middle, drawn_regions, guest_of, rounded_guest, swept
 from migkit.qemu.running import profile_of
 from migkit.qemu.working_set import PAGE, DirtyVolumes, WorkingSet, fit_working_set
 from migkit.results import Outcome, bytes_text, legible, seconds_text

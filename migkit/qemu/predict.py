@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
@@ -529,13 +530,14 @@ def _paced_share(row: dict[str, Any], run: pd.Series, path: str | os.PathLike[st
         return PACED_VCPU_SHARE
     rows = table("regions", path)
     rows = rows[rows["at_full_speed"] & (rows["delay"] == row["delay"])]
-    others = runs(path).reindex(rows["run"]).assign(own=rows["pre_writes_s"].to_numpy())
-    others = others[others["accel"] == run["accel"]]
-    same = others[others["build"] == run["build"]]
-    writes = (same if len(same) else others)[["own", "pre_writes_s"]].bfill(axis=1)["own"]
-    if not len(writes):
+    measured = runs(path).loc[rows["run"]]
+    alike = (measured["accel"] == run["accel"]).to_numpy()
+    same = alike & (measured["build"] == run["build"]).to_numpy()
+    kept = same if same.any() else alike
+    if not kept.any():
         return PACED_VCPU_SHARE
-    return float(min(1.0, max(PACED_VCPU_SHARE, row["rate_bytes_per_s"] / PAGE / writes.median())))
+    writes = [_own_writes(each, measured.loc[each["run"]]) for each in rows[kept].to_dict("records")]
+    return float(min(1.0, max(PACED_VCPU_SHARE, row["rate_bytes_per_s"] / PAGE / median(writes))))
 
 
 def _region(start: int, size: int, write_rate: float, pattern: str, vcpu_share: float) -> Region:

@@ -92,7 +92,7 @@ def summary(runs_table: pd.DataFrame) -> str:
         "",
         "Errors of the held runs that complete in both, as absolute values:",
         "",
-        _markdown(["", "goal", "all", "quiet host", "loopback", "paced", *reached.columns[5:]], _goal_rows(reached)),
+        _markdown(["", "goal", "all", "quiet host", "loopback", "paced", *reached.columns[5:]], goal_rows(reached)),
         "",
         "A quiet host is one on which other processes used at most 0.2 CPUs.",
         "",
@@ -240,7 +240,9 @@ def of_recorded(runs_table: pd.DataFrame, path: str | os.PathLike[str]) -> str:
     return "\n".join([*lines, "", "Measured:", "", coverage_text(path)])
 
 
-def _goal_rows(reached: pd.DataFrame) -> list[list[str]]:
+def goal_rows(reached: pd.DataFrame) -> list[list[str]]:
+    """Format a table like that of :func:`migkit.qemu.validation.goals`, a row of texts for each measure."""
+
     def text(name: str, value: float) -> str:
         if np.isnan(value):
             return ""
