@@ -751,7 +751,7 @@ def figures(
         datasets = {}
         for experiment in wanted.values():
             datasets[experiment.name] = experiments.result(experiment, results, progress=True)
-        measured = by_configuration(predictions())
+        measured = by_configuration(predictions(kept=results))
         for path in atlas.write_all(datasets, output, measured):
             typer.echo(str(path))
 

@@ -674,7 +674,8 @@ def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Codes, such as ``outcome`` (words) and ``culprit`` (device labels), and axes of words are categorical, in the
-        order of the codes, devices and axes: ``frame[frame["outcome"] == "completed"]``.
+        order of the codes, devices and axes: ``frame[frame["outcome"] == "completed"]``. Results that a store does not
+        have yet are missing values.
     """
     import pandas as pd
 
@@ -698,4 +699,18 @@ def to_frame(dataset: xr.Dataset, devices: bool = False) -> pd.DataFrame:
             frame[dim] = pd.Categorical(frame[dim], categories=pd.unique(dataset[dim].values))
     if devices and "device_present" in frame:
         frame = frame[frame.pop("device_present")].reset_index(drop=True)
+    return _without_the_missing(frame, dataset)
+
+
+def _without_the_missing(frame: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:
+    """Empty the results of migrations that a store does not have yet: no number stands for what is not computed."""
+    if "outcome" not in frame or not int(dataset.attrs.get("migrations_missing", 0)):
+        return frame
+    missing = frame["outcome"].isna()
+    for name in (name for name in frame if name in dataset.data_vars):
+        column = frame[name]
+        if column.dtype.kind in "biu":  # pandas has types of the same width that have missing values
+            kind = "boolean" if column.dtype.kind == "b" else column.dtype.name.replace("ui", "UI").replace("in", "In")
+            column = column.astype(kind)
+        frame[name] = column.mask(missing)
     return frame

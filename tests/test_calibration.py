@@ -1,5 +1,6 @@
 """Costs of a host, fitted to measured runs."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,3 +200,13 @@ def test_command(tmp_path):
     done = CliRunner().invoke(app, ["calibrate", str(tmp_path)])
     assert done.exit_code == 2
     assert "does not hold the measured migrations" in done.output
+
+
+def test_runs_recorded_meanwhile_count(tmp_path):
+    """What is remembered of a folder holds only as long as nothing is added to it."""
+    first, second = sorted((Path(__file__).parent / "data" / "matrix").glob("V1__*uniform_16384*__deb100__r*"))[:2]
+    for number, file in enumerate((first, second), 1):
+        shutil.copy(file, tmp_path)
+        found = calibrate(runs(tmp_path), tmp_path)
+        assert found.parameters.loc["bitmap_sync_per_gib", "runs"] == number
+        assert costs.observations(tmp_path)["run"].nunique() == number

@@ -169,8 +169,8 @@ def test_what_is_not_computed_is_empty(partial, tmp_path, devices):
         "parquet": lambda path: pd.read_parquet(path),
         "jsonl": lambda path: pd.read_json(path, lines=True),
     }
-    for suffix, table in read.items():
-        frame = table(export(partial, tmp_path / f"t.{suffix}", devices))
+    tables = {suffix: table(export(partial, tmp_path / f"t.{suffix}", devices)) for suffix, table in read.items()}
+    for suffix, frame in (tables | {"DataFrame": to_frame(dataset, devices)}).items():
         results = frame[[name for name in frame if name in dataset.data_vars]]
         assert results[:3][["outcome", "completed", "bytes_sent", "total_time_s"]].notna().all(axis=None), suffix
         assert results[3:].isna().all(axis=None), suffix

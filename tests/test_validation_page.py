@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from migkit.qemu.report import markdown
-from migkit.qemu.validation import GOALS, device_times, goals, misses, predictions
+from migkit.qemu.validation import GOALS, by_configuration, device_times, goals, misses, predictions, reached
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "docs" / "generate_validation.py"
@@ -71,12 +72,14 @@ def test_the_answer_of_the_notebook_is_as_computed(predicted):
 
 def test_runs_recorded_after_the_code_are_predicted(script):
     table = script.predictions(script.DATA / "matrix")
-    assert len(table) == 78
     assert table["right"].all()
-    reached = goals(table)["all"]
-    for name, (_, _, goal) in GOALS.items():
-        most = 0.05 if "90th" in name else goal  # a throttled guest's own speed changes by more than the goal
-        assert reached[name] <= most, name
+    configurations = by_configuration(table)
+    assert (len(configurations), set(configurations["repeats"])) == (78, {3})
+    held = configurations[configurations["held"] & configurations["total_error"].notna()]
+    most = pd.Series({name: goal for name, (_, _, goal) in GOALS.items()})
+    assert (reached(held) <= most).all()
+    most["total time, 90th percentile"] += 0.001  # of single runs: windows of a fast link stand still now and then
+    assert (goals(table)["all"][most.index] <= most).all()
 
 
 def test_all_outcomes_are_right_and_times_near(script):

@@ -15,7 +15,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from migkit.analysis.closed_form import CATEGORIES
 from migkit.figures.planes import category_legend, category_plane
@@ -69,7 +68,6 @@ class Timelines:
                 pending_over_time(timeline, upper)
                 given_over_time(timeline, lower)
                 upper.set_title(f"{policy}: {migration.outcome.label.replace('_', ' ')}", y=1.0)
-                upper.yaxis.set_minor_locator(NullLocator())
                 upper.set_xlabel("")
                 if column:
                     upper.set_ylabel("")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migkit.figures.sources import SOURCES
-from migkit.figures.style import PAGE_IN, style
+from migkit.figures.style import PAGE_IN, log_axis, style
 from migkit.provenance import provenance
 
 if TYPE_CHECKING:
@@ -62,22 +62,11 @@ def settings_that_meet(found: Advice, ax: Axes) -> Axes:
                    linewidth=1.2, zorder=4, label="recommended")  # fmt: skip
     ax.axhline(1e3 * found.downtime_s, color="black", linestyle=":", label="demanded downtime")
     ax.set(xlabel="total time (s)", ylabel="downtime (ms)", ylim=(0, 1.05e3 * found.downtime_s))
-    _seconds(ax)
+    low, high = ax.get_xlim()
+    if 0 < 1.5 * low <= high:  # else it is all but one time
+        log_axis("x", ax, "s", 1, "total time")
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return ax
-
-
-def _seconds(ax: Axes) -> None:
-    """A logarithmic x axis with ticks at round seconds, where it is not only one time."""
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
-    low, high = ax.get_xlim()
-    if low <= 0 or high / low < 1.5:
-        return
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8), numticks=99))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def advice_figure(found: Advice) -> Figure:

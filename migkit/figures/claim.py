@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS, label_of
+from migkit.figures.style import LINE_COLOURS, LINE_STYLES, MARKERS, label_of, log_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,8 +106,6 @@ def syncs_over_time(syncs: pd.DataFrame, outcomes: pd.Series, ax: Axes, before: 
     >>> syncs_over_time(syncs, pd.Series({"a": "completed"}), Figure().subplots()).get_yscale()
     'log'
     """
-    from matplotlib.ticker import LogLocator, NullLocator
-
     words = {"quiet": "at once", "slow": "after 1 s"}
     versions = list(dict.fromkeys(syncs["version"]))
     for run, line in syncs.groupby("run", sort=False):
@@ -128,12 +126,9 @@ def syncs_over_time(syncs: pd.DataFrame, outcomes: pd.Series, ax: Axes, before: 
             markerfacecolor=LINE_COLOURS[number] if completed else "white",
             label=label_of(f"{first['version']}, {words[first['experiment']]}: {ENDS[outcomes[run]]}"),
         )
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator())
-    ax.yaxis.set_minor_locator(NullLocator())
+    log_axis("y", ax, "", 1, "bitmap syncs so far")
     ax.set_xlim(left=0)
     ax.set_xlabel("time since migrate (s)")
-    ax.set_ylabel("bitmap syncs so far")
     ax.legend(loc="lower right", title="acknowledged; marker: last answer of QEMU",
               alignment="left")  # fmt: skip
     return ax

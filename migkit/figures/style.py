@@ -94,7 +94,7 @@ def line_look(number: int) -> dict[str, Any]:
 
 
 def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> None:
-    """Make an axis logarithmic, with ticks at powers of ten of its unit, or at 1, 2 and 5 times these.
+    """Make an axis logarithmic, with ticks at round numbers of its unit (:class:`~migkit.figures.ticks.RoundTicks`).
 
     Parameters
     ----------
@@ -118,18 +118,13 @@ def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> Non
     >>> [label.get_text() for label in ax.get_xticklabels()], ax.get_xlabel()
     (['1', '10', '100'], 'link (Gbit/s)')
     """
-    import numpy as np
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+    from migkit.figures.ticks import RoundTicks
 
     getattr(ax, f"set_{axis}scale")("log")
-    low, high = getattr(ax, f"get_{axis}lim")()
-    inside: list[float] = []
-    for steps in ((1.0,), (1.0, 2.0, 5.0)):
-        if len(inside) < 3:
-            ticks = np.asarray(LogLocator(subs=steps, numticks=99).tick_values(low / per_unit, high / per_unit))
-            inside = [tick for tick in per_unit * ticks if low * 0.999 <= tick <= high * 1.001]
     target = getattr(ax, f"{axis}axis")
-    target.set_major_locator(FixedLocator(inside))
+    target.set_major_locator(RoundTicks(per_unit))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per_unit:g}"))
     target.set_minor_locator(NullLocator())
     target.set_minor_formatter(NullFormatter())

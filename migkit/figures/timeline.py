@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from migkit.figures.style import CATEGORY_COLOURS, CATEGORY_HATCHES, LINE_COLOURS, LINE_STYLES, MARKERS, label_of
+from migkit.figures.style import (
+    CATEGORY_COLOURS,
+    CATEGORY_HATCHES,
+    LINE_COLOURS,
+    LINE_STYLES,
+    MARKERS,
+    label_of,
+    log_axis,
+)
 from migkit.scenario.versions import LOOP_SIZES
 
 if TYPE_CHECKING:
@@ -119,13 +127,12 @@ def pending_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
         transform=ax.get_xaxis_transform() + points,
     )  # fmt: skip
     ticks.set_clip_box(TransformedBbox(Bbox([[0, 0], [1, 2]]), ax.transAxes))
-    ax.set_yscale("log")
+    log_axis("y", ax, "MiB", 1, "pending")
     if below.any():
         ax.plot(
             known.time_s[entered], threshold[entered], linestyle="", marker=MARKERS[4], color=LINE_COLOURS[1],
             markersize=5, label="threshold below the frame",
         )  # fmt: skip
-    ax.set_ylabel("pending (MiB)")
     ax.set_xlabel("time (s)")
     return ax
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from migkit.figures.style import LINE_COLOURS
+from migkit.figures.style import LINE_COLOURS, log_axis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,6 @@ def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
     >>> validation(configurations, Figure().subplots()).get_xlabel()
     'measured total time (s)'
     """
-    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-
     done = _completed(configurations)
     seconds = done[["total_ms_measured", "total_ms_predicted"]] / 1e3
     low, high = 0.85 * seconds.min().min(), 1.18 * seconds.max().max()
@@ -62,12 +60,9 @@ def validation(configurations: pd.DataFrame, ax: Axes) -> Axes:
             zorder=3 if held else 2,
             label=label,
         )
-    ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_locator(NullLocator())
-    ax.set(xlabel="measured total time (s)", ylabel="predicted total time (s)")
+    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    log_axis("x", ax, "s", 1, "measured total time")
+    log_axis("y", ax, "s", 1, "predicted total time")
     ax.legend(frameon=False, loc="upper left", handletextpad=0.4, borderaxespad=0.2,
               title="medians of repeats, no interval", alignment="left")  # fmt: skip
     return ax

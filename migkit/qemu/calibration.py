@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, PAGE_BYTES, PHASES, first_pass_steps, run_medians
-from migkit.qemu.traces import table
+from migkit.qemu.traces import Folder, folder_now, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import HostCosts
 from migkit.scenario.units import Bytes, Seconds
@@ -246,10 +247,9 @@ def calibrate(
     if not len(runs):
         raise ScenarioError("is empty: give at least one measured run", "runs")
     like = dict(like or {})
-    seen = run_medians(path)
-    seen = seen[seen["run"].isin(runs.index)]
-    steps = first_pass_steps(path)
-    steps = steps[steps["run"].isin(runs.index)]
+    known = _known(folder_now(path))
+    chosen = known.names.isin(runs.index)
+    seen, steps = (each[chosen[each["run"]]] for each in (known.medians, known.steps))
     if not len(seen) and not len(steps) and not runs["traced"].any():
         raise ScenarioError("have no trace of the loop, which tells the costs: record them with migkit record --trace",
                             "runs")  # fmt: skip
@@ -257,7 +257,8 @@ def calibrate(
         raise ScenarioError("hold nothing that is traced on a quiet host, so no cost can be computed", "runs")
     rows: dict[str, dict[str, Any]] = {}
     for parameter, source in SOURCES.items():
-        rows[parameter] = _median(seen, source, like)
+        shown = known.shown[parameter]
+        rows[parameter] = _median(shown[chosen[shown["run"]]], source, like)
     _split_sync(rows, seen, like)
     share = rows["link_over_pace"]
     rows |= _first_pass(steps, share["value"] if share["runs"] else 1.0, like)
@@ -322,10 +323,33 @@ def _alike(rows: pd.DataFrame, columns: tuple[str, ...], like: Mapping[str, Any]
     return rows, "all kinds of runs" if like and columns else ""
 
 
-def _median(seen: pd.DataFrame, source: _Source, like: Mapping[str, Any]) -> dict[str, Any]:
+class _Known(NamedTuple):
+    """What the runs of a folder show, each run by its number: a fit looks at it once a parameter."""
+
+    names: pd.Index
+    """Of the runs."""
+    medians: pd.DataFrame
+    """:func:`migkit.qemu.costs.run_medians`."""
+    shown: Mapping[str, pd.DataFrame]
+    """Of these, the rows that each of the :data:`SOURCES` wants."""
+    steps: pd.DataFrame
+    """:func:`migkit.qemu.costs.first_pass_steps`."""
+
+
+@lru_cache(maxsize=4)
+def _known(folder: Folder) -> _Known:
+    names = table("runs", folder.path).set_index("run").index
+    medians, steps = run_medians(folder.path), first_pass_steps(folder.path)
+    medians["run"], steps["run"] = names.get_indexer(medians["run"]), names.get_indexer(steps["run"])
+    shown = {
+        parameter: medians[medians["cost"].isin(source.costs) & medians["case"].map(source.wanted).astype(bool)]
+        for parameter, source in SOURCES.items()
+    }
+    return _Known(names, medians, shown, steps)
+
+
+def _median(rows: pd.DataFrame, source: _Source, like: Mapping[str, Any]) -> dict[str, Any]:
     """The median over runs of what each of them shows."""
-    rows = seen[seen["cost"].isin(source.costs)]
-    rows = rows[[source.wanted(case) for case in rows["case"]]]
     if not len(rows):
         return _nothing(source.unit, source.missing)
     if source.shortest:

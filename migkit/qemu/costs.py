@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from migkit.kernels.state import TIMESLICE_NS
-from migkit.qemu.traces import FIRST_CAMPAIGN, runs, table
+from migkit.qemu.traces import FIRST_CAMPAIGN, Folder, folder_now, runs, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,14 +96,14 @@ def observations(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     >>> found[(found["cost"] == "VM stop") & (found["accel"] == "kvm")]["run"].nunique()
     7
     """
-    return _observations(None if path is None else os.fspath(path)).copy()
+    return _observations(folder_now(path)).copy()
 
 
 @lru_cache(maxsize=4)
-def _observations(path: str | None) -> pd.DataFrame:
+def _observations(folder: Folder) -> pd.DataFrame:
     import pandas as pd
 
-    data = _Data(path)
+    data = _Data(folder.path)
     if not data.runs["traced"].any():
         return pd.DataFrame(columns=["cost", "case", "unit", "run", "value", *_OF_THE_RUN])
     parts = []
@@ -136,12 +137,12 @@ def run_medians(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
     >>> bool(found.duplicated(["cost", "case", "run"]).any())
     False
     """
-    return _run_medians(None if path is None else os.fspath(path)).copy()
+    return _run_medians(folder_now(path)).copy()
 
 
 @lru_cache(maxsize=4)
-def _run_medians(path: str | None) -> pd.DataFrame:
-    found = _observations(path)
+def _run_medians(folder: Folder) -> pd.DataFrame:
+    found = _observations(folder)
     if not len(found):
         return found
     groups = found.groupby(["cost", "case", "run"], sort=False)
@@ -157,8 +158,9 @@ Measured = Iterator[tuple[str, str, str, "pd.Series"]]
 class _Data:
     """The tables without busy runs, if there are others, joined with columns of the runs: costs are grouped by them."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        self._joined: dict[str, pd.DataFrame] = {}
         frame = runs(path)
         frame = frame[~frame["caps"].map(set(WITHOUT_COSTS).intersection).astype(bool)]
         # with huge pages a call of RAM sleeps: its time is no cost of pages
@@ -178,16 +180,21 @@ class _Data:
         self.first_pass_end = self._first_pass_end()
 
     def table(self, name: str) -> pd.DataFrame:
-        columns = ["campaign", "accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib", "transport"]
-        columns += ["return_path", "iterations_thinned", "device_iter_thinned"]
-        return table(name, self.path).merge(self.runs[columns], left_on="run", right_index=True)
+        """The rows of these runs, with columns of the runs; a copy."""
+        if name not in self._joined:
+            columns = ["campaign", "accel", "build", "load", "paced", "link", "bw_mib_s", "ndev", "ram_mib"]
+            columns += ["transport", "return_path", "iterations_thinned", "device_iter_thinned"]
+            found = table(name, self.path).merge(self.runs[columns], left_on="run", right_index=True)
+            self._joined[name] = found
+        return self._joined[name].copy()
 
     def calls(self) -> pd.DataFrame:
-        """Handler calls, with the start of each (ms)."""
-        calls = table("handler_calls", self.path).merge(self.table("iterations"), on=["run", "iteration"])
-        before = calls.groupby(["run", "iteration"])["us"].cumsum() - calls["us"]
-        calls["start_ms"] = calls["t_ms"] + before / 1e3
-        return calls
+        """Handler calls, with the start of each (ms); a copy."""
+        if "calls" not in self._joined:
+            calls = table("handler_calls", self.path).merge(self.table("iterations"), on=["run", "iteration"])
+            before = calls.groupby(["run", "iteration"])["us"].cumsum() - calls["us"]
+            self._joined["calls"] = calls.assign(start_ms=calls["t_ms"] + before / 1e3)
+        return self._joined["calls"].copy()
 
     def _first_pass_end(self) -> pd.Series:
         """Time of the first sync after setup (ms), by run."""
@@ -215,6 +222,16 @@ def _windows(data: _Data) -> Measured:
     full = full[full["period"] < 115]
     yield "window", "all", "ms", _by_run(full, "period")
     yield "window, mean of each run", "all", "ms", full.groupby("run")["period"].mean()
+
+
+def _window_of(rows: pd.DataFrame, windows: pd.DataFrame) -> pd.Series:
+    """Number of the window, among `windows`, in which each row of the same run is; -1 behind the last one."""
+    import pandas as pd
+
+    ends = windows[["run", "t_ms"]].assign(window=np.arange(len(windows))).sort_values("t_ms")
+    sorted_rows = rows[["run", "t_ms"]].sort_values("t_ms")
+    found = pd.merge_asof(sorted_rows, ends, on="t_ms", by="run", direction="forward")["window"]
+    return pd.Series(found.fillna(-1).to_numpy(int), sorted_rows.index).reindex(rows.index)
 
 
 def _by_run(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -262,13 +279,9 @@ def _iterations(data: _Data) -> Measured:
     iterations = iterations.reset_index()
     following = iterations.groupby("run")[["t_ms", "exact"]].shift(-1)
     gap = (following["t_ms"] - iterations["t_ms"]) * 1e3 - iterations["us"]
-    windows = {run: part["t_ms"].to_numpy() for run, part in data.table("windows").groupby("run")}
     iterations["gap"] = gap
-    same_window = np.zeros(len(iterations), bool)
-    for run, part in iterations.groupby("run"):
-        ends = windows.get(run, np.empty(0))
-        next_ms = following.loc[part.index, "t_ms"].to_numpy()
-        same_window[part.index] = np.searchsorted(ends, part["t_ms"]) == np.searchsorted(ends, next_ms)
+    window = _window_of(iterations, data.table("windows"))
+    same_window = window == window.groupby(iterations["run"]).shift(-1)
     plain = same_window & following["t_ms"].notna() & following["exact"].isna()
     short = iterations["us"] < 100
     for load in ("quiet", "max"):
@@ -287,27 +300,20 @@ def _iterations(data: _Data) -> Measured:
 
 def _pages(data: _Data) -> Measured:
     """Time per page where one RAM call used up the budget of a window, so that the link is not the limit."""
-    import pandas as pd
-
-    calls = data.calls()
     windows = data.table("windows")
     windows = windows[(windows["bw_mib_s"] > 0) & ~windows["paced"]]
     windows["sent"] = windows.groupby("run")["bytes"].cumsum()
-    windows = windows[windows["bytes"] > windows["bw_mib_s"] * MIB // 10]
-    found = []
-    by_run = dict(list(calls.groupby("run")))
-    for run, part in windows.groupby("run"):
-        of_run = by_run[run]
-        window = np.searchsorted(part["t_ms"].to_numpy(), of_run["t_ms"].to_numpy())
-        single = of_run.groupby(window)["us"].agg(["size", "sum"])
-        ram_only = of_run.groupby(window)["section"].agg(lambda names: set(names) == {"ram"})
-        single = single[(single["size"] == 1) & ram_only & (single.index < len(part))]
-        rows = part.iloc[single.index]
-        cost = single["sum"].to_numpy() / (rows["bytes"].to_numpy() // NORMAL_PAGE_WIRE_BYTES)
-        first = rows["t_ms"].to_numpy() < data.first_pass_end.get(run, np.inf)
-        late = rows["sent"].to_numpy() > FAST_FIRST_PASS_BYTES
-        found.append(rows.assign(cost=cost, phase=np.where(first, np.where(late, PHASES[1], PHASES[0]), PHASES[2])))
-    found = pd.concat(found)
+    windows = windows[windows["bytes"] > windows["bw_mib_s"] * MIB // 10].reset_index(drop=True)
+    calls = data.calls()
+    calls = calls.assign(window=_window_of(calls, windows), ram=calls["section"] == "ram")
+    inside = calls[calls["window"] >= 0].groupby("window")
+    inside = inside.agg(calls=("us", "size"), us=("us", "sum"), ram=("ram", "all"))
+    single = inside[(inside["calls"] == 1) & inside["ram"]]
+    found = windows.loc[single.index].copy()
+    found["cost"] = single["us"].to_numpy() / (found["bytes"] // NORMAL_PAGE_WIRE_BYTES)
+    first = found["t_ms"] < found["run"].map(data.first_pass_end).astype(float).fillna(np.inf)
+    late = found["sent"] > FAST_FIRST_PASS_BYTES
+    found["phase"] = np.where(first, np.where(late, PHASES[1], PHASES[0]), PHASES[2])
     for (transport, load, phase), part in found[found["ram_mib"] == 512].groupby(["transport", "load", "phase"]):
         yield "page", f"{transport} {load}, {phase}", "us", _by_run(part, "cost")
 
@@ -471,14 +477,14 @@ def first_pass_steps(path: str | os.PathLike[str] | None = None) -> pd.DataFrame
     >>> bool(late["us"].sum() / late["pages"].sum() > 4)
     True
     """
-    return _first_pass_steps(None if path is None else os.fspath(path)).copy()
+    return _first_pass_steps(folder_now(path)).copy()
 
 
 @lru_cache(maxsize=4)
-def _first_pass_steps(path: str | None) -> pd.DataFrame:
+def _first_pass_steps(folder: Folder) -> pd.DataFrame:
     import pandas as pd
 
-    data = _Data(path)
+    data = _Data(folder.path)
     columns = ["campaign", "group", "accel", "load", "link", "link_mib_s", "ram_mib"]
     if not data.runs["traced"].any():
         return pd.DataFrame(columns=["run", "pages", "us", "begin_pages", *columns[:-1], "ram_pages"])

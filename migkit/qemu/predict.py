@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from migkit.qemu.calibration import Calibration, calibrate, uncalibrated
 from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, NOT_MODELLED, XBZRLE_PAGE_S
 from migkit.qemu.guest import FIRST_START
-from migkit.qemu.traces import runs, table
+from migkit.qemu.traces import Folder, folder_now, runs, table
 from migkit.scenario.changes import Change
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import Block, Guest, HostCosts, Link, Migration, Region, Vfio
@@ -337,9 +337,8 @@ def calibration_of(run: pd.Series, path: str | os.PathLike[str] | None = None) -
         "devices": bool(run["ndev"]),
     }
     others = other_runs(run, path)
-    where = None if path is None else os.fspath(path)
     return _calibration(tuple(others.index), f"campaign {run['campaign']} without {run['group']}", *like.items(),
-                        path=where)  # fmt: skip
+                        folder=folder_now(path))  # fmt: skip
 
 
 def calibrations_of(measured: pd.DataFrame, path: str | os.PathLike[str] | None = None) -> list[Calibration]:
@@ -378,9 +377,9 @@ def calibrations_of(measured: pd.DataFrame, path: str | os.PathLike[str] | None 
 
 
 @lru_cache(maxsize=512)
-def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], path: str | None) -> Calibration:
+def _calibration(names: tuple[str, ...], name: str, *like: tuple[str, Any], folder: Folder) -> Calibration:
     try:
-        return calibrate(runs(path).loc[list(names)], path, name, dict(like))
+        return calibrate(runs(folder.path).loc[list(names)], folder.path, name, dict(like))
     except ScenarioError:  # no other run, or none on a quiet host
         return uncalibrated("default")
 

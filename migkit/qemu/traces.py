@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from migkit.qemu import tables
 
@@ -252,6 +252,45 @@ def _folder(path: str | os.PathLike[str] | None) -> Path:
     return folder.resolve()
 
 
+class Folder(NamedTuple):
+    """A folder with measured runs as it is now: what is remembered of it holds for as long as this is equal."""
+
+    path: Path
+    stamps: tuple[tuple[Path, int, int], ...]
+    """Name, time and size of each recorded run; none of the Parquet files, which stay as they are."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that tables are read from."""
+        return [file for file, *_ in self.stamps] or sorted(self.path.glob("*.parquet"))
+
+
+def folder_now(path: str | os.PathLike[str] | None = None) -> Folder:
+    """Find a folder with measured runs.
+
+    Parameters
+    ----------
+    path : path, optional
+        As in :func:`runs`.
+
+    Returns
+    -------
+    Folder
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not hold measured runs.
+
+    Examples
+    --------
+    >>> folder_now() == folder_now()
+    True
+    """
+    folder = _folder(path)
+    return Folder(folder, () if (folder / "runs.parquet").is_file() else _stamps(folder))
+
+
 def _read(name: str, folder: Path) -> pd.DataFrame:
     if (folder / "runs.parquet").is_file():
         return _parquet(name, folder)
@@ -290,12 +329,12 @@ def _parquet(name: str, folder: Path) -> pd.DataFrame:
 
 def _rows_of_runs(name: str, folder: Path) -> dict[str, tuple[int, int]]:
     """First row of each run and the row after its last one; the rows of a run are contiguous."""
-    return _bounds(name, folder, () if (folder / "runs.parquet").is_file() else _stamps(folder))
+    return _bounds(name, folder_now(folder))
 
 
 @lru_cache(maxsize=64)
-def _bounds(name: str, folder: Path, stamps: tuple[tuple[Path, int, int], ...]) -> dict[str, tuple[int, int]]:
-    names = _read(name, folder)["run"].to_numpy()
+def _bounds(name: str, folder: Folder) -> dict[str, tuple[int, int]]:
+    names = _read(name, folder.path)["run"].to_numpy()
     out: dict[str, tuple[int, int]] = {}
     for row, run in enumerate(names):
         start, _ = out.get(run, (row, row))

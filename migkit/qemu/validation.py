@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,9 @@ from migkit.qemu.predict import (
     scenario_of,
     starts_postcopy,
 )
-from migkit.qemu.traces import runs, table
+from migkit.qemu.traces import folder_now, runs, table
+from migkit.run.kept_table import kept_table
+from migkit.run.whole_file import checked_path
 from migkit.scenario.rows import records
 from migkit.scenario.versions import PROFILES
 
@@ -61,7 +64,10 @@ RELEASES = {
 
 
 def predictions(
-    path: str | os.PathLike[str] | None = None, engine: str = "expected", calibration: Calibration | None = None
+    path: str | os.PathLike[str] | None = None,
+    engine: str = "expected",
+    calibration: Calibration | None = None,
+    kept: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Predict every measured run that the model has the capabilities of, from its configuration.
 
@@ -74,6 +80,8 @@ def predictions(
     calibration : Calibration, optional
         Costs of the host; predicts the runs that they were fitted to. By default every run is predicted with costs
         fitted to other groups of its campaign (:func:`migkit.qemu.predict.calibration_of`).
+    kept : path, optional
+        Folder where the table is kept; it is made again when a run or any of the code has changed.
 
     Returns
     -------
@@ -94,6 +102,15 @@ def predictions(
     >>> int(table["right"].sum()), len(table)
     (721, 724)
     """
+    if kept is None:
+        return _predictions(path, engine, calibration)
+    given = "" if calibration is None else calibration.parameters.to_json() + repr(calibration.runs)
+    made_from = [engine, given, *(sha256(file.read_bytes()).hexdigest() for file in folder_now(path).files)]
+    folder = checked_path("kept", kept)
+    return kept_table(folder, "predictions", made_from, lambda: _predictions(path, engine, calibration))
+
+
+def _predictions(path: str | os.PathLike[str] | None, engine: str, calibration: Calibration | None) -> pd.DataFrame:
     import pandas as pd
 
     measured = _modelled(path)
@@ -287,12 +304,35 @@ def goals(runs_table: pd.DataFrame, path: str | os.PathLike[str] | None = None) 
     paced = frame.index.isin(runs(path).query("link_mib_s > 0").index)
     parts = {"all": slice(None), "quiet": frame["other_cpu"] <= BUSY_CPUS, "loopback": ~paced, "paced": paced}
     parts |= {str(campaign): frame["campaign"] == campaign for campaign in sorted(frame["campaign"].unique())}
-    rows = {}
-    for goal, (column, quantile, most) in GOALS.items():
-        reached = {part: frame[column][rows_of].abs().quantile(quantile) for part, rows_of in parts.items()}
-        rows[goal] = {"goal": most} | reached
-    rows["runs"] = {"goal": np.nan} | {part: len(frame[column][rows_of]) for part, rows_of in parts.items()}
-    return pd.DataFrame(rows).T
+    table = pd.DataFrame({part: reached(frame[rows_of]) for part, rows_of in parts.items()})
+    table.insert(0, "goal", pd.Series({goal: most for goal, (_, _, most) in GOALS.items()}))
+    table.loc["runs"] = [np.nan, *(len(frame[rows_of]) for rows_of in parts.values())]
+    return table
+
+
+def reached(errors: pd.DataFrame) -> pd.Series:
+    """Say how large the errors that :data:`GOALS` names are.
+
+    Parameters
+    ----------
+    errors : DataFrame
+        With the errors of :func:`predictions` or, in the median of repeats, of :func:`by_configuration`.
+
+    Returns
+    -------
+    Series
+        By goal.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> names = ("total_error", "bytes_error", "syncs_error", "downtime_error_ms")
+    >>> reached(pd.DataFrame({name: [-0.02, 0.01, 0.03] for name in names}))["total time, median"].item()
+    0.02
+    """
+    import pandas as pd
+
+    return pd.Series({goal: errors[column].abs().quantile(share) for goal, (column, share, _) in GOALS.items()})
 
 
 def fit_text(calibration: Calibration, path: str | os.PathLike[str] | None = None) -> str:

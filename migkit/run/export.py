@@ -43,26 +43,12 @@ def frames(dataset: xr.Dataset, devices: bool = False) -> Iterator[pd.DataFrame]
     """
     dims = dataset["outcome"].dims
     if not dims:
-        yield _without_the_missing(to_frame(dataset, devices), dataset)
+        yield to_frame(dataset, devices)
         return
     batches = Batches.of(dataset["outcome"].shape, ROWS)
     for batch in batches:
         part = dataset.isel(dict(zip(dims, batches.region(batch), strict=True))).load()
-        yield _without_the_missing(to_frame(part, devices), dataset)
-
-
-def _without_the_missing(frame: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:
-    """Empty the results of migrations that a store does not have yet: no number stands for what is not computed."""
-    missing = frame["outcome"].isna() if int(dataset.attrs.get("migrations_missing", 0)) else None
-    if missing is None:
-        return frame
-    for name in (name for name in frame if name in dataset.data_vars):
-        column = frame[name]
-        if column.dtype.kind in "biu":  # pandas has types of the same width that have missing values
-            kind = "boolean" if column.dtype.kind == "b" else column.dtype.name.replace("ui", "UI").replace("in", "In")
-            column = column.astype(kind)
-        frame[name] = column.mask(missing)
-    return frame
+        yield to_frame(part, devices)
 
 
 def _as_text(frame: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:

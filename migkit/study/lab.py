@@ -12,6 +12,7 @@ import numpy as np
 from migkit.analysis.intervals import paired_interval
 from migkit.figures.lab import WAYS
 from migkit.run.design import Sweep
+from migkit.run.kept_table import kept_table
 from migkit.run.many import sweep
 from migkit.run.progress import progress_bar
 from migkit.run.simulate import simulate
@@ -405,6 +406,13 @@ def run(
         If `points` is no power of two.
     """
     chosen = fixes(own)
+    if folder is None:
+        return _compared(points, chosen, None, progress)
+    made_from = [description.sha256 for fix in chosen for description in _sets(points, fix).values()]
+    return kept_table(folder, f"lab-{points}", made_from, lambda: _compared(points, chosen, folder, progress))
+
+
+def _compared(points: int, chosen: Sequence[Fix], folder: Path | None, progress: bool) -> pd.DataFrame:
     found = {}
     with progress_bar(progress, f"lab, {len(chosen)} fixes", len(chosen) * _migrations(points)) as advance:
         for fix in chosen:
