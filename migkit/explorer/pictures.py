@@ -1,7 +1,7 @@
 """Pictures of the explorer as PNG: the timelines of both policies, and the map with the scenario's point.
 
-Each class keeps one figure and replaces its lines only, and a point that moves is drawn over a saved map: creating the
-axes takes longer than everything else.
+Each class keeps one figure and replaces its lines only, and what moves is drawn over a saved picture of the rest:
+creating axes and legends takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Timelines:
                     lower.set_ylabel("")
             self._limit(list(migrations.values()))
             self._legend(next(iter(migrations.values())))
-            self._canvas.draw()
+            self._canvas.restore_region(self._background)
+            for ax in self._axes.flat:
+                ax.draw(self._canvas.get_renderer())
         return _png(self._canvas.buffer_rgba())
 
     def _limit(self, migrations: list[SimulatedMigration]) -> None:
@@ -103,6 +105,16 @@ class Timelines:
                 loc="lower left", bbox_to_anchor=(0.06, height), ncols=1 + len(lines), columnspacing=1.2,
                 handletextpad=0.5, borderpad=0,
             )  # fmt: skip
+        self._save_background()
+
+    def _save_background(self) -> None:
+        """Draw all but the axes: legends take as long as these, and stay."""
+        for ax in self._axes.flat:
+            ax.set_visible(False)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(self._figure.bbox)
+        for ax in self._axes.flat:
+            ax.set_visible(True)
 
 
 def _few_devices(timeline: pd.DataFrame) -> pd.DataFrame:

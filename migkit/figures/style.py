@@ -122,7 +122,8 @@ def log_axis(axis: str, ax: Axes, unit: str, per_unit: float, label: str) -> Non
 
     from migkit.figures.ticks import RoundTicks
 
-    getattr(ax, f"set_{axis}scale")("log")
+    if getattr(ax, f"get_{axis}scale")() != "log":
+        getattr(ax, f"set_{axis}scale")("log")
     target = getattr(ax, f"{axis}axis")
     target.set_major_locator(RoundTicks(per_unit))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per_unit:g}"))

@@ -170,7 +170,9 @@ def given_over_time(timeline: pd.DataFrame, ax: Axes) -> Axes:
         look: dict[str, Any] = {"color": LINE_COLOURS[number % 5], "linestyle": LINE_STYLES[number % 5]}
         sent = timeline[column].fillna(0).cumsum() / MIB
         ax.plot(timeline.time_s, sent, label=label_of(column.removesuffix("_bytes")), **look)
-    ax.set_yscale("symlog", linthresh=1)
+    if ax.get_yscale() != "symlog":
+        ax.set_yscale("symlog", linthresh=1)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.set_ylabel("sent so far (MiB)")
     ax.set_xlabel("time (s)")
     return ax
