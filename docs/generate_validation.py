@@ -22,8 +22,8 @@ HERE = (
 )
 ANEW = """## Recorded after the predictions were written
 
-Recorded on 2026-11-27 when all that predicts these runs was written, on a host of two CPUs that did nothing else, with
-three binaries of Debian (`tests/data/matrix`): the matrix of `migkit validate --record` (loopback, held by
+Recorded on 2026-11-27 and 28 when all that predicts these runs was written, on a host of two CPUs that did nothing
+else, with three binaries of Debian (`tests/data/matrix`): the matrix of `migkit validate --record` (loopback, held by
 max-bandwidth), and guests without writes and at half the link on a link of 100, 200 and 400 MiB/s; {configurations}
 configurations, each three times. The costs of a run's host, and what the work of a paced guest takes, are those that
 the other groups of these runs show, but for throttled runs: group V3 is the only one under auto-converge, so that its
@@ -34,11 +34,10 @@ configurations (in the median of their repeats), of runs, and of the runs of eac
 {table}
 
 From the median of its repeats a run that completes differs by {own_median:.2%} in the median and by {own_90:.1%} at the
-90th percentile, so most of what is left is the model's. It is in two groups. The total times of throttled guests (V3)
-are off by {throttled:+.1%} in the median: a step of the throttle more or less is 2 to 3 s, and their own speed changes
-by 5 % from run to run. Those on a link of 400 MiB/s (L400) are off by {fast:+.1%}: single windows took up to
-{longer:.0f} ms longer than the link explains. Without these two groups the 90th percentile of the runs is
-{rest_90:.1%}.
+90th percentile, so most of what is left is the model's. The total times of throttled guests (V3) are off by
+{throttled:.1%} in the median: a step of the throttle more or less is 2 to 3 s, and their own speed changes by 5 % from
+run to run. Those on a link of 400 MiB/s (L400) are off by {fast:.1%}: single windows took up to {longer:.0f} ms longer
+than the link explains. Without these two groups the 90th percentile of the runs is {rest_90:.1%}.
 
 Configurations off by more than 3 %: {largest}.
 """
@@ -100,7 +99,7 @@ def anew() -> str:
         right=int(found["right"].sum()), runs=len(found), held=len(completed), configurations=len(configurations),
         decisive=len(agree), right_configurations=int((agree["right"] == agree["repeats"]).sum()),
         own_median=own.abs().median(), own_90=own.abs().quantile(0.9),
-        throttled=errors[of == "V3"].median(), fast=errors[of == "L400"].median(),
+        throttled=errors[of == "V3"].abs().median(), fast=errors[of == "L400"].abs().median(),
         longer=completed["slow_link_ms"][of == "L400"].max(),
         rest_90=errors[~of.isin(["V3", "L400"])].abs().quantile(0.9),
         table=rows.to_markdown(index=False, tablefmt="github", disable_numparse=True),

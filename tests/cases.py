@@ -199,6 +199,7 @@ def case(profile="9.0", *, regions=(), devices=None, **columns):
         "wakeup_ns": 0,
         "sync_ns": 1 * MS,
         "throttle_late_ns": 0,
+        "throttle_loss": 0.0,
         "jitter": 0.0,
         "page_cost_ns": 0.0,
         "zero_cost_ns": 1000.0,
@@ -552,4 +553,5 @@ def random_changing_case(rng: random.Random) -> dict:
         "region_count": len(regions), "track_pages": unit, "used_first": used[0], "used_stop": used[1],
         "auto_converge": own.randint(0, 1), "jitter": own.choice([0.0, 0.01, 0.3, 0.9]),
         "throttle_late_ns": own.choice([0, own.randint(0, 9 * MS)]),
+        "throttle_loss": own.choice([0.0, own.random()]),
     }  # fmt: skip

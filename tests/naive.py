@@ -101,6 +101,7 @@ class Region:
         self.sequential = case["region_sequential"][index]
         self.vcpu_share = case["region_vcpu_share"][index]  # in 1/10000
         self.slice_ns = 10 * MILLISECOND - case["throttle_late_ns"]
+        self.loss = case["throttle_loss"]
         self.phase = case["region_phase"][index]
         self.zero_share = case["region_zero_share"][index]
         first = case["region_rate_first"][index]
@@ -163,7 +164,9 @@ class Region:
     def throttled(self, t, percent):
         if self.stopped:
             return
-        gets = min(self.vcpu_share, 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND))
+        pauses = percent / (100 - percent)  # in slices
+        share = 100 * (100 - percent) * self.slice_ns // (10 * MILLISECOND)
+        gets = min(self.vcpu_share, math.floor(share / (1 + self.loss * pauses)))
         if gets != self.speeds[-1][2]:
             self.changes_speed(t, gets)
 

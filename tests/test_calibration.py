@@ -90,18 +90,18 @@ def test_toml_is_read_as_the_same_costs(second, tmp_path):
     assert "# assumed: no run has enough zero pages" in second.to_toml()
 
 
-@pytest.mark.parametrize("late_ms", [0.0, 0.8, 2.5])
-def test_how_late_pauses_end_is_found_again(late_ms, monkeypatch):
+@pytest.mark.parametrize(("late_ms", "loss"), [(0.0, 0.0), (0.8, 0.0), (2.5, 0.0), (0.3, 0.06), (1.0, 0.3)])
+def test_what_a_throttle_costs_is_found_again(late_ms, loss, monkeypatch):
     """Syncs of a simulated guest under auto-converge, page by page, tell what it was simulated with."""
     guest = Guest(ram="512 MiB", accel="tcg", regions=[Region(size="256 MiB", write_rate="280 MB/s")])
     busy = Scenario(
         guest=guest, link=Link(bandwidth="1 GB/s"), qemu="10.0", time_limit="60 s",
         migration=Migration(max_bandwidth="128 MiB/s", auto_converge=True, downtime_limit="100 ms"),
-        costs=HostCosts(throttle_late=f"{late_ms} ms"),
+        costs=HostCosts(throttle_late=f"{late_ms} ms", throttle_loss=loss),
     )  # fmt: skip
     timeline = simulate(busy, "bitmap").timeline
     synced = timeline[timeline["synced"] & timeline["exact_bytes"].notna()]
-    assert timeline["throttle_percent"].max() >= 30
+    assert timeline["throttle_percent"].max() >= 40
     tables = {
         "syncs": pd.DataFrame({
             "run": "a", "t_ms": np.r_[0.0, synced["time_s"] * 1e3],
@@ -123,9 +123,12 @@ def test_how_late_pauses_end_is_found_again(late_ms, monkeypatch):
         "pre_writes_s": 280e6 / 4096,
     }
     runs_of_it = pd.DataFrame([known], index=pd.Index(["a"], name="run"))
-    ((cost, case, unit, found),) = costs._throttle(SimpleNamespace(runs=runs_of_it, path=None))
-    assert (cost, case, unit) == ("throttled pause, late", "tcg", "ms")
-    assert found["a"] == pytest.approx(late_ms, abs=0.15)  # a percent of its speed is 0.1 ms
+    late, lost = costs._throttle(SimpleNamespace(runs=runs_of_it, path=None))
+    assert (late[:3], lost[:3]) == (
+        ("throttled pause, late", "tcg", "ms"), ("throttled pause, lost behind it", "tcg", "1"),
+    )  # fmt: skip
+    assert late[3]["a"] == pytest.approx(late_ms, abs=0.3)  # a percent of its speed is 0.1 ms
+    assert lost[3]["a"] == pytest.approx(loss, abs=0.03)
 
 
 def test_a_throttled_run_is_predicted_with_the_pauses_of_others():

@@ -76,6 +76,20 @@ def test_pauses_that_end_late_slow_a_busy_guest_further(engine):
     )
 
 
+@pytest.mark.parametrize("engine", ["expected", "bitmap"])
+def test_work_behind_pauses_takes_longer_the_longer_they_were(engine):
+    """Rates that a throttle leaves, from the pages that each sync finds; a region that is written all the time."""
+    busy = PACED.replace_all({"guest.regions.0.vcpu_share": 1.0, "costs.throttle_loss": 0.1})
+    lossy, even = (migkit.simulate(each, engine) for each in (busy, busy.replace("costs.throttle_loss", 0)))
+    assert lossy.converged
+    assert (
+        lossy.total_time_s < even.total_time_s or lossy.numbers["throttle_percent"] < even.numbers["throttle_percent"]
+    )
+    free = busy.replace("migration.auto_converge", False)
+    same = free.replace("costs.throttle_loss", 0)
+    assert migkit.simulate(free, engine).bytes_sent == migkit.simulate(same, engine).bytes_sent
+
+
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, "half", None, float("nan")])
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ScenarioError, match="vcpu_share"):

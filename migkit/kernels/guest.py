@@ -86,15 +86,16 @@ def set_speed(state, writer, t, gets):
 def set_throttle(s, throttle):
     """Slow the vCPUs from now on (system/cpu-throttle.c:cpu_throttle_set), ``throttle`` in percent.
 
-    A pause that ends late takes from the slice behind it, which the timer has begun.
+    A pause that ends late takes from the slice behind it, which the timer has begun. What is written in the rest of
+    that slice takes longer, the longer the pause was: ``slice / (1 + loss pause / slice)``.
     """
     s.state.throttle = throttle
     if s.state.stopped_t >= 0:
         return
     for r in range(s.case.region_count):
         writer = s.writers.now[r]
-        left = (100 - throttle) * (WHOLE_VCPU // 100)
-        gets = min(writer.needs, left * (TIMESLICE_NS - s.case.throttle_late_ns) // TIMESLICE_NS)
+        left = (100 - throttle) * (WHOLE_VCPU // 100) * (TIMESLICE_NS - s.case.throttle_late_ns) // TIMESLICE_NS
+        gets = min(writer.needs, int(left / (1.0 + s.case.throttle_loss * (throttle / (100 - throttle)))))
         if gets != writer.gets:
             set_speed(s.state, writer, s.state.t, gets)
 

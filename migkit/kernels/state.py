@@ -151,6 +151,7 @@ CASE = (
     Field("wakeup_ns", INT, "ns", "how late the sleep of the rate limit ends"),
     Field("sync_ns", INT, "ns", "a bitmap sync"),
     Field("throttle_late_ns", INT, "ns", "how late a pause of a throttled vCPU ends; below a slice"),
+    Field("throttle_loss", FLOAT, "1", "of a pause of a throttled vCPU, that its work takes longer behind it"),
     Field("jitter", FLOAT, "1", "share of slices, wake-ups and syncs that is drawn, of the same mean; below 1"),
     Field("page_cost_ns", FLOAT, "ns", "migration thread, for a normal page"),
     Field("zero_cost_ns", FLOAT, "ns", "migration thread, for a zero page"),

@@ -6,6 +6,7 @@ of the first pass is fitted to all its pieces at once. Nothing is fitted to the 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,11 @@ SOURCES: Mapping[str, _Source] = {
     ),
     "throttle_late": _Source(
         ("throttled pause, late",), "s", 1e-3, alike=("accel",),
-        missing="no guest that writes at random as fast as it can is throttled by auto-converge",
+        missing="no guest that writes at random as fast as it can is throttled by auto-converge at three values",
+    ),
+    "throttle_loss": _Source(
+        ("throttled pause, lost behind it",), "1", 1.0, alike=("accel",),
+        missing="no guest that writes at random as fast as it can is throttled by auto-converge at three values",
     ),
     "link_over_pace": _Source(
         ("link over its pace",), "1", 1.0, missing="no run has a paced link without max-bandwidth"
@@ -169,7 +174,8 @@ class Calibration:
             else:
                 error = f"+- {_text(name, row['standard_error'])}, " if np.isfinite(row["standard_error"]) else ""
                 note = f"{error}{row['runs']} runs"
-            lines.append(f'{name} = "{getattr(self.costs, name)}"  # {note}')
+            value = getattr(self.costs, name)
+            lines.append(f"{name} = {value if type(value) is float else json.dumps(str(value))}  # {note}")
         return "\n".join(lines) + "\n"
 
     def summary(self) -> str:
@@ -199,7 +205,7 @@ def rounded(value: float) -> float:
 def _text(name: str, value: float) -> str:
     if name in ("fresh_after", "send_buffer"):
         return f"{value / MIB:.4g} MiB"
-    if name == "link_over_pace":
+    if name in ("link_over_pace", "throttle_loss"):
         return f"{value:.4g}"
     return str(Seconds(float(f"{value:.3g}"))) + ("/MiB" if name == "device_read" else "")
 
@@ -268,7 +274,7 @@ def calibrate(
         row = rows[parameter]
         default = HostCosts.model_fields[parameter].default
         if row["runs"]:
-            kind = Bytes if parameter == "fresh_after" else Seconds
+            kind = {"fresh_after": Bytes, "throttle_loss": float}.get(parameter, Seconds)
             fitted[parameter] = kind(rounded(row["value"]))
         else:
             row["value"] = float(default)

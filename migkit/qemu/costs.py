@@ -32,6 +32,7 @@ BUSY_CPUS = 0.2
 """A host is quiet if other processes use at most this many CPUs."""
 _POLL_MS = 60.0  # a throttle that was set is polled within that
 _NEARLY_ALL = 0.95  # of the pages written: how often does not show any more
+_LEAST_THROTTLES = 3  # values of the throttle that a run needs to tell what it costs
 XBZRLE_PAGE_S = 4e-6
 """What the migration thread is taken to need for a page that it encodes, seconds: not measured."""
 NOT_MODELLED = {
@@ -401,13 +402,14 @@ def _paced_link(data: _Data) -> Measured:
 
 
 def _throttle(data: _Data) -> Measured:
-    """How late the pauses of a throttled vCPU end: what a guest that keeps a core busy writes, with and without.
+    """What a throttle costs a guest that keeps a core busy besides its pauses: what it writes, with and without.
 
     Of ``W`` pages that are written at random at ``w`` a second, a sync ``t`` seconds after the one before finds
-    ``(W - dirty) (1 - exp(-w t / W))`` new. At a throttle of ``p`` a vCPU runs ``10 ms - late`` of every
-    ``10 ms / (1 - p)`` (system/cpu-throttle.c), so that ``w`` is ``(1 - p) (1 - late / 10 ms)`` of what it was before
-    the migration. One value a run, the mean over its time: a single sync says little, since a guest's own speed changes
-    by 5 %.
+    ``(W - dirty) (1 - exp(-w t / W))`` new. At a throttle of ``p`` a vCPU has ``1 - p`` of its time, in slices of 10 ms
+    behind pauses of ``n = p / (1 - p)`` slices (system/cpu-throttle.c). Pauses that end ``late``, and work that takes
+    longer behind them, leave ``w = w0 (1 - p) (1 - late / 10 ms) / (1 + n loss)`` of what was written before the
+    migration: ``w0 (1 - p) / w`` is a line in ``n``, which is fitted to the syncs of a run, each by its length. A
+    guest's own speed changes by 5 %, so that a run tells them only if it was throttled at some values.
     """
     import pandas as pd
 
@@ -415,26 +417,32 @@ def _throttle(data: _Data) -> Measured:
     wanted = data.runs[throttled & data.runs["writes_max"] & (data.runs["mode"] == "rand")]
     tables = (table(name, data.path) for name in ("syncs", "samples"))
     syncs, samples = (dict(list(each[each["run"].isin(wanted.index)].groupby("run"))) for each in tables)
-    found: dict[str, dict[str, float]] = {}
+    late: dict[str, dict[str, float]] = {}
+    loss: dict[str, dict[str, float]] = {}
     for run, part in syncs.items():
         if run not in samples:
             continue
         pages, free, end_ms = wanted.loc[run, "ws_pages"], wanted.loc[run, "pre_writes_s"], part["t_ms"].to_numpy(float)
         polled = samples[run][["t_ms", "throttle_pct"]].fillna(0.0).to_numpy(float)
         known = part[["estimate_before", "exact_after"]].to_numpy(float) / PAGE_BYTES
-        late, seconds = [], []
+        seen = []
         for began, end, (dirty, after) in zip(end_ms[:-1], end_ms[1:], known[1:], strict=True):
             inside = np.unique(polled[(polled[:, 0] > began + _POLL_MS) & (polled[:, 0] <= end), 1])
             new = after - dirty
             if len(inside) == 1 and inside[0] > 0.0 and 0.0 < new < _NEARLY_ALL * (pages - dirty):
-                seconds.append((end - began) * 1e-3)
-                writes = -np.log1p(-new / (pages - dirty)) * pages / seconds[-1]
-                late.append(TIMESLICE_NS * 1e-6 * (1.0 - writes / (free * (1.0 - inside[0] / 100.0))))
-        if late:
-            mean = float(np.average(late, weights=seconds))
-            found.setdefault(str(wanted.loc[run, "accel"]), {})[run] = mean
-    for accel, values in found.items():
-        yield "throttled pause, late", accel, "ms", pd.Series(values)
+                seconds = (end - began) * 1e-3
+                writes = -np.log1p(-new / (pages - dirty)) * pages / seconds
+                left = 1.0 - inside[0] / 100.0
+                seen.append((inside[0] / 100.0 / left, free * left / writes, seconds))
+        if len({pause for pause, _, _ in seen}) >= _LEAST_THROTTLES:
+            pauses, slower, seconds = np.array(seen).T
+            slope, intercept = np.polyfit(pauses, slower, 1, w=np.sqrt(seconds))
+            accel = str(wanted.loc[run, "accel"])
+            late.setdefault(accel, {})[run] = TIMESLICE_NS * 1e-6 * (1.0 - 1.0 / intercept)
+            loss.setdefault(accel, {})[run] = slope / intercept
+    for cost, unit, found in (("throttled pause, late", "ms", late), ("throttled pause, lost behind it", "1", loss)):
+        for accel, values in found.items():
+            yield cost, accel, unit, pd.Series(values)
 
 
 def _slows_down_at(sent: np.ndarray, speed: np.ndarray) -> float:

@@ -102,12 +102,22 @@ def predictions(
     >>> int(table["right"].sum()), len(table)
     (721, 724)
     """
-    if kept is None:
-        return _predictions(path, engine, calibration)
     given = "" if calibration is None else calibration.parameters.to_json() + repr(calibration.runs)
-    made_from = [engine, given, *(sha256(file.read_bytes()).hexdigest() for file in folder_now(path).files)]
-    folder = checked_path("kept", kept)
-    return kept_table(folder, "predictions", made_from, lambda: _predictions(path, engine, calibration))
+    return _kept(kept, "predictions", path, [engine, given], lambda: _predictions(path, engine, calibration))
+
+
+def _kept(
+    folder: str | os.PathLike[str] | None,
+    name: str,
+    path: str | os.PathLike[str] | None,
+    given: list[str],
+    make: Callable[[], pd.DataFrame],
+) -> pd.DataFrame:
+    """A table that is made from measured runs, kept in a folder if there is one."""
+    if folder is None:
+        return make()
+    files = [sha256(file.read_bytes()).hexdigest() for file in folder_now(path).files]
+    return kept_table(checked_path("kept", folder), name, given + files, make)
 
 
 def _predictions(path: str | os.PathLike[str] | None, engine: str, calibration: Calibration | None) -> pd.DataFrame:
@@ -212,13 +222,17 @@ def _initial_ms(measured: pd.DataFrame, path: str | os.PathLike[str] | None) -> 
     return last.reindex(measured.index) + measured["setup_ms"].fillna(0)
 
 
-def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+def device_times(
+    path: str | os.PathLike[str] | None = None, kept: str | os.PathLike[str] | None = None
+) -> pd.DataFrame:
     """Compare when the initial data of each device had left.
 
     Parameters
     ----------
     path : path, optional
         As in :func:`migkit.qemu.runs`.
+    kept : path, optional
+        As for :func:`predictions`.
 
     Returns
     -------
@@ -226,6 +240,10 @@ def device_times(path: str | os.PathLike[str] | None = None) -> pd.DataFrame:
         One row for each device with initial data: ``run``, ``device``, ``predicted_ms`` and ``measured_ms`` since
         setup (missing: never), ``error_ms``.
     """
+    return _kept(kept, "device_times", path, [], lambda: _device_times(path))
+
+
+def _device_times(path: str | os.PathLike[str] | None) -> pd.DataFrame:
     import pandas as pd
 
     measured = _modelled(path)

@@ -197,6 +197,7 @@ class Sweep(Part):
                 "name",
                 "copy_share",
                 "throttle_late",
+                "throttle_loss",
                 "jitter",
                 "fresh_page",
                 "fresh_after",

@@ -635,6 +635,9 @@ class HostCosts(Part):
     throttle_late : seconds, default 0 s
         How late a pause of a vCPU that auto-converge slows ends, taken from the 10 ms that it then has; up to 9 ms.
         It does not vary: the measured runs do not tell by how much.
+    throttle_loss : float, default 0
+        What such a vCPU then loses besides, 0 to 1: with a pause of ``n`` times 10 ms before them, 10 ms do the work of
+        ``10 ms / (1 + n throttle_loss)``, since caches and clock are those of others.
     jitter : float, default 0
         Share of RAM's slices (link and thread), of wake-ups and of syncs that is drawn, anew for each of them and in
         each replicate, with either engine; 0 to 0.9. They keep their means, and it is their relative standard
@@ -673,6 +676,7 @@ class HostCosts(Part):
     fresh_page: PageCost = _assumed("fresh_page")
     fresh_after: Size = Bytes(parse_bytes(_ASSUMED["fresh_after"]))
     throttle_late: Annotated[Seconds, quantity("0 s", "9 ms")] = _assumed("throttle_late")
+    throttle_loss: Share = _ASSUMED["throttle_loss"]
     jitter: Annotated[float, number(0, 0.9)] = _ASSUMED["jitter"]
     discard: PageCost = _assumed("discard")
     vm_stop: Cost = _assumed("vm_stop")

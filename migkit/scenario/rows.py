@@ -222,6 +222,7 @@ CASES: Mapping[str, Expression] = {
     "wakeup_ns": lambda s: _ns(s.costs.wakeup),
     "sync_ns": lambda s: _ns(s.costs.bitmap_sync + s.costs.bitmap_sync_per_gib * (s.guest.ram / 2**30)),
     "throttle_late_ns": lambda s: _ns(s.costs.throttle_late),
+    "throttle_loss": lambda s: s.costs.throttle_loss,
     "jitter": lambda s: s.costs.jitter,
     "page_cost_ns": lambda s: _cost_ns(main_page_s(s)),
     "zero_cost_ns": lambda s: _cost_ns(page_cost_s(s, s.costs.zero_page)),
