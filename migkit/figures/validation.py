@@ -91,22 +91,21 @@ def prediction_errors(configurations: pd.DataFrame, ax: Axes) -> Axes:
     >>> prediction_errors(configurations, Figure().subplots()).get_xlabel()
     'relative error of the total time (%)'
     """
-    import seaborn as sns
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
     done = _completed(configurations)
     percent = 100 * (done["total_ms_predicted"] / done["total_ms_measured"] - 1).abs()
     for held, (label, _, _, edge, line) in LOOKS.items():
         of_class = percent[done["held"] == held]
-        text = f"{label.split()[0]}, median {of_class.median():.2g} %"
-        sns.ecdfplot(of_class.clip(lower=_LEAST), ax=ax, color=edge, linestyle=line, label=text)
+        if len(of_class):
+            text = f"{label.split()[0]}, median {of_class.median():.2g} %"
+            ax.ecdf(of_class.clip(lower=_LEAST), color=edge, linestyle=line, label=text)
     ax.set(xscale="log", xlabel="relative error of the total time (%)", ylabel="configurations within the error")
     ax.xaxis.set_major_locator(LogLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"≤ {x:g}" if abs(x / _LEAST - 1) < 1e-9 else f"{x:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2, title="medians of configurations, not of runs",
-              alignment="left")  # fmt: skip
+    ax.legend(frameon=False, loc="upper left", borderaxespad=0.2, title="medians of configurations", alignment="left")
     return ax
 
 
