@@ -54,6 +54,8 @@ class _Source(NamedTuple):
     """What is taken off an observation first."""
     missing: str = ""
     """What the runs lack if none shows it."""
+    most: float = np.inf
+    """The most that a scenario takes."""
 
 
 _NO_CHECKPOINTS = "has a trace of its downtime, whose checkpoints QEMU has from 8.2 on"
@@ -85,11 +87,11 @@ SOURCES: Mapping[str, _Source] = {
         missing=f"no completed run with a return path {_NO_CHECKPOINTS}",
     ),
     "throttle_late": _Source(
-        ("throttled pause, late",), "s", 1e-3, alike=("accel",),
+        ("throttled pause, late",), "s", 1e-3, alike=("accel",), most=9e-3,
         missing="no guest that writes at random as fast as it can is throttled by auto-converge at three values",
     ),
     "throttle_loss": _Source(
-        ("throttled pause, lost behind it",), "1", 1.0, alike=("accel",),
+        ("throttled pause, lost behind it",), "1", 1.0, alike=("accel",), most=1.0,
         missing="no guest that writes at random as fast as it can is throttled by auto-converge at three values",
     ),
     "link_over_pace": _Source(
@@ -368,7 +370,7 @@ def _median(rows: pd.DataFrame, source: _Source, like: Mapping[str, Any]) -> dic
     if len(values) > 1:
         deviation = np.median(np.abs(values - np.median(values))) / _OF_THE_NORMAL
         error = _OF_THE_MEDIAN * deviation / np.sqrt(len(values))
-    value = max(float(np.median(values)), 0.0)
+    value = min(max(float(np.median(values)), 0.0), source.most)
     return {"value": value, "standard_error": error, "unit": source.unit, "runs": len(values), "note": note}
 
 

@@ -437,6 +437,8 @@ def _throttle(data: _Data) -> Measured:
         if len({pause for pause, _, _ in seen}) >= _LEAST_THROTTLES:
             pauses, slower, seconds = np.array(seen).T
             slope, intercept = np.polyfit(pauses, slower, 1, w=np.sqrt(seconds))
+            if intercept <= 0.0:  # a guest that writes more the more it is throttled does something else
+                continue
             accel = str(wanted.loc[run, "accel"])
             late.setdefault(accel, {})[run] = TIMESLICE_NS * 1e-6 * (1.0 - 1.0 / intercept)
             loss.setdefault(accel, {})[run] = slope / intercept
