@@ -398,7 +398,7 @@ def test_figures_that_can_be_drawn_are_drawn_without_salib(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiments.Sensitive, "cannot_be_computed", lambda self: "it needs SALib")
     monkeypatch.setattr(experiments, "result", lambda experiment, *_, **__: asked.append(experiment.name))
-    monkeypatch.setattr("migkit.qemu.validation.predictions", lambda: None)
+    monkeypatch.setattr("migkit.qemu.validation.predictions", lambda kept: None)
     monkeypatch.setattr("migkit.qemu.validation.by_configuration", lambda table: table)
     monkeypatch.setattr("migkit.study.atlas.write_all", lambda datasets, *_: [Path("x.pdf")])
     result = run("figures")

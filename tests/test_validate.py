@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("pyarrow")
@@ -196,3 +197,12 @@ def test_command(tmp_path):
     done = CliRunner().invoke(app, ["validate", "--run", "B2__link"])
     assert done.exit_code == 2
     assert "not a measured run" in done.output
+
+
+def test_what_is_kept_is_what_is_computed(tmp_path):
+    few = Path(__file__).parent / "data" / "dirty-limit"
+    made = predictions(few)
+    for _ in range(2):  # written, then read
+        pd.testing.assert_frame_equal(predictions(few, kept=tmp_path), made, check_exact=True)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not predictions(few, engine="bitmap", kept=tmp_path).equals(made)
