@@ -100,6 +100,17 @@ def test_a_second_run_changes_nothing(engine):
     assert_same(run(engine, rows(engine)), serial(engine))
 
 
+def test_what_an_earlier_run_left_in_the_scratch_memory_changes_nothing():
+    first, second = (to_records(taken(rows("expected"), np.array(some))) for some in ([3, 5, 8], [2]))
+    expected = drivers.run(first, seed=3)
+    with pytest.raises(drivers.OverLimit):
+        drivers.run(first, seed=3, limit=1)
+    drivers.run(second, "bitmap", stop=lambda: drivers.run(second) is None)  # one run within another
+    found = drivers.run(first, seed=3)
+    for before, after in zip(expected, found, strict=True):
+        assert before.tobytes() == after.tobytes()
+
+
 def test_replicates_differ_and_the_expected_engine_draws_phases_alone():
     parameters = rows("bitmap")
     assert (run("bitmap", parameters, seed=4).ram_pages_sent != serial("bitmap").ram_pages_sent).any()

@@ -136,6 +136,26 @@ def _scratch(devices: int, regions: int, channels: int = 1) -> Scratch:
     )  # fmt: skip
 
 
+class _Spare(threading.local):
+    """Scratch memory of a thread that its last batch has left; to make it takes longer than some migrations."""
+
+    shape: tuple[int, int, int] | None = None
+    scratch: Scratch | None = None
+
+    def take(self, shape: tuple[int, int, int]) -> Scratch:
+        """Scratch memory for so many devices, regions and channels; another batch gets other memory meanwhile."""
+        found = self.scratch if self.shape == shape else None
+        self.shape = self.scratch = None
+        return _scratch(*shape) if found is None else found
+
+    def leave(self, shape: tuple[int, int, int], scratch: Scratch) -> None:
+        """Keep it for the next batch."""
+        self.shape, self.scratch = shape, scratch
+
+
+_spare = _Spare()
+
+
 def _memory(engine: str, records: Records) -> BitmapRam | ExpectedRam:
     """Memory of the engine for the largest of these migrations."""
     cases, regions = records.cases.view(np.ndarray), records.regions.view(np.ndarray)
@@ -340,9 +360,14 @@ def _loop(engine: str, rows: int, asks: bool) -> Any:
     return compiled_driver(engine)
 
 
+@cache
+def _no_timeline() -> Timeline:
+    return Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64), _empty(0, EVENT))
+
+
 def _run_of(rows: int, seed: int, replicate: Any, stops_early: bool, limit: int, timeline: Timeline | None) -> Run:
     if timeline is None:
-        timeline = Timeline(_empty(0, ITERATION), np.zeros((0, 1), np.int64), _empty(0, EVENT))
+        timeline = _no_timeline()
     replicates = np.array(np.broadcast_to(replicate, (rows,)), np.int64)  # a copy: the kernel takes a writable one
     return Run(int(seed), replicates, int(stops_early), PAUSE, limit, 0, 0, timeline)
 
@@ -406,7 +431,8 @@ def run(
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * len(SIGNATURES))
     with np.errstate(over="ignore"):  # 64-bit draws wrap around when the JIT is off
         ram = _memory(engine, records)
-        scratch = _scratch(width, records.regions.shape[1], int(max(1, records.cases["multifd_channels"].max())))
+        shape = width, records.regions.shape[1], int(max(1, records.cases["multifd_channels"].max()))
+        scratch = _spare.take(shape)
         while (row := _loop(engine, rows, any(own or ()))(records, reports, ram, scratch, how, *functions)) < rows:
             if scratch.manager.refused != 0:
                 raise UnknownCommand(row, int(scratch.manager.refused))
@@ -416,6 +442,7 @@ def run(
             if stop():
                 raise CancelledError
             how = how._replace(first=row, goes_on=int(paused))
+    _spare.leave(shape, scratch)
     return reports
 
 
