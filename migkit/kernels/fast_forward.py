@@ -3,7 +3,8 @@
 Between two syncs most windows are alike: the same slices of RAM, the same blocks of the devices, the same time. When
 a window has begun and ended in the same phase (send buffer, stream buffer, numbers of the policies) and nothing
 happened in it but sending, the next one does the same as long as enough is left and the estimate stays above the
-threshold. The loop then takes as many windows as that allows in one step. Iterations in which RAM has nothing to send
+threshold. The loop then takes as many windows as that allows in one step; chunks of the dirty log that it reaches on
+the way are cleared when each is reached. Iterations in which RAM has nothing to send
 and a device behind it sends block after block repeat in the same way within a window. Every quantity is an integer, so
 the result is that of the step-by-step loop.
 
@@ -16,12 +17,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.memory import alike, remaining, take
+from migkit.kernels.memory import ahead, alike, remaining, stretch, take
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
+from migkit.kernels.ram import pages_elapsed, zeros_of
 from migkit.kernels.savevm import qemu_savevm_state_pending_estimate
-from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
+from migkit.kernels.state import BANDWIDTH_OWN, BLOCK, KEPT_CALLS, OWN, POLICY_NUMBERS, RAM, SYNC_7_2, SYNC_OWN, VFIO
 
 
 @inlined_kernel
@@ -162,7 +164,9 @@ def jump_windows(s, mark):
     pages = state.ram_pages_sent - old.ram_pages_sent
     if pages <= 0:
         return
-    pages_alike, share = alike(s.ram, case, s.regions)
+    channels = case.multifd_channels
+    timed = state.last_calls <= KEPT_CALLS and channels == 0 and case.xbzrle == 0
+    pages_alike, share = ahead(s.ram, case, s.regions) if timed else alike(s.ram, case, s.regions)
     if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
         # zero pages are rounded call by call, and pages of another cost make another window
         return
@@ -171,7 +175,6 @@ def jump_windows(s, mark):
     count = min(count, (pages_at_one_rate(case, s.link, old.ram_pages_sent) - 1) // pages - 1)
     if case.xbzrle == 1 and state.ram_pages_sent < case.ram_pages:
         count = min(count, (case.ram_pages - state.ram_pages_sent - 1) // pages - 1)
-    channels = case.multifd_channels
     if channels > 0:
         count = min(count, (state.tail_pages - 1) // pages)
     count = min(count, repeats(s, mark))
@@ -182,12 +185,38 @@ def jump_windows(s, mark):
     state.tail_pages -= count * pages
     if channels > 0:
         state.next_channel = (state.next_channel + count * (state.next_channel - old.next_channel)) % channels
-    take(s.ram, case, count * pages)
+    if timed:
+        take_windows(s.ram, case, s.regions, state, old, count, pages, share)
+    else:
+        take(s.ram, case, count * pages)
     span = state.t - old.t
     counted = state.counted - old.counted
     skip(s, mark, count)
     state.window_t += count * span
     state.mark += count * counted
+
+
+@kernel
+def take_windows(ram, case, regions, state, old, count, pages, share):
+    """Take the pages of ``count`` windows, and clear the chunks on the way when each is reached.
+
+    In a window that is like the last one, a page is put when the page at the same place was.
+    """
+    done, total = np.int64(0), count * pages
+    while done < total:
+        window = done // pages
+        inside = old.ram_pages_sent + done - window * pages
+        call = state.last_calls - 1
+        while call > 0 and state.call_pages[call] > inside:
+            call -= 1
+        before = inside - state.call_pages[call]
+        zeros = zeros_of(before, share)
+        t = state.t + window * (state.t - old.t) + state.call_t[call] - old.t
+        t += pages_elapsed(case, state, state.call_backlog[call], before - zeros, zeros)
+        found, _ = stretch(ram, case, regions, t)
+        found = min(found, total - done)
+        take(ram, case, found)
+        done += found
 
 
 @kernel

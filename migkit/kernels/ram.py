@@ -13,7 +13,7 @@ from migkit.kernels.jitter import SLICES, sync_cost, varied
 from migkit.kernels.memory import remaining, stretch, sync, take
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.qemu_file import COPY_BUFFER, elapsed_ns, pages_at_one_rate, put, set_page_rate, window_room
-from migkit.kernels.state import NO_LIMIT, PAGE_HEADER
+from migkit.kernels.state import KEPT_CALLS, NO_LIMIT, PAGE_HEADER
 
 SLICE_NS = 51_000_000  # MAX_WAIT 50 ms in whole milliseconds: the call stops when more than 50 have passed
 SURE_NS = 2.0  # a guess so far from a check is on the right side of it: rounding takes less than a nanosecond
@@ -260,6 +260,16 @@ def cover_cache(case, state):
 
 
 @inlined_kernel
+def note_call(state, backlog):
+    """Note when a call begins, for jumps over windows like this one."""
+    if state.window_calls < KEPT_CALLS:
+        state.call_t[state.window_calls] = state.t
+        state.call_pages[state.window_calls] = state.ram_pages_sent
+        state.call_backlog[state.window_calls] = backlog
+    state.window_calls += 1
+
+
+@inlined_kernel
 def ram_save_iterate(s, most_bytes):
     """One call of RAM's handler (migration/ram.c:ram_save_iterate).
 
@@ -282,6 +292,7 @@ def ram_save_iterate(s, most_bytes):
         return 0
     begin_pages(s, state.ram_calls)
     backlog = max(state.drained_at - state.t, 0)
+    note_call(state, backlog)
     limited = state.max_bandwidth > 0
     room = window_room(state)
     flushed = 0  # bytes of this call that count already

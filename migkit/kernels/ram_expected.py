@@ -351,6 +351,24 @@ def expected_alike(ram, case, regions):
 
 
 @kernel
+def expected_ahead(ram, case, regions):
+    """Dirty pages ahead of one cost, and their zero share, whatever is cleared on the way."""
+    n = ram.head.cursor
+    pages = -ram.head.used
+    share = -1.0
+    for _ in range(ram.head.count):
+        dirty = ram.segments[n].length * ram.segments[n].dirty
+        if dirty > 0.0:
+            here = zero_share_at(case, regions, ram.segments[n].region)
+            if share >= 0.0 and here != share:
+                return max(0, int(pages)), share
+            share = here
+            pages += dirty
+        n = following(ram, n)
+    return min(ram.head.remaining, int(pages)), share
+
+
+@kernel
 def cut_at_cursor(ram, t, host_pages):
     """Split the cursor's segment in the part that was sent and the part that was not.
 

@@ -54,3 +54,4 @@ def migration_update_counters(s):
     state.mark = state.counted
     state.window_t = state.t
     state.window_syncs, state.window_drained = 0, 0
+    state.last_calls, state.window_calls = state.window_calls, 0

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MODEL_VERSION = "5"
+MODEL_VERSION = "6"
 """Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
 
 ENGINES = ("expected", "bitmap")
@@ -48,6 +48,8 @@ MANAGEMENT_NUMBERS = 512
 """Numbers that a management policy keeps from one poll to the next."""
 MANAGEMENT_SETTINGS = 16
 """Settings of a management policy: its last numbers, which begin with them."""
+KEPT_CALLS = 4
+"""Calls of RAM in a window that are noted, to know when a jump over windows passes a page."""
 NEVER = 1 << 60
 """A time that does not come."""
 NO_LIMIT = 1 << 60
@@ -268,6 +270,11 @@ STATE = (
     Field("window_ms", INT, "ms", "how long it was", "repeats"),
     Field("window_syncs", INT, "1", "syncs in this window", "repeats"),
     Field("window_drained", INT, "1", "iterations in this window in which RAM had nothing left", "windows"),
+    Field("window_calls", INT, "1", "calls of RAM in this window", "windows"),
+    Field("last_calls", INT, "1", "calls of RAM in the window before", "windows"),
+    Field("call_t", INT, "ns", "when the first calls of RAM in a window began", "", (KEPT_CALLS,)),
+    Field("call_pages", INT, "pages", "that RAM had sent then", "", (KEPT_CALLS,)),
+    Field("call_backlog", INT, "ns", "that the link was behind then", "", (KEPT_CALLS,)),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
     Field("link_ns_per_byte", FLOAT, "ns/B", "the link", "repeats"),
