@@ -127,8 +127,8 @@ def test_what_a_throttle_costs_is_found_again(late_ms, loss, monkeypatch):
     assert (late[:3], lost[:3]) == (
         ("throttled pause, late", "tcg", "ms"), ("throttled pause, lost behind it", "tcg", "1"),
     )  # fmt: skip
-    assert late[3]["a"] == pytest.approx(late_ms, abs=0.3)  # a percent of its speed is 0.1 ms
-    assert lost[3]["a"] == pytest.approx(loss, abs=0.03)
+    assert late[3]["a"] == pytest.approx(late_ms, abs=0.15)  # a percent of its speed is 0.1 ms
+    assert lost[3]["a"] == pytest.approx(loss, abs=0.02)
 
 
 def test_a_throttled_run_is_predicted_with_the_pauses_of_others():

@@ -64,30 +64,16 @@ def test_without_a_throttle_the_share_changes_nothing():
 
 
 @pytest.mark.parametrize("engine", ["expected", "bitmap"])
-def test_pauses_that_end_late_slow_a_busy_guest_further(engine):
-    busy = PACED.replace_all({"guest.regions.0.vcpu_share": 1.0, "costs.throttle_late": "1.3 ms"})
-    late = migkit.simulate(busy, engine)
-    even = migkit.simulate(busy.replace("costs.throttle_late", "0 s"), engine)
-    assert late.converged
-    assert late.total_time_s < even.total_time_s or late.numbers["throttle_percent"] < even.numbers["throttle_percent"]
-    free = busy.replace("migration.auto_converge", False)
-    assert migkit.simulate(free, engine).bytes_sent == (
-        migkit.simulate(free.replace("costs.throttle_late", "0 s"), engine).bytes_sent
-    )
-
-
-@pytest.mark.parametrize("engine", ["expected", "bitmap"])
-def test_work_behind_pauses_takes_longer_the_longer_they_were(engine):
-    """Rates that a throttle leaves, from the pages that each sync finds; a region that is written all the time."""
-    busy = PACED.replace_all({"guest.regions.0.vcpu_share": 1.0, "costs.throttle_loss": 0.1})
-    lossy, even = (migkit.simulate(each, engine) for each in (busy, busy.replace("costs.throttle_loss", 0)))
-    assert lossy.converged
-    assert (
-        lossy.total_time_s < even.total_time_s or lossy.numbers["throttle_percent"] < even.numbers["throttle_percent"]
-    )
-    free = busy.replace("migration.auto_converge", False)
-    same = free.replace("costs.throttle_loss", 0)
-    assert migkit.simulate(free, engine).bytes_sent == migkit.simulate(same, engine).bytes_sent
+@pytest.mark.parametrize(("cost", "value"), [("throttle_late", "1.3 ms"), ("throttle_loss", 0.1)])
+def test_what_a_throttle_costs_slows_a_busy_guest_further(engine, cost, value):
+    even = PACED.replace("guest.regions.0.vcpu_share", 1.0)
+    free = even.replace("migration.auto_converge", False)
+    slowed, full = (migkit.simulate(each, engine) for each in (even.replace(f"costs.{cost}", value), even))
+    assert slowed.converged
+    throttles = [each.numbers["throttle_percent"] for each in (slowed, full)]
+    assert slowed.total_time_s < full.total_time_s or throttles[0] < throttles[1]
+    unthrottled = migkit.simulate(free.replace(f"costs.{cost}", value), engine)
+    assert unthrottled.bytes_sent == migkit.simulate(free, engine).bytes_sent
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.01, "half", None, float("nan")])

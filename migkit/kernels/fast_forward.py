@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from migkit.kernels.memory import ahead, alike, remaining, stretch, take
+from migkit.kernels.memory import alike, remaining, stretch, take
 from migkit.kernels.options import inlined_kernel, kernel
 from migkit.kernels.policies import bandwidth
 from migkit.kernels.qemu_file import FAR, WINDOW_NS, pages_at_one_rate, window_room
@@ -168,7 +168,7 @@ def jump_windows(s, mark):
         return
     channels = case.multifd_channels
     timed = state.last_calls <= KEPT_CALLS and channels == 0 and case.xbzrle == 0
-    pages_alike, share = ahead(s.ram, case, s.regions) if timed else alike(s.ram, case, s.regions)
+    pages_alike, share = alike(s.ram, case, s.regions, timed)
     if 0.0 < share < 1.0 or int(share * 1e15) != state.zero_level:
         # zero pages are rounded call by call, and pages of another cost make another window
         return

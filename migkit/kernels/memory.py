@@ -33,9 +33,8 @@ fraction = _by_engine(ram_bitmap.bitmap_fraction, ram_expected.expected_fraction
 stretch = _by_engine(ram_bitmap.bitmap_stretch, ram_expected.expected_stretch)
 """``stretch(ram, case, regions, t)``: dirty pages from the cursor on that cost the same, and their zero share."""
 alike = _by_engine(ram_bitmap.bitmap_alike, ram_expected.expected_alike)
-"""``alike(ram, case, regions)``: the same with nothing in between; 0 pages if something comes first."""
-ahead = _by_engine(ram_bitmap.bitmap_alike, ram_expected.expected_ahead)
-"""``ahead(ram, case, regions)``: the same, whatever is cleared on the way; a bitmap does not know without a look."""
+"""``alike(ram, case, regions, timed)``: the same with nothing in between; 0 pages if something comes first. ``timed``:
+it is known when each page is put, so that chunks may be cleared on the way."""
 rewind = _by_engine(ram_bitmap.bitmap_rewind, ram_expected.expected_rewind)
 """``rewind(ram)``: the cursor at the first page, right after a sync."""
 dirty_runs = _by_engine(ram_bitmap.bitmap_dirty_runs, ram_expected.expected_dirty_runs)

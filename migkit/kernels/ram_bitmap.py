@@ -226,7 +226,7 @@ def bitmap_stretch(ram, case, regions, t):
 
 
 @kernel
-def bitmap_alike(ram, case, regions):
+def bitmap_alike(ram, case, regions, timed):
     """Dirty pages ahead with nothing in between and one cost; 0 if that is not known without a look."""
     if ram.head.stretch > 0:
         return ram.head.stretch, 0.0

@@ -330,8 +330,11 @@ def expected_take(ram, case, count):
 
 
 @kernel
-def expected_alike(ram, case, regions):
-    """Dirty pages ahead with nothing in between and one cost, and their zero share; 0 if a chunk waits first."""
+def expected_alike(ram, case, regions, timed):
+    """Dirty pages ahead with nothing in between and one cost, and their zero share; 0 if a chunk waits first.
+
+    Where it is known when each page is put (``timed``), chunks that are cleared on the way are nothing in between.
+    """
     count = ram.head.count
     n = ram.head.cursor
     pages = -ram.head.used
@@ -340,30 +343,12 @@ def expected_alike(ram, case, regions):
         dirty = ram.segments[n].length * ram.segments[n].dirty
         if dirty > 0.0:
             here = zero_share_at(case, regions, ram.segments[n].region)
-            if ram.segments[n].waits == 1 or (share >= 0.0 and here != share):
+            if (ram.segments[n].waits == 1 and not timed) or (share >= 0.0 and here != share):
                 return max(0, int(pages)), share
             share = here
             pages += dirty
-            if n == ram.head.open:
+            if n == ram.head.open and not timed:
                 return min(ram.head.remaining, max(0, int(pages))), share
-        n = following(ram, n)
-    return min(ram.head.remaining, int(pages)), share
-
-
-@kernel
-def expected_ahead(ram, case, regions):
-    """Dirty pages ahead of one cost, and their zero share, whatever is cleared on the way."""
-    n = ram.head.cursor
-    pages = -ram.head.used
-    share = -1.0
-    for _ in range(ram.head.count):
-        dirty = ram.segments[n].length * ram.segments[n].dirty
-        if dirty > 0.0:
-            here = zero_share_at(case, regions, ram.segments[n].region)
-            if share >= 0.0 and here != share:
-                return max(0, int(pages)), share
-            share = here
-            pages += dirty
         n = following(ram, n)
     return min(ram.head.remaining, int(pages)), share
 

@@ -6,7 +6,6 @@ of the first pass is fitted to all its pieces at once. Nothing is fitted to the 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from migkit.qemu.costs import MIB, NORMAL_PAGE_WIRE_BYTES, PAGE_BYTES, PHASES, f
 from migkit.qemu.traces import Folder, folder_now, table
 from migkit.scenario.errors import ScenarioError
 from migkit.scenario.parts import HostCosts
-from migkit.scenario.units import Bytes, Seconds
+from migkit.scenario.units import Seconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,7 +176,8 @@ class Calibration:
                 error = f"+- {_text(name, row['standard_error'])}, " if np.isfinite(row["standard_error"]) else ""
                 note = f"{error}{row['runs']} runs"
             value = getattr(self.costs, name)
-            lines.append(f"{name} = {value if type(value) is float else json.dumps(str(value))}  # {note}")
+            text = f"{value}" if type(value) is float else f'"{value}"'
+            lines.append(f"{name} = {text}  # {note}")
         return "\n".join(lines) + "\n"
 
     def summary(self) -> str:
@@ -276,8 +276,7 @@ def calibrate(
         row = rows[parameter]
         default = HostCosts.model_fields[parameter].default
         if row["runs"]:
-            kind = {"fresh_after": Bytes, "throttle_loss": float}.get(parameter, Seconds)
-            fitted[parameter] = kind(rounded(row["value"]))
+            fitted[parameter] = type(default)(rounded(row["value"]))
         else:
             row["value"] = float(default)
     order = [*_FITTED, *_NO_COSTS]

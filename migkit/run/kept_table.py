@@ -22,11 +22,15 @@ _LIBRARIES = ("numba", "numpy", "pandas", "pyarrow", "scipy", "xarray")
 
 @cache
 def _code() -> bytes:
-    """Digest of all of migkit, and the versions of the libraries that numbers depend on."""
+    """Digest of all of migkit's code, its default costs, and the versions of the libraries that numbers depend on."""
     digest = hashlib.sha256(" ".join(version(name) for name in _LIBRARIES).encode())
-    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for file in _files():
         digest.update(file.read_bytes())
     return digest.digest()
+
+
+def _files() -> list[Path]:
+    return sorted(file for file in Path(__file__).parents[1].rglob("*") if file.suffix in (".py", ".toml"))
 
 
 def kept_table(folder: Path, name: str, made_from: Iterable[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
