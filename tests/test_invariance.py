@@ -13,8 +13,9 @@ import numba
 import numpy as np
 import pytest
 from cases import random_case
-from rows import Outputs, Parameters, kernels, to_parameters, to_records
+from rows import Outputs, Parameters, columns, kernels, to_parameters, to_records
 
+from migkit import Guest, Link, Migration, Region, Scenario
 from migkit.kernels import drivers, ram_expected
 
 ROWS = {"expected": 200, "bitmap": 24}  # enough for several batches of each
@@ -167,6 +168,50 @@ def test_without_the_jit_the_bits_are_the_same():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == digest()
+
+
+# guests in which a page that two segments share has moved from one call of RAM to the next by a window jumped over
+SHARED_PAGES = (
+    Scenario(
+        guest=Guest(
+            ram="8 GiB",
+            accel="kvm",
+            zero_share=1.0,
+            regions=[
+                Region(size="192 MiB", start="82 MiB", write_rate="153 MB/s"),
+                Region(size="227 MiB", start="418 MiB", write_rate="674 MB/s", zero_share=0.3),
+            ],
+        ),
+        link=Link(bandwidth="25 Gbit/s", send_buffer="1 MiB"),
+        migration=Migration(max_bandwidth="64 MiB/s"),
+        qemu="8.2",
+        time_limit="60 s",
+    ),
+    Scenario(
+        guest=Guest(
+            ram="16 GiB",
+            accel="kvm",
+            zero_share=1.0,
+            regions=[
+                Region(size="2025 MiB", write_rate="164 MB/s", zero_share=1.0),
+                Region(size="3762 MiB", start="2044 MiB", write_rate="704 MB/s"),
+            ],
+        ),
+        link=Link(bandwidth="5 Gbit/s", send_buffer="0 B"),
+        migration=Migration(max_bandwidth=0, x_clear_bitmap_shift=14),
+        qemu="9.0",
+        time_limit="60 s",
+    ),
+)
+
+
+@pytest.mark.parametrize("scenario", SHARED_PAGES)
+def test_windows_that_are_jumped_over_change_nothing(scenario):
+    parameters = columns([scenario])
+    jumped = kernels.run(parameters, "expected", seed=1)
+    step_by_step, _ = kernels.record(parameters, "expected", seed=1)
+    assert jumped.steps < step_by_step.steps
+    assert_same(jumped, step_by_step, but={"steps"})
 
 
 # random cases that take little time without the JIT

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from migkit.kernels.options import kernel
-from migkit.kernels.ram_expected import OUTSIDE, UNUSED, copy_segment, cut, following
+from migkit.kernels.ram_expected import OUTSIDE, UNUSED, copy_segment, cut, following, used_pages
 
 
 @kernel
@@ -30,7 +30,7 @@ def expected_host_pages_ahead(ram, case, pages, most):
         Dirty pages up to the end of the last of them, and their number.
     """
     host = float(case.host_pages)
-    n, used = ram.head.cursor, ram.head.used
+    n, used = ram.head.cursor, used_pages(ram)
     passed, hosts = np.int64(0), np.int64(0)
     ahead, behind, part = 0.0, -1.0, 0.0  # dirty pages so far; host page of the last one, and what of it has passed
     for _ in range(ram.head.count + 1):

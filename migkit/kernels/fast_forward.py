@@ -4,11 +4,10 @@ Between two syncs most windows are alike: the same slices of RAM, the same block
 a window has begun and ended in the same phase (send buffer, stream buffer, numbers of the policies) and nothing
 happened in it but sending, the next one does the same as long as enough is left and the estimate stays above the
 threshold. The loop then takes as many windows as that allows in one step; chunks of the dirty log that it reaches on
-the way are cleared when each is reached. Iterations in which RAM has nothing to send
-and a device behind it sends block after block repeat in the same way within a window. All that is counted is whole, so
-the result is that of the step-by-step loop, but for one float: how far the cursor of the expected engine is in a
-segment, to which the pages of many windows are added at once. Its last bit can move a page from one call to the next,
-as it did in 4 of 43,000 random guests of 2 to 64 GiB; near an edge that is another outcome.
+the way are cleared when each is reached. Iterations in which RAM has nothing to send and a device behind it sends block
+after block repeat in the same way within a window. All that is counted is whole, so the result is exactly that of the
+step-by-step loop. The expected engine has one number that is not, which part of a page lies in the segment before the
+cursor's: it changes where the cursor comes into a segment, not with each call.
 
 A policy of the user's own must give the same answers in windows that repeat; whether it does follows from the fields
 that it reads (``policies_repeat`` of the case). A rule when to sync that reads sizes is asked with those at the end of

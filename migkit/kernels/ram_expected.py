@@ -119,7 +119,7 @@ def expected_reset(ram, case, regions, seed, replicate):
     ram.head.count = 0
     ram.head.cursor = 0
     ram.head.sync_t = case.setup_ns
-    ram.head.used = 0.0
+    enter_segment(ram)
     ram.head.fraction = 0.0
     ram.head.offset = 0.0
     ram.head.open = -1
@@ -189,6 +189,35 @@ def following(ram, n):
     return n + 1 if n + 1 < ram.head.count else 0
 
 
+@inlined_kernel
+def used_pages(ram):
+    """Dirty pages of the cursor's segment that it has passed."""
+    return ram.head.taken - ram.head.shared
+
+
+@inlined_kernel
+def enter_segment(ram):
+    """The cursor stands where its segment begins, and what lies ahead is not known."""
+    ram.head.taken = 0
+    ram.head.shared = 0.0
+    ram.head.ahead = 0
+
+
+@inlined_kernel
+def leave_segment(ram, here):
+    """All of the cursor's segment was sent; the segment behind it.
+
+    Pages are whole and a segment's are not: the last page lies in the next segment in part. Whole pages are counted
+    apart from that part, so that it is the same float whether they were taken at once or in many calls.
+    """
+    end = ram.head.shared + ram.segments[here].length * ram.segments[here].dirty
+    whole = np.floor(end)
+    ram.head.taken -= np.int64(whole)
+    ram.head.shared = end - whole
+    ram.segments[here].dirty = 0.0
+    return following(ram, here)
+
+
 @kernel
 def clear_chunk(ram, here, t):
     """Re-protect the chunk that segment ``here`` is in: its segments, side by side, start to log anew.
@@ -221,16 +250,15 @@ def expected_stretch(ram, case, regions, t):
         Dirty pages up to the next chunk that waits, the end of a group, or the next change of the zero share.
     zero_share : float
     """
+    if ram.head.ahead > 0:
+        return ram.head.ahead, ram.head.share
     count = ram.head.count
     here = ram.head.cursor
     # find the segment the next page is in
     steps = 0
-    while steps <= count and ram.segments[here].length * ram.segments[here].dirty - ram.head.used < 1e-6:
-        if ram.head.used > 0.0:
-            # all of it was sent but for the rounding of the last page
-            ram.segments[here].dirty = 0.0
-            ram.head.used = 0.0
-        here = following(ram, here)
+    while steps <= count and ram.segments[here].length * ram.segments[here].dirty - used_pages(ram) < 1e-6:
+        # all of it was sent but for the rounding of the last page, or none of it is dirty
+        here = leave_segment(ram, here) if used_pages(ram) > 0.0 else following(ram, here)
         steps += 1
     ram.head.cursor = here
     if ram.head.open >= 0 and ram.head.open != here:
@@ -238,19 +266,27 @@ def expected_stretch(ram, case, regions, t):
         ram.head.open = -1
     if ram.segments[here].waits == 1:
         clear_chunk(ram, here, t)
-    share = zero_share_at(case, regions, ram.segments[here].region)
-    pages = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
+    ram.head.share = zero_share_at(case, regions, ram.segments[here].region)
+    ram.head.ahead = pages_alike(ram, case, regions, here)
+    return ram.head.ahead, ram.head.share
+
+
+@inlined_kernel
+def pages_alike(ram, case, regions, here):
+    """Dirty pages from the cursor on, in segment ``here``, that need no clear and cost the same."""
+    share = ram.head.share
+    pages = ram.segments[here].length * ram.segments[here].dirty - used_pages(ram)
     if ram.head.open == here:
-        return min(ram.head.remaining, max(1, int(pages + 0.5))), share
+        return min(ram.head.remaining, max(1, int(pages + 0.5)))
     n = here
-    for _ in range(count - 1):
+    for _ in range(ram.head.count - 1):
         n = following(ram, n)
         if ram.segments[n].length * ram.segments[n].dirty <= 0.0:
             continue
         if ram.segments[n].waits == 1 or zero_share_at(case, regions, ram.segments[n].region) != share:
-            return min(ram.head.remaining, max(1, int(pages + 0.5))), share
+            return min(ram.head.remaining, max(1, int(pages + 0.5)))
         pages += ram.segments[n].length * ram.segments[n].dirty
-    return ram.head.remaining, share
+    return ram.head.remaining
 
 
 @kernel
@@ -299,7 +335,7 @@ def expected_take(ram, case, count):
                 last, density = n, ram.segments[n].dirty
                 ram.segments[n].dirty = 0.0
             n = following(ram, n)
-        ram.head.used = 0.0
+        enter_segment(ram)
         behind = (1.0 - density) / density
         if case.host_pages > 1:
             # behind the host page of that page
@@ -313,18 +349,14 @@ def expected_take(ram, case, count):
         ram.head.cursor = following(ram, last)
         ram.head.offset = ram.head.fraction
         return
-    left = float(count)
+    ram.head.taken += count
+    ram.head.ahead = max(0, ram.head.ahead - count)
     here = ram.head.cursor
     for _ in range(2 * ram.head.count):
-        available = ram.segments[here].length * ram.segments[here].dirty - ram.head.used
-        if left < available:
-            ram.head.used += left
+        if used_pages(ram) < ram.segments[here].length * ram.segments[here].dirty:
             break
-        left -= max(available, 0.0)
-        ram.segments[here].dirty = 0.0
-        ram.head.used = 0.0
-        here = following(ram, here)
-        if left <= 0.0:
+        here = leave_segment(ram, here)
+        if used_pages(ram) <= 0.0:
             break
     ram.head.cursor = here
 
@@ -337,7 +369,7 @@ def expected_alike(ram, case, regions, timed):
     """
     count = ram.head.count
     n = ram.head.cursor
-    pages = -ram.head.used
+    pages = -used_pages(ram)
     share = -1.0
     for _ in range(count):
         dirty = ram.segments[n].length * ram.segments[n].dirty
@@ -362,9 +394,9 @@ def cut_at_cursor(ram, t, host_pages):
     Of a group of chunks the part that was not sent waits again; in fact the rest of the cursor's chunk is cleared.
     """
     here = ram.head.cursor
-    used = ram.head.used
+    used = used_pages(ram)
     opened = ram.head.open
-    ram.head.used = 0.0
+    enter_segment(ram)
     ram.head.open = -1
     if opened >= 0:
         ram.segments[opened].left_t = t
@@ -605,13 +637,13 @@ def expected_sync(ram, case, regions, writers, t, number):
 def expected_rewind(ram):
     """Set the cursor to the first page; a sync has cut the segment that it was in."""
     ram.head.cursor = 0
-    ram.head.used = 0.0
+    enter_segment(ram)
 
 
 @kernel
 def expected_tail(ram, case):
     """Dirty pages from the cursor to the end of RAM in the mean."""
-    pages = -ram.head.used
+    pages = -used_pages(ram)
     for n in range(ram.head.cursor, ram.head.count):
         pages += ram.segments[n].length * ram.segments[n].dirty
     return max(0, min(ram.head.remaining, int(pages + 0.5)))

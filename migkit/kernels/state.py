@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MODEL_VERSION = "6"
+MODEL_VERSION = "7"
 """Names what the kernels compute: another one when a golden result changes (``tests/golden``), never for a comment."""
 
 ENGINES = ("expected", "bitmap")
@@ -547,7 +547,10 @@ EXPECTED_HEAD = (
     Field("remaining", INT, "pages", "dirty pages, whole"),
     Field("cursor", INT, "index", "segment the cursor is in"),
     Field("sync_t", INT, "ns", "time of the last sync"),
-    Field("used", FLOAT, "pages", "dirty pages of the cursor's segment that it has passed"),
+    Field("taken", INT, "pages", "taken since the one in which the cursor came into its segment, that one included"),
+    Field("shared", FLOAT, "pages", "what of that one lies in the segment before"),
+    Field("ahead", INT, "pages", "dirty pages that follow with nothing in between and one cost, 0 if not known"),
+    Field("share", FLOAT, "1", "zero share of these"),
     Field("fraction", FLOAT, "pages", "what the whole pages left of the last sync's sum"),
     Field("offset", FLOAT, "pages", "fraction of a page carried to the next sync"),
     Field("effort", INT, "1", "of a sync: segments"),
