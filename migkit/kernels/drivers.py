@@ -26,8 +26,6 @@ from migkit.kernels.ram_expected import ExpectedRam, widest
 from migkit.kernels.random import DRAW_WORDS, MOST_HITS
 from migkit.kernels.savevm import qemu_savevm_state_setup
 from migkit.kernels.state import (
-    NO_DEVICE_REPORT,
-    NO_REPORT,
     RUNNING,
     Managing,
     Mark,
@@ -424,8 +422,7 @@ def run(
     """
     rows, width = records.devices.shape
     reports = Reports.empty(rows, width) if into is None else into
-    reports.migrations[:] = NO_REPORT
-    reports.devices[:] = NO_DEVICE_REPORT
+    reports.clear()
     stops_early = stops_early and engine == "expected"
     how = _run_of(rows, seed, replicate, stops_early, limit, timeline)
     functions = tuple(_NotAsked() if function is None else function for function in own or (None,) * len(SIGNATURES))

@@ -665,6 +665,13 @@ class Reports(NamedTuple):
         shapes = {REPORT: (rows,), DEVICE_REPORT: (rows, devices)}
         return cls(*(np.empty(shape, dtype_of(table)).view(np.recarray) for table, shape in shapes.items()))
 
+    def clear(self) -> None:
+        """Let every report say that nothing happened."""
+        for records, nothing in zip(self, (NO_REPORT, NO_DEVICE_REPORT), strict=True):
+            # as bytes: NumPy copies structures field by field
+            whole = f"V{nothing.dtype.itemsize}"
+            records.view(np.ndarray).view(whole)[:] = nothing.view(whole)
+
 
 class Writers(NamedTuple):
     """The writers of a running migration."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.kernels.state import NO_DEVICE_REPORT, Records, Reports
+from migkit.kernels.state import Records, Reports
 from migkit.provenance import provenance
 from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
 from migkit.run.limits import LIMIT, check_bitmap, effort, machine_memory, within
@@ -294,9 +294,9 @@ class Grid:
         A device that takes no part has the report of nothing: 0, times -1.
         """
         lists = self._lists(places)
-        into.migrations[:] = found.migrations
-        into.devices[:] = NO_DEVICE_REPORT
+        into.clear()
         # whole records as bytes: NumPy copies structures field by field
+        _as_bytes(into.migrations)[:] = _as_bytes(found.migrations)
         source, target = (_as_bytes(records) for records in (found.devices, into.devices))
         culprit, blamed = into.migrations.view(np.ndarray)["culprit"], found.migrations.view(np.ndarray)["culprit"]
         for number, slots in enumerate(self._slots):
