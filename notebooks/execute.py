@@ -27,7 +27,8 @@ def execute(path: Path) -> None:
     """Run all cells of a notebook in a new kernel, in the folder of the notebook, and write it."""
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", resources=where, record_timing=False).execute()
+    how = {"timeout": TIMEOUT_S, "kernel_name": "python3", "record_timing": False, "coalesce_streams": True}
+    NotebookClient(notebook, resources=where, **how).execute()
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path)
 

@@ -301,6 +301,21 @@ def test_maps_say_that_they_have_no_interval(datasets):
         assert style.NO_INTERVAL in [legend.get_title().get_text() for legend in figure.legends]
 
 
+def test_figures_are_as_wide_as_the_column_or_the_page_with_all_they_show(datasets, measured):
+    with style.style():
+        figures = {name: draw(datasets) for name, (_, draw) in atlas.FIGURES.items()}
+        figures |= {name: draw()[0] for name, draw in atlas.SIMULATED.items()}
+        figures["validation"] = atlas.validation_figure(measured)
+        for name, figure in figures.items():
+            assert figure.get_figwidth() in (style.COLUMN_IN, style.PAGE_IN)
+            figure.draw_without_rendering()
+            shown = figure.get_tightbbox()
+            assert shown.x0 > -0.01, name
+            assert shown.x1 < figure.get_figwidth() + 0.01, name
+            assert shown.y0 > -0.01, name
+            assert shown.y1 < figure.get_figheight() + 0.01, name
+
+
 def test_critical_values_are_drawn_with_units(datasets):
     one = datasets["frontier"].sel(count=1, policy="serialized")
     ax = frontier.critical_values(one, _drawn(), "bandwidth", "serialized")

@@ -127,7 +127,5 @@ def save(figure: Figure | Axes, path: str | Path) -> list[Path]:
         raise ScenarioError("is not written: give a name without a suffix, or with .pdf, .svg or .png; all three are "
                             "written", "path", str(path))  # fmt: skip
     stem = stem.with_suffix("") if stem.suffix in (".pdf", ".svg", ".png") else stem
-    import matplotlib as mpl
-
-    with style(), mpl.rc_context({"savefig.bbox": None}):  # as wide as the column, whatever is at the edges
+    with style():
         return save_figure(root, stem, {key: value for key, value in SOURCES[root].items() if key != "panels"})

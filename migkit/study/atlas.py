@@ -119,7 +119,7 @@ def convergence_map(dataset: xr.Dataset, counts: Sequence[int] | None = None) ->
     known = _counts(dataset)
     counts = sorted({*known[:2], known[-1]}) if counts is None else counts
     x, y = _axis(dataset, LINK), _axis(dataset, WRITE_RATE)
-    figure = Figure(figsize=(PAGE_IN, 2.9))
+    figure = Figure(figsize=(PAGE_IN, 3.1), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(counts), sharey=True))
     present: set[int] = set()
     lines: dict[str, Any] = {}
@@ -138,9 +138,7 @@ def convergence_map(dataset: xr.Dataset, counts: Sequence[int] | None = None) ->
         if count:
             drains = starving_write_rate(inputs)
             lines["drains"] = boundary(ax, links, drains, "derived: below, each iteration drains RAM")
-    category_legend(figure, present, loc="lower center", ncols=4, bbox_to_anchor=(0.53, 0.04), title=NO_INTERVAL)
-    figure.legend(handles=list(lines.values()), loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.03))
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.92, bottom=0.34, wspace=0.14)
+    category_legend(figure, present, lines, loc="outside lower center", ncols=2, title=NO_INTERVAL)
     return figure
 
 
@@ -158,7 +156,7 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
 
     dataset = _with_categories(dataset)
     x, y = _axis(dataset, LINK), _axis(dataset, MAX_BANDWIDTH)
-    figure = Figure(figsize=(COLUMN_IN, 3.2))
+    figure = Figure(figsize=(COLUMN_IN, 3.5), layout="constrained")
     ax = figure.subplots()
     plane = dataset["category"].transpose(y, x)
     category_panel(plane, ax, x, y)
@@ -183,9 +181,8 @@ def starvation_plane(dataset: xr.Dataset) -> Figure:
             row = int(np.quantile(rows, height))
             column = int(np.quantile(columns[rows == row], 0.65))
             ax.annotate(words, (xs[column], ys[row]), color="white", ha="center", va="center", fontsize=7)
-    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.53, -0.13),
+    category_legend(figure, _present(plane), lines, loc="outside lower center", ncols=2, columnspacing=1.0,
                     title=NO_INTERVAL)  # fmt: skip
-    figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
 
@@ -211,7 +208,7 @@ def starvation_band(dataset: xr.Dataset) -> Figure:
 
     dataset = _with_categories(dataset)
     x, y = _axis(dataset, LINK), _axis(dataset, HOT_SET)
-    figure = Figure(figsize=(COLUMN_IN, 3.2))
+    figure = Figure(figsize=(COLUMN_IN, 3.5), layout="constrained")
     ax = figure.subplots()
     plane = dataset["category"]
     category_panel(plane, ax, x, y)
@@ -222,9 +219,8 @@ def starvation_band(dataset: xr.Dataset) -> Figure:
         "slice": boundary(ax, xs, slice_bytes(inputs), "slice: sent in one iteration"),
         "threshold": boundary(ax, xs, threshold_bytes(inputs), f"threshold: bandwidth x {limit}", 1),
     }
-    category_legend(figure, _present(plane), lines, loc="lower center", ncols=2, bbox_to_anchor=(0.55, -0.08),
+    category_legend(figure, _present(plane), lines, loc="outside lower center", ncols=2, columnspacing=1.0,
                     title=NO_INTERVAL)  # fmt: skip
-    figure.subplots_adjust(left=0.17, right=0.98, top=0.98, bottom=0.24)
     return figure
 
 
@@ -248,7 +244,7 @@ def two_policies() -> tuple[Figure, list[pd.DataFrame]]:
     from migkit.run.simulate import simulate
 
     scenario = commit_4e1871c450_scenario()
-    figure = Figure(figsize=(PAGE_IN, 3.6))
+    figure = Figure(figsize=(PAGE_IN, 3.6), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, sharey="row")
     timelines = []
     for column, policy in enumerate(("serialized", "unserialized")):
@@ -264,7 +260,6 @@ def two_policies() -> tuple[Figure, list[pd.DataFrame]]:
             axes[1, column].set_ylabel("")
     axes[0, 1].legend(loc="center left", bbox_to_anchor=(0.02, 0.5), title=NO_INTERVAL, alignment="left")
     axes[1, 1].legend(loc="center right", bbox_to_anchor=(1.0, 0.62))
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.94, bottom=0.11, wspace=0.06, hspace=0.12)
     return figure, timelines
 
 
@@ -289,7 +284,7 @@ def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
         ("(d) unserialized, 2 Gbit/s, 128 MiB/s",
          limited.replace("policy", "unserialized").replace("link.bandwidth", "2 Gbit/s")),
     )  # fmt: skip
-    figure = Figure(figsize=(PAGE_IN, 4.2))
+    figure = Figure(figsize=(PAGE_IN, 4.2), layout="constrained")
     axes = figure.subplots(2, 2, sharey=True)
     timelines = []
     for place, (ax, (title, scenario)) in enumerate(zip(axes.flat, cases, strict=True)):
@@ -303,9 +298,8 @@ def device_shares() -> tuple[Figure, list[pd.DataFrame]]:
         if place < 2:
             ax.set_xlabel("")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=len(labels), bbox_to_anchor=(0.53, -0.01),
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=len(labels),
                   title=f"titles: policy, link, max-bandwidth, outcome; {NO_INTERVAL}")  # fmt: skip
-    figure.subplots_adjust(left=0.08, right=0.99, top=0.92, bottom=0.2, wspace=0.08, hspace=0.5)
     return figure, timelines
 
 
@@ -324,7 +318,7 @@ def count_map(dataset: xr.Dataset) -> Figure:
     counts = _counts(dataset)
     columns = min(3, len(counts))
     rows = -(-len(counts) // columns)
-    figure = Figure(figsize=(PAGE_IN, 1.1 + 1.55 * rows))
+    figure = Figure(figsize=(PAGE_IN, 1.1 + 1.55 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     present: set[int] = set()
     for place, (ax, count) in enumerate(zip(axes.flat, counts, strict=False)):
@@ -338,9 +332,7 @@ def count_map(dataset: xr.Dataset) -> Figure:
             ax.set_xlabel("")
     for ax in axes.flat[len(counts) :]:
         ax.set_visible(False)
-    category_legend(figure, present, loc="lower center", ncols=4, bbox_to_anchor=(0.53, 0.0), title=NO_INTERVAL)
-    inches = figure.get_figheight()
-    figure.subplots_adjust(left=0.08, right=0.98, top=1 - 0.22 / inches, bottom=0.8 / inches, wspace=0.12, hspace=0.24)
+    category_legend(figure, present, loc="outside lower center", ncols=4, title=NO_INTERVAL)
     return figure
 
 
@@ -353,8 +345,10 @@ def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
         The study's ``frontier``, ``hot_set_band``, ``frontier_bitmap`` and ``frontier_expected``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(PAGE_IN, 2.9))
+    # the legends, below their panels and wider than these, have the rest of the height
+    figure = Figure(figsize=(PAGE_IN, 2.9), layout=ConstrainedLayoutEngine(rect=(0, 0.18, 1, 0.82)))
     rates, band, deviation = figure.subplots(1, 3)
     frontier, bitmap = datasets["frontier"], datasets["frontier_bitmap"]
     # without a device both policies are the same; the serialized line is the same for 1 device and for 8
@@ -366,14 +360,12 @@ def frontier_figure(datasets: Mapping[str, xr.Dataset]) -> Figure:
     kinds = {_axis(frontier, DEVICES): [count for count, _, _ in shown], _axis(frontier, "policy"): "unserialized"}
     none_beyond(frontier.sel(kinds), rates, _axis(frontier, LINK))
     rates.set_title(f"(a) {NO_INTERVAL}")
-    rates.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
     critical_band(datasets["hot_set_band"], band, _axis(datasets["hot_set_band"], LINK), "device starves")
     band.set_title("(b) serialized, 1 device")
-    band.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
     critical_deviation(bitmap, datasets["frontier_expected"], deviation, _axis(bitmap, LINK))
     deviation.set_title(f"(c) serialized, {swept_scenario(bitmap).guest.ram} guest")
-    deviation.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2))
-    figure.subplots_adjust(left=0.075, right=0.99, top=0.92, bottom=0.39, wspace=0.46)
+    for ax, side, x in ((rates, "left", -0.2), (band, "center", 0.32), (deviation, "right", 1.05)):
+        ax.legend(loc=f"upper {side}", bbox_to_anchor=(x, -0.2)).set_in_layout(False)
     return figure
 
 
@@ -387,7 +379,7 @@ def probability_figure(dataset: xr.Dataset) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(COLUMN_IN, 2.5))
+    figure = Figure(figsize=(COLUMN_IN, 2.5), layout="constrained")
     ax = figure.subplots()
     probability = convergence(dataset)
     policies = _axis(dataset, "policy")
@@ -395,7 +387,6 @@ def probability_figure(dataset: xr.Dataset) -> Figure:
         line = probability.sel({policies: policy})
         convergence_probability(line, ax, _axis(dataset, WRITE_RATE), str(policy), number)
     ax.legend(loc="lower left")
-    figure.subplots_adjust(left=0.2, right=0.98, top=0.97, bottom=0.17)
     return figure
 
 
@@ -413,7 +404,7 @@ def sensitivity_figure(dataset: xr.Dataset) -> Figure:
     from matplotlib.figure import Figure
 
     policies, outputs = dataset["policy"].values, dataset["output"].values
-    figure = Figure(figsize=(PAGE_IN, 1.1 + 2.0 * len(policies)))
+    figure = Figure(figsize=(PAGE_IN, 1.1 + 2.0 * len(policies)), layout="constrained")
     axes = figure.subplots(len(policies), len(outputs), sharex=True, sharey=True, squeeze=False)
     for row, policy in zip(axes, policies, strict=True):
         for ax, output in zip(row, outputs, strict=True):
@@ -423,10 +414,7 @@ def sensitivity_figure(dataset: xr.Dataset) -> Figure:
         ax.set_xlabel("")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     shown = f"lines on bars: {100 * dataset.attrs['confidence']:g} % interval"
-    figure.legend(handles, labels, loc="lower center", ncols=2, title=shown,
-                  bbox_to_anchor=(0.55, 0.0))  # fmt: skip
-    inches = figure.get_figheight()
-    figure.subplots_adjust(left=0.13, right=0.985, top=1 - 0.2 / inches, bottom=0.8 / inches, wspace=0.08, hspace=0.16)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, title=shown)
     return figure
 
 
