@@ -163,7 +163,7 @@ def jump_windows(s, mark):
     """Repeat the last window as often as it stays the same."""
     case, state, old = s.case, s.state, mark.state
     pages = state.ram_pages_sent - old.ram_pages_sent
-    if pages <= 0:
+    if pages <= 0 or remaining(s.ram) <= pages:
         return
     channels = case.multifd_channels
     timed = state.last_calls <= KEPT_CALLS and channels == 0 and case.xbzrle == 0

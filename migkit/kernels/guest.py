@@ -70,6 +70,8 @@ def guest_ns(writer, t):
     """
     if t < writer.t0:
         return writer.was_tau0 + (t - writer.was_t0) * writer.was_gets // writer.needs
+    if writer.gets == writer.needs:
+        return writer.tau0 + t - writer.t0  # the same, without a division
     return writer.tau0 + (t - writer.t0) * writer.gets // writer.needs
 
 

@@ -275,6 +275,10 @@ STATE = (
     Field("call_t", INT, "ns", "when the first calls of RAM in a window began", "", (KEPT_CALLS,)),
     Field("call_pages", INT, "pages", "that RAM had sent then", "", (KEPT_CALLS,)),
     Field("call_backlog", INT, "ns", "that the link was behind then", "", (KEPT_CALLS,)),
+    Field("slice_pages", INT, "pages", "after which 51 ms had gone in a call that began as follows, 0 if none did"),
+    Field("slice_backlog", INT, "ns", "that the link was behind when it began"),
+    Field("slice_share", FLOAT, "1", "zero share of its pages"),
+    Field("slice_events", INT, "1", "`events` then, so that pages had another cost where there are more now"),
     # the socket
     Field("drained_at", INT, "ns", "when its send buffer is empty", "varies"),
     Field("link_ns_per_byte", FLOAT, "ns/B", "the link", "repeats"),
