@@ -267,12 +267,12 @@ def expected_stretch(ram, case, regions, t):
     if ram.segments[here].waits == 1:
         clear_chunk(ram, here, t)
     ram.head.share = zero_share_at(case, regions, ram.segments[here].region)
-    ram.head.ahead = pages_alike(ram, case, regions, here)
+    ram.head.ahead = pages_of_stretch(ram, case, regions, here)
     return ram.head.ahead, ram.head.share
 
 
 @inlined_kernel
-def pages_alike(ram, case, regions, here):
+def pages_of_stretch(ram, case, regions, here):
     """Dirty pages from the cursor on, in segment ``here``, that need no clear and cost the same."""
     share = ram.head.share
     pages = ram.segments[here].length * ram.segments[here].dirty - used_pages(ram)
