@@ -633,6 +633,11 @@ def dtype_of(table: tuple[Field, ...]) -> np.dtype:
     return np.dtype([(field.name, field.dtype, field.shape) for field in table])
 
 
+def as_bytes(records: np.ndarray) -> np.ndarray:
+    """Whole records as bytes, to be copied: NumPy copies structures field by field."""
+    return records.view(np.ndarray).view(f"V{records.dtype.itemsize}")
+
+
 def _nothing(table: tuple[Field, ...]) -> np.ndarray:
     """One report of what never happened: times -1."""
     report = np.zeros(1, dtype_of(table))
@@ -672,9 +677,7 @@ class Reports(NamedTuple):
     def clear(self) -> None:
         """Let every report say that nothing happened."""
         for records, nothing in zip(self, (NO_REPORT, NO_DEVICE_REPORT), strict=True):
-            # as bytes: NumPy copies structures field by field
-            whole = f"V{nothing.dtype.itemsize}"
-            records.view(np.ndarray).view(whole)[:] = nothing.view(whole)
+            as_bytes(records)[:] = as_bytes(nothing)
 
 
 class Writers(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from migkit.kernels.state import Records, Reports
+from migkit.kernels.state import NO_DEVICE_REPORT, Records, Reports, as_bytes
 from migkit.provenance import provenance
 from migkit.run.design import REPLICATE, SCENARIO, Axis, Dimension, Sweep, dimensions
 from migkit.run.limits import LIMIT, check_bitmap, effort, machine_memory, within
@@ -294,10 +294,9 @@ class Grid:
         A device that takes no part has the report of nothing: 0, times -1.
         """
         lists = self._lists(places)
-        into.clear()
-        # whole records as bytes: NumPy copies structures field by field
-        _as_bytes(into.migrations)[:] = _as_bytes(found.migrations)
-        source, target = (_as_bytes(records) for records in (found.devices, into.devices))
+        as_bytes(into.migrations)[:] = as_bytes(found.migrations)
+        source, target = (as_bytes(records) for records in (found.devices, into.devices))
+        target[:] = as_bytes(NO_DEVICE_REPORT)
         culprit, blamed = into.migrations.view(np.ndarray)["culprit"], found.migrations.view(np.ndarray)["culprit"]
         for number, slots in enumerate(self._slots):
             here = np.flatnonzero(lists == number)
@@ -357,10 +356,6 @@ class _Part:
             row = np.ravel_multi_index(tuple(places[list(self._along)]), self._shape)
         # np.take copies a record as bytes; indexing copies it field by field, fifty times slower
         return np.take(self._table, row, axis=0)
-
-
-def _as_bytes(records: np.ndarray) -> np.ndarray:
-    return records.view(np.ndarray).view(f"V{records.dtype.itemsize}")
 
 
 def _rules(view: View) -> Iterator[Rule]:
